@@ -1,0 +1,55 @@
+"""Simulation-based inference from a few expensive simulations.
+
+A few expensive simulations -> a field-level emulator -> many cheap simulations -> an amortised
+posterior -> calibration against the expensive simulator -> a report.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+# Names are loaded where they are first used, so that `sbitools --help` need not wait for torch.
+_HOME = {
+    "FieldSpec": "simulator",
+    "FunctionSimulator": "simulator",
+    "Observation": "observation",
+    "Parameter": "parameters",
+    "ParameterSpace": "parameters",
+    "Posterior": "inference",
+    "SimulationStore": "store",
+    "Simulator": "simulator",
+    "calibrate": "calibration",
+    "simulate": "campaign",
+    "train": "inference",
+}
+_MODULES = (
+    "arviz", "calibration", "campaign", "checkpoint", "config", "embeddings", "errors",
+    "inference", "networks", "observation", "parameters", "priors", "report", "seeds", "simulator",
+    "statistics", "store", "systems", "training",
+)  # fmt: skip
+
+__all__ = sorted([*_HOME, *_MODULES, "__version__"])  # pyright: ignore[reportUnsupportedDunderAll]
+
+if TYPE_CHECKING:
+    from .calibration import calibrate
+    from .campaign import simulate
+    from .inference import Posterior, train
+    from .observation import Observation
+    from .parameters import Parameter, ParameterSpace
+    from .simulator import FieldSpec, FunctionSimulator, Simulator
+    from .store import SimulationStore
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(import_module(f".{_HOME[name]}", __name__), name)
+    if name in _MODULES:
+        return import_module(f".{name}", __name__)
+    raise AttributeError(f"module 'sbitools' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

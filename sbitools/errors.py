@@ -1,0 +1,80 @@
+"""Typed errors: each says what was expected, what came, and what to do about it."""
+
+from __future__ import annotations
+
+__all__ = [
+    "CampaignError",
+    "CheckpointError",
+    "ConfigError",
+    "ObservationError",
+    "ParameterError",
+    "PosteriorError",
+    "SbitoolsError",
+    "ShapeError",
+    "StoreError",
+    "TimeLimitError",
+    "TrainingError",
+]
+
+
+class SbitoolsError(Exception):
+    """Base of every error a user can cause and mend.
+
+    Args:
+        subject: the field, file or argument that is wrong.
+        expected: what it should have been.
+        got: what it was.
+        fix: what the user can do.
+    """
+
+    def __init__(self, subject: str, *, expected: str, got: str, fix: str) -> None:
+        self.subject, self.expected, self.got, self.fix = subject, expected, got, fix
+        super().__init__(f"{subject}: expected {expected}; got {got}; fix: {fix}")
+
+    def __reduce__(self) -> tuple:
+        """Rebuild from keywords, so that an error crosses a process boundary whole."""
+        return _rebuild, (type(self), self.subject, self.expected, self.got, self.fix)
+
+
+def _rebuild(kind: type, subject: str, expected: str, got: str, fix: str) -> SbitoolsError:
+    return kind(subject, expected=expected, got=got, fix=fix)
+
+
+class ConfigError(SbitoolsError):
+    """A configuration file or option is unknown, missing or out of range."""
+
+
+class ParameterError(SbitoolsError):
+    """A prior, a parameter or a table of theta is not what it should be."""
+
+
+class ShapeError(SbitoolsError):
+    """An array has the wrong shape, dtype or unit."""
+
+
+class StoreError(SbitoolsError):
+    """A simulation store is damaged, foreign or used against its specification."""
+
+
+class CampaignError(SbitoolsError):
+    """A campaign could not go on; what was finished is kept."""
+
+
+class CheckpointError(SbitoolsError):
+    """A checkpoint is damaged, foreign or of another kind."""
+
+
+class TrainingError(SbitoolsError):
+    """Training diverged or cannot be resumed."""
+
+
+class ObservationError(SbitoolsError):
+    """An observation does not fit the posterior it meets."""
+
+
+class PosteriorError(SbitoolsError):
+    """A posterior cannot answer what it was asked."""
+
+
+class TimeLimitError(SbitoolsError):
+    """Work did not finish within the time it was given."""

@@ -1,0 +1,247 @@
+"""Parameters with names, units and priors; designs; the bounded <-> unbounded map."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from . import priors
+from .errors import ParameterError
+from .priors import Prior
+from .seeds import check_seed, derive
+
+__all__ = ["Design", "Parameter", "ParameterSpace"]
+
+Design = Literal["random", "sobol", "latin_hypercube"]
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter of a simulator.
+
+    Args:
+        name: an identifier, e.g. ``"Omega_m"``.
+        prior: a prior of `sbitools.priors`, or a scalar distribution of `torch.distributions`.
+        unit: as text, ``""`` if dimensionless.
+        latex: label without dollar signs; the name if None.
+        inferred: False for a nuisance parameter, which is drawn but not reported.
+        categories: names of the codes of a categorical parameter; its prior is then
+            `priors.Categorical`, uniform if None.
+    """
+
+    name: str
+    prior: Prior | torch.distributions.Distribution | None
+    unit: str = ""
+    latex: str | None = None
+    inferred: bool = True
+    categories: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        prior = self.prior
+        if isinstance(prior, torch.distributions.Distribution):
+            prior = priors.TorchPrior(prior)
+        if self.categories is not None:
+            object.__setattr__(self, "categories", tuple(self.categories))
+            k = len(self.categories)
+            prior = prior or priors.Categorical((1 / k,) * k)
+        matching = isinstance(prior, priors.Categorical) == (self.categories is not None)
+        if not isinstance(prior, Prior) or not matching or not self.name.isidentifier():
+            raise ParameterError(
+                f"parameter {self.name!r}", expected="an identifier as name and a fitting prior",
+                got=f"prior {self.prior!r}, categories {self.categories}",
+                fix="give a prior of sbitools.priors; categories go with priors.Categorical",
+            )  # fmt: skip
+        object.__setattr__(self, "prior", prior)
+
+    @property
+    def label(self) -> str:
+        """Label with dollar signs and unit, for plots."""
+        text = f"${self.latex}$" if self.latex else self.name
+        return f"{text} [{self.unit}]" if self.unit else text
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return {
+            "name": self.name, "prior": self._prior.to_dict(), "unit": self.unit,
+            "latex": self.latex, "inferred": self.inferred,
+            "categories": list(self.categories) if self.categories else None,
+        }  # fmt: skip
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Parameter:
+        """Inverse of `to_dict`."""
+        return cls(**{**values, "prior": priors.from_dict(values["prior"])})
+
+    @property
+    def _prior(self) -> Prior:
+        assert isinstance(self.prior, Prior)  # noqa: S101  (set in __post_init__)
+        return self.prior
+
+
+class ParameterSpace(Sequence[Parameter]):
+    """An ordered set of independent parameters; theta has one column for each.
+
+    Args:
+        parameters: with distinct names; may be empty.
+    """
+
+    def __init__(self, parameters: Sequence[Parameter]) -> None:
+        self._parameters = tuple(parameters)
+        if len(set(self.names)) != len(self):
+            raise ParameterError(
+                "ParameterSpace", expected="distinct names", got=f"{self.names}",
+                fix="rename one of the parameters",
+            )  # fmt: skip
+
+    def __len__(self) -> int:
+        return len(self._parameters)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._parameters[index]
+
+    def __iter__(self) -> Iterator[Parameter]:
+        return iter(self._parameters)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ParameterSpace) and self.to_dict() == other.to_dict()
+
+    def __hash__(self) -> int:
+        return hash(self.digest())
+
+    def __repr__(self) -> str:
+        return f"ParameterSpace({', '.join(self.names)})"
+
+    @property
+    def names(self) -> list[str]:
+        """Column names of theta."""
+        return [p.name for p in self]
+
+    @property
+    def labels(self) -> list[str]:
+        """Plot labels."""
+        return [p.label for p in self]
+
+    @property
+    def inferred(self) -> ParameterSpace:
+        """The parameters a posterior is about."""
+        return ParameterSpace([p for p in self if p.inferred])
+
+    @property
+    def inferred_columns(self) -> list[int]:
+        """Columns of theta that belong to `inferred`."""
+        return [i for i, p in enumerate(self) if p.inferred]
+
+    def design(self, n: int, seed: int, kind: Design = "random") -> Tensor:
+        """`n` points of the prior, float64, shape (n, P).
+
+        Args:
+            n: number of points.
+            seed: of the design. Random and Sobol designs of one seed agree in their first rows
+                whatever n; a Latin hypercube does not.
+            kind: ``"random"`` (independent: p-values of calibration hold), ``"sobol"`` (scrambled)
+                or ``"latin_hypercube"``.
+
+        Raises:
+            ParameterError: for a negative n, a bad seed or an unknown kind.
+        """
+        check_seed(seed)
+        if n < 0 or kind not in ("random", "sobol", "latin_hypercube"):
+            raise ParameterError(
+                "design", expected="n >= 0 and kind random, sobol or latin_hypercube",
+                got=f"n={n}, kind={kind!r}", fix="correct the arguments",
+            )  # fmt: skip
+        if not len(self):
+            return torch.empty((n, 0), dtype=torch.float64)
+        uniform = torch.from_numpy(_unit_cube(n, len(self), seed, kind))
+        columns = [p._prior.icdf(column) for p, column in zip(self, uniform.T, strict=True)]
+        return torch.stack(columns, dim=1)
+
+    def check(self, theta: Tensor | np.ndarray, what: str = "theta") -> Tensor:
+        """Return theta as float64 of shape (n, P).
+
+        Raises:
+            ParameterError: for a wrong shape, or values that are not finite or outside a prior's
+                support; the message names the parameter and the first bad row.
+        """
+        theta = torch.as_tensor(theta, dtype=torch.float64)
+        if theta.ndim != 2 or theta.shape[1] != len(self):
+            raise ParameterError(
+                what, expected=f"shape (n, {len(self)}), columns {self.names}",
+                got=f"shape {tuple(theta.shape)}", fix="one row per simulation",
+            )  # fmt: skip
+        for p, column in zip(self, theta.T, strict=True):
+            bad = (~p._prior.contains(column)).nonzero().flatten()
+            if len(bad):
+                row = int(bad[0])
+                raise ParameterError(
+                    f"{what} column {p.name!r}", expected=f"finite values inside {p.prior}",
+                    got=f"{float(column[row])} in row {row} ({len(bad)} bad rows)",
+                    fix="widen the prior or remove these rows",
+                )  # fmt: skip
+        return theta
+
+    def log_prob(self, theta: Tensor) -> Tensor:
+        """Log density of the prior, shape (...,) for theta (..., P)."""
+        return self._sum("log_prob", theta)
+
+    def to_unconstrained(self, theta: Tensor) -> Tensor:
+        """u (..., P) for theta (..., P): see `sbitools.priors`."""
+        return self._each("to_unconstrained", theta)
+
+    def from_unconstrained(self, u: Tensor) -> Tensor:
+        """Theta (..., P) for u (..., P): always inside the support."""
+        return self._each("from_unconstrained", u)
+
+    def log_abs_det(self, theta: Tensor) -> Tensor:
+        """log |det du/dtheta|, shape (...,)."""
+        return self._sum("log_abs_det", theta)
+
+    def log_prob_unconstrained(self, u: Tensor) -> Tensor:
+        """Log density of the prior of u, shape (...,)."""
+        return self._sum("log_prob_unconstrained", u)
+
+    def _each(self, method: str, values: Tensor) -> Tensor:
+        values = values.to(torch.float64)
+        columns = [getattr(p.prior, method)(values[..., i]) for i, p in enumerate(self)]
+        return torch.stack(columns, dim=-1) if columns else values
+
+    def _sum(self, method: str, values: Tensor) -> Tensor:
+        return self._each(method, values).sum(-1)
+
+    def to_dict(self) -> list[dict[str, Any]]:
+        """Plain values, for JSON."""
+        return [p.to_dict() for p in self]
+
+    @classmethod
+    def from_dict(cls, values: list[dict[str, Any]]) -> ParameterSpace:
+        """Inverse of `to_dict`."""
+        return cls([Parameter.from_dict(v) for v in values])
+
+    def digest(self) -> str:
+        """sha256 of the specification."""
+        return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()
+
+
+# Seeds of theta must not coincide with those of the simulations of the same campaign.
+_THETA_KEY = (1 << 32) - 1
+
+
+def _unit_cube(n: int, d: int, seed: int, kind: Design) -> np.ndarray:
+    from scipy.stats import qmc
+
+    rng = np.random.default_rng(derive(seed, _THETA_KEY))
+    if kind == "random":
+        points = rng.random((n, d))
+    elif kind == "sobol":
+        whole = max(n - 1, 0).bit_length()  # Sobol sets are balanced at powers of two
+        points = qmc.Sobol(d, rng=rng, bits=52).random_base2(whole)[:n]
+    else:
+        points = qmc.LatinHypercube(d, rng=rng).random(n) if n else np.empty((0, d))
+    return np.clip(points, 2.0**-53, 1 - 2.0**-53)
