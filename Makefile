@@ -1,0 +1,62 @@
+# The two commands of the README are `make demo` and `make test`. Each makes its own environment.
+
+PYTHON ?= python3
+VENV ?= .venv
+DEMO_DIR ?= demo-run
+DEMO_ARGS ?=
+
+TORCH := 2.13.0
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+# One thread per process: two cores with two busy thread pools each are slower than one pool.
+ONE_THREAD := OMP_NUM_THREADS=1 MPLBACKEND=Agg
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help setup demo test lint types test-fast test-slow benchmarks tables clean
+
+help:  ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(READY)  ## make the environment in .venv (the other commands do it by themselves)
+
+# The stamp is written last: a set-up that was interrupted is repeated from the start.
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" || \
+	  { echo "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)"; exit 1; }
+	rm -f $@
+	$(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade -c constraints.txt pip
+	$(BIN)/python -m pip install --quiet "torch==$(TORCH)"
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dask,tutorials,dev]"
+	$(BIN)/python -c "import torch; v = torch.__version__; assert v.split('+')[0] == '$(TORCH)', 'torch was replaced by ' + v"
+	touch $@
+
+demo: $(READY)  ## the whole chain on N-body fields: simulations to report, 15 minutes on 2 cores
+	$(BIN)/sbitools demo --out $(DEMO_DIR) $(DEMO_ARGS)
+
+test: lint types test-fast  ## what every change must pass: style, types, the fast tests
+
+lint: $(READY)  ## ruff: rules and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(READY)  ## pyright
+	$(BIN)/pyright
+
+test-fast: $(READY)  ## the fast tests, with the tutorial at its small setting
+	$(ONE_THREAD) SBITOOLS_SMALL=1 $(BIN)/python -m pytest
+
+test-slow: $(READY)  ## the tests that take minutes
+	$(ONE_THREAD) $(BIN)/python -m pytest -m slow --timeout 3600
+
+benchmarks: $(READY)  ## rerun every number of the paper and write the tables
+	$(BIN)/python paper/benchmarks/run_all.py
+
+tables: $(READY)  ## rebuild paper/benchmarks/results/README.md from the numbers already there
+	$(BIN)/python paper/benchmarks/run_all.py --collect
+
+clean:  ## remove the environment, caches and the demo's results
+	rm -rf $(VENV) $(DEMO_DIR) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis .benchmarks
+	find sbitools emulators tests paper -name __pycache__ -type d -prune -exec rm -rf {} +

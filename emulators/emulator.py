@@ -1,0 +1,130 @@
+"""What an emulator is: a simulator that was trained on another simulator's output."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+
+import torch
+from torch import Tensor
+
+from sbitools.errors import ShapeError
+from sbitools.parameters import ParameterSpace
+from sbitools.simulator import FieldSpec
+
+if TYPE_CHECKING:
+    from sbitools.store import SimulationStore
+    from sbitools.training import TrainingHistory
+
+__all__ = ["Emulator"]
+
+
+class Emulator(ABC):
+    """simulate(theta, seeds) = decode(theta, latent(theta, seeds)).
+
+    A subclass gives `latent` all the randomness, one generator per seed, and keeps `decode`
+    deterministic. `emulators.testing.check_emulator` tests what is promised here.
+
+    Attributes:
+        parameters: those of the simulator it stands for.
+        output: that of the simulator it stands for, so that their stores are interchangeable.
+        source: an input field besides theta that `latent` does not make, or None.
+        group_size: simulations that belong together.
+        kind: name of its checkpoints.
+        differentiable: what `decode` can be differentiated in.
+    """
+
+    parameters: ParameterSpace
+    output: FieldSpec
+    source: FieldSpec | None = None
+    group_size: int = 1
+    kind: ClassVar[str]
+    differentiable: ClassVar[frozenset[Literal["theta", "latent"]]] = frozenset()
+
+    @abstractmethod
+    def fit(
+        self,
+        store: SimulationStore,
+        config: Any = None,
+        *,
+        run_dir: str | Path,
+        resume: bool = False,
+    ) -> TrainingHistory:
+        """Learn from a store of reference simulations.
+
+        Args:
+            store: made by the simulator that the emulator's card names.
+            config: how to train; None is the default of the emulator.
+            run_dir: for metrics and the resumable state.
+            resume: take up an interrupted fit; the result is that of the uninterrupted one.
+
+        Raises:
+            StoreError: if the store was made by another simulator.
+            TrainingError: if training diverges, or `run_dir` holds another run.
+        """
+
+    @abstractmethod
+    def latent(self, theta: Tensor, seeds: Tensor) -> Tensor:
+        """All the randomness of the fields: (B, *latent_shape) for theta (B, P), seeds (B,)."""
+
+    @abstractmethod
+    def decode(self, theta: Tensor, latent: Tensor) -> Tensor:
+        """Fields (B, *output.shape), a function of its arguments alone."""
+
+    @abstractmethod
+    def config(self) -> Mapping[str, Any]:
+        """JSON values from which `from_config` rebuilds the emulator, weights aside."""
+
+    @classmethod
+    @abstractmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
+        """The emulator that `config` describes, not fitted."""
+
+    @abstractmethod
+    def module(self) -> torch.nn.Module:
+        """The network, whose state is the weights."""
+
+    def simulate(self, theta: Tensor, seeds: Tensor) -> Tensor:
+        """Fields (B, *output.shape) for theta (B, P) float64 and seeds (B,) int64.
+
+        Raises:
+            ParameterError: if theta has the wrong shape or leaves the prior's support.
+            ShapeError: if there is not one seed per row of theta.
+        """
+        theta = self.parameters.check(theta)
+        seeds = torch.as_tensor(seeds)
+        if seeds.dtype != torch.int64 or tuple(seeds.shape) != (len(theta),):
+            raise ShapeError(
+                "seeds", expected=f"int64 of shape ({len(theta)},), one per row of theta",
+                got=f"{seeds.dtype} of shape {tuple(seeds.shape)}",
+                fix="make them with sbitools.seeds.simulation_seeds",
+            )  # fmt: skip
+        with torch.no_grad():
+            return self.decode(theta, self.latent(theta, seeds))
+
+    def save(self, path: str | Path) -> Path:
+        """Write weights and configuration to the folder `path`."""
+        from sbitools.checkpoint import save_checkpoint
+
+        return save_checkpoint(path, self.kind, self.config(), self.module().state_dict())
+
+    @classmethod
+    def load(cls, path: str | Path, device: str = "cpu") -> Self:
+        """The emulator that `save` wrote.
+
+        Raises:
+            CheckpointError: if the folder is absent, damaged or of another kind.
+        """
+        from sbitools.checkpoint import load_checkpoint, rebuild
+
+        config, tensors = load_checkpoint(path, cls.kind)
+
+        def build() -> Self:
+            emulator = cls.from_config(config)
+            emulator.module().load_state_dict(tensors)
+            emulator.module().to(device).eval()
+            return emulator
+
+        return rebuild(path, cls.kind, build)

@@ -1,0 +1,143 @@
+"""The styled V-Net: Zel'dovich displacement to nonlinear displacement and velocity.
+
+The map of Jamieson et al. (2023, arXiv:2206.04594; 2024, arXiv:2408.07699) with circular instead
+of valid convolutions, a smooth activation (the velocity is a derivative of the network) and a
+learned gain of the residual. With x = D psi / scale and the style s = (5 (Omega_m - 0.3), D - 1),
+
+    Psi = scale [x + gain N(x; s)],        dPsi/dD = psi + scale gain dN/dD,
+
+the derivative taken through x and through s. Everything that depends on sigma_8 enters by psi.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from sbitools.errors import ShapeError
+from sbitools.networks.styled import Pair, StyledConv3d, StyledResidual3d, silu
+
+__all__ = ["STYLE_SIZE", "DisplacementNetwork", "StyledVNet"]
+
+STYLE_SIZE = 2
+
+
+class StyledVNet(nn.Module):
+    """Encoder and decoder of styled residual blocks, joined at every level.
+
+    Args:
+        channels: of each level, finest first; every level but the first halves the grid.
+        generator: of the initial weights.
+        fields: channels in and out.
+    """
+
+    def __init__(
+        self, channels: Sequence[int], generator: torch.Generator, fields: int = 3
+    ) -> None:
+        super().__init__()
+        s, g, c = STYLE_SIZE, generator, list(channels)
+        steps = list(zip(c[:-1], c[1:], strict=True))
+        self.entry = StyledResidual3d(fields, c[0], s, g)
+        self.widen = StyledResidual3d(c[0], c[0], s, g)
+        self.down = nn.ModuleList(StyledConv3d(a, b, s, 2, g, "down") for a, b in steps)
+        self.encode = nn.ModuleList(StyledResidual3d(b, b, s, g) for _, b in steps)
+        self.up = nn.ModuleList(StyledConv3d(b, a, s, 2, g, "up") for a, b in steps)
+        self.decode = nn.ModuleList(StyledResidual3d(2 * a, a, s, g) for a, _ in steps)
+        self.exit = StyledResidual3d(c[0], fields, s, g, last=True)
+
+    def forward(
+        self, x: Tensor, style: Tensor, dx: Tensor | None = None, dstyle: Tensor | None = None
+    ) -> Pair:
+        """(B, fields, *grid) to the same, with tangent; every axis a multiple of 2^(levels-1)."""
+        y, dy = self.entry(x, style, dx, dstyle)
+        y, dy = self.widen(y, style, dy, dstyle)
+        kept: list[Pair] = []
+        for down, encode in zip(self.down, self.encode, strict=True):
+            kept.append((y, dy))
+            y, dy = silu(*down(y, style, dy, dstyle))
+            y, dy = encode(y, style, dy, dstyle)
+        for up, decode in zip(reversed(self.up), reversed(self.decode), strict=True):
+            y, dy = silu(*up(y, style, dy, dstyle))
+            y, dy = _join(kept.pop(), (y, dy))
+            y, dy = decode(y, style, dy, dstyle)
+        return self.exit(y, style, dy, dstyle)
+
+
+def _join(kept: Pair, new: Pair) -> Pair:
+    (a, da), (b, db) = kept, new
+    tangent = None if da is None or db is None else torch.cat([da, db], dim=1)
+    return torch.cat([a, b], dim=1), tangent
+
+
+class DisplacementNetwork(nn.Module):
+    """The full map, in physical units.
+
+    Args:
+        channels: see `StyledVNet`.
+        scale: displacement in Mpc/h that the network sees as 1.
+        seed: of the initial weights.
+        compute_dtype: of the activations; weights stay float32. None: that of psi.
+    """
+
+    def __init__(
+        self,
+        channels: Sequence[int] = (24, 32, 48),
+        scale: float = 6.0,
+        seed: int = 0,
+        compute_dtype: torch.dtype | None = None,
+    ) -> None:
+        from sbitools.seeds import generator
+
+        super().__init__()
+        self.vnet = StyledVNet(channels, generator(seed))
+        # A demodulated filter has unit norm, so the last layer cannot scale its output by itself.
+        self.gain = nn.Parameter(torch.tensor(0.1))
+        self.scale, self.compute_dtype = scale, compute_dtype
+        self.multiple = 2 ** (len(channels) - 1)
+
+    def forward(
+        self, psi: Tensor, omega_m: Tensor, growth: Tensor, velocity: bool = False
+    ) -> Pair:
+        """Displace the particles.
+
+        Args:
+            psi: Zel'dovich displacement at D = 1 in Mpc/h, (B, 3, n, n, n).
+            omega_m: (B,).
+            growth: linear growth D, 1 at redshift 0, (B,).
+            velocity: return dPsi/dD too; about three times the cost.
+
+        Returns:
+            Psi in Mpc/h (B, 3, n, n, n), and dPsi/dD in Mpc/h or None.
+
+        Raises:
+            ShapeError: unless every axis is a multiple of 2^(levels - 1).
+        """
+        if psi.ndim != 5 or psi.shape[1] != 3 or any(n % self.multiple for n in psi.shape[2:]):
+            raise ShapeError(
+                "psi", expected=f"(B, 3, n, n, n), n a multiple of {self.multiple}",
+                got=f"shape {tuple(psi.shape)}", fix="use another grid or fewer levels",
+            )  # fmt: skip
+        # One box at a time: each has its own filters, and results cannot depend on the batch.
+        boxes = [
+            self._one(p[None], o.to(psi.dtype), d.to(psi.dtype), velocity)
+            for p, o, d in zip(psi, omega_m, growth, strict=True)
+        ]
+        tangents = [t for _, t in boxes if t is not None]
+        return torch.cat([y for y, _ in boxes]), torch.cat(tangents) if velocity else None
+
+    def _one(self, psi: Tensor, omega_m: Tensor, growth: Tensor, velocity: bool) -> Pair:
+        style = torch.stack([5 * (omega_m - 0.3), growth - 1])
+        dstyle = torch.tensor([0, 1], dtype=style.dtype, device=style.device)
+        y, dy = self.vnet(
+            self._enter(psi * (growth / self.scale)), style,
+            self._enter(psi / self.scale) if velocity else None, dstyle,
+        )  # fmt: skip
+        reach = self.scale * self.gain
+        displaced = growth * psi + reach * y.to(psi.dtype)
+        return displaced, None if dy is None else psi + reach * dy.to(psi.dtype)
+
+    def _enter(self, x: Tensor) -> Tensor:
+        x = x.to(self.compute_dtype or x.dtype)
+        return x.contiguous(memory_format=torch.channels_last_3d)

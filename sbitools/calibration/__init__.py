@@ -1,0 +1,36 @@
+"""Calibration: is a posterior right, and is it right about the reference simulator?
+
+Every check takes posterior draws (tests, draws, parameters) and true parameters, and returns a
+`Check` with a p-value, an effect size and a band. `calibrate` draws once and runs them all.
+"""
+
+from __future__ import annotations
+
+# Functions carry the names of their modules, so they are bound here, after the modules.
+from .bands import simultaneous_band
+from .calibrate import calibrate, calibrate_draws
+from .check import Check
+from .contraction import contraction
+from .coverage import coverage
+from .draws import CalibrationDraws, Excluded
+from .ranks import sbc
+from .recovery import recovery
+from .result import CalibrationResult
+from .tarp import tarp
+from .transfer import transfer
+
+__all__ = [
+    "CalibrationDraws",
+    "CalibrationResult",
+    "Check",
+    "Excluded",
+    "calibrate",
+    "calibrate_draws",
+    "contraction",
+    "coverage",
+    "recovery",
+    "sbc",
+    "simultaneous_band",
+    "tarp",
+    "transfer",
+]

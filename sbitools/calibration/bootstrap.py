@@ -1,0 +1,35 @@
+"""Bootstrap errors of means over tests, resampling whole groups."""
+
+from __future__ import annotations
+
+import numpy as np
+
+__all__ = ["bootstrap_means"]
+
+_RESAMPLES = 1000
+
+
+def bootstrap_means(
+    values: np.ndarray, group: np.ndarray, rng: np.random.Generator, n: int = _RESAMPLES
+) -> np.ndarray:
+    """Means over tests of `n` bootstrap samples of groups.
+
+    A quantity made of several means (a variance, R^2) is bootstrapped by giving its terms as
+    columns: they are resampled together.
+
+    Args:
+        values: shape (N, K).
+        group: shape (N,).
+        rng: generator.
+        n: number of bootstrap samples.
+
+    Returns:
+        Array of shape (n, K).
+    """
+    _, which = np.unique(group, return_inverse=True)
+    n_groups = int(which.max()) + 1
+    sums = np.zeros((n_groups, values.shape[1]))
+    np.add.at(sums, which, values)
+    sizes = np.bincount(which, minlength=n_groups)
+    weights = rng.multinomial(n_groups, np.full(n_groups, 1 / n_groups), size=n)
+    return (weights @ sums) / (weights @ sizes)[:, None]

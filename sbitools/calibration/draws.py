@@ -1,0 +1,224 @@
+"""Posterior draws for many tests, drawn once: every check uses the same ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import ShapeError
+from ..seeds import derive
+
+if TYPE_CHECKING:
+    from ..parameters import ParameterSpace
+
+__all__ = ["CalibrationDraws", "Excluded", "as_draws"]
+
+# First words of the keys from which the checks derive their random numbers.
+_TIES, _MEMBERS = 1, 2
+
+
+@dataclass(frozen=True)
+class Excluded:
+    """A test that could not be used, and why; it is counted in every report.
+
+    Args:
+        index: of the simulation in its store.
+        reason: one line.
+    """
+
+    index: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class CalibrationDraws:
+    """Posterior draws and true parameters of N tests.
+
+    Args:
+        theta: true parameters, shape (N, P).
+        draws: posterior draws, shape (N, L, P).
+        log_prob_true: log density of the posterior at theta, shape (N,); None if not known.
+        log_prob_draws: log density at the draws, shape (N, L). Any strictly increasing function
+            of each test's density serves, so it need not be normalised.
+        group: tests with one number share a volume and are not independent, shape (N,);
+            all independent if None.
+        independent: theta are independent draws of the prior (not a Sobol or Latin-hypercube
+            design): p-values need this.
+        names: of the parameters.
+        labels: of the parameters, for plots.
+        prior: the prior theta were drawn from; TARP and the check against the prior use it.
+        seed: of ties, group members, references and bootstraps.
+        excluded: tests that could not be used.
+        counts: simulations by state, for the report.
+
+    Raises:
+        ShapeError: if shapes disagree or a value is not finite.
+    """
+
+    theta: np.ndarray
+    draws: np.ndarray
+    log_prob_true: np.ndarray | None = None
+    log_prob_draws: np.ndarray | None = None
+    group: np.ndarray | None = None
+    independent: bool = True
+    names: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
+    prior: ParameterSpace | None = None
+    seed: int = 0
+    excluded: tuple[Excluded, ...] = ()
+    counts: dict[str, int] | None = None
+
+    def __post_init__(self) -> None:
+        put = object.__setattr__
+        put(self, "theta", np.asarray(self.theta, dtype=np.float64))
+        put(self, "draws", np.asarray(self.draws))
+        _check_shapes(self)
+        names = tuple(self.names) or tuple(f"theta_{i}" for i in range(self.theta.shape[1]))
+        put(self, "names", names)
+        put(self, "labels", tuple(self.labels) or names)
+        group = np.arange(len(self.theta)) if self.group is None else np.asarray(self.group)
+        put(self, "group", group)
+
+    @classmethod
+    def from_posterior(cls, posterior: Any, store: Any, n_draws: int = 1000, **options: Any) -> Any:
+        """Draw from a posterior for the simulations of a store: see `sampling.draw`."""
+        from .sampling import draw
+
+        return draw(posterior, store, n_draws, **options)
+
+    @property
+    def n_tests(self) -> int:
+        """N."""
+        return self.draws.shape[0]
+
+    @property
+    def n_draws(self) -> int:
+        """L."""
+        return self.draws.shape[1]
+
+    @cached_property
+    def ranks(self) -> np.ndarray:
+        """Randomised ranks of theta among its draws, int64 (N, P): exactly uniform on {0..L}
+        for an exact posterior at any L, because ties are broken by a seeded uniform choice."""
+        truth = self.theta[:, None, :]
+        below, ties = (self.draws < truth).sum(1), (self.draws == truth).sum(1)
+        return below + self.rng(_TIES, 0).integers(0, ties + 1)
+
+    @cached_property
+    def hpd_ranks(self) -> np.ndarray | None:
+        """Number of draws of higher density than theta, int64 (N,); None without densities."""
+        if self.log_prob_true is None or self.log_prob_draws is None:
+            return None
+        truth = self.log_prob_true[:, None]
+        above = (self.log_prob_draws > truth).sum(1)
+        ties = (self.log_prob_draws == truth).sum(1)
+        return above + self.rng(_TIES, 1).integers(0, ties + 1)
+
+    @cached_property
+    def members(self) -> np.ndarray:
+        """One random test of each group, ascending: the independent tests p-values are for."""
+        order = self.rng(_MEMBERS).permutation(self.n_tests)
+        _, first = np.unique(np.asarray(self.group)[order], return_index=True)
+        return np.sort(order[first])
+
+    @cached_property
+    def z_scores(self) -> np.ndarray:
+        """(theta - posterior mean) / posterior sd, shape (N, P).
+
+        Mean 0 and mean square 1 for every exact posterior, whatever its shape. The error of a mean
+        of L draws is divided out.
+        """
+        mean, sd = self.draws.mean(1, dtype=np.float64), self.draws.std(1, dtype=np.float64)
+        sd = sd * np.sqrt((self.n_draws + 1) / max(self.n_draws - 1, 1))
+        return (self.theta - mean) / np.maximum(sd, np.finfo(np.float64).tiny)
+
+    def rng(self, *key: int) -> np.random.Generator:
+        """A generator of this object's seed."""
+        return np.random.default_rng(derive(self.seed, *key))
+
+    def note(self) -> str:
+        """What limits the p-values of these tests."""
+        notes = []
+        if len(self.members) < self.n_tests:
+            notes.append(
+                f"p-value from one random member of each of {len(self.members)} groups "
+                f"({self.n_tests} tests)"
+            )
+        if not self.independent:
+            notes.append("theta are not independent draws of the prior: p-value is indicative")
+        lost = sum((self.counts or {}).get(state, 0) for state in ("failed", "rejected"))
+        if lost + len(self.excluded):
+            notes.append(
+                f"{lost} simulations failed or were rejected and {len(self.excluded)} tests were "
+                "excluded: theta are draws of the prior without them"
+            )
+        return "; ".join(notes)
+
+
+def _check_shapes(d: CalibrationDraws) -> None:
+    shape = d.draws.shape
+    want = {"theta": (*shape[:1], *shape[2:]), "log_prob_true": shape[:1]}
+    want |= {"log_prob_draws": shape[:2], "group": shape[:1]}
+    if d.draws.ndim != 3 or 0 in shape:
+        raise ShapeError(
+            "draws", expected="shape (tests, draws, parameters), none of them 0",
+            got=f"shape {shape}", fix="put tests first; there must be one test at least",
+        )  # fmt: skip
+    for name, expected in want.items():
+        value = getattr(d, name)
+        if value is not None and np.shape(value) != expected:
+            raise ShapeError(
+                name, expected=f"shape {expected} for draws of shape {shape}",
+                got=f"shape {np.shape(value)}", fix="one row per test",
+            )  # fmt: skip
+    for name in ("theta", "draws"):
+        if not np.isfinite(getattr(d, name)).all():
+            raise ShapeError(
+                name, expected="finite values", got="NaN or infinity",
+                fix="exclude these tests and count them in `excluded`",
+            )  # fmt: skip
+    for name in ("log_prob_true", "log_prob_draws"):
+        value = getattr(d, name)
+        if value is not None and np.isnan(value).any():
+            raise ShapeError(
+                name, expected="numbers (-inf is one)", got="NaN",
+                fix="exclude these tests and count them in `excluded`",
+            )  # fmt: skip
+
+
+def as_draws(
+    draws: CalibrationDraws | np.ndarray,
+    theta: np.ndarray | None = None,
+    *,
+    names: Sequence[str] = (),
+    group: np.ndarray | None = None,
+    prior: ParameterSpace | None = None,
+    seed: int | None = None,
+) -> CalibrationDraws:
+    """Arrays as `CalibrationDraws`; a `CalibrationDraws` as it is, with `seed` if given.
+
+    Args:
+        draws: shape (N, L, P), or the object itself.
+        theta: shape (N, P); None with the object.
+        names: of the parameters.
+        group: shape (N,).
+        prior: of theta.
+        seed: of ties, members, references and bootstraps.
+
+    Raises:
+        ShapeError: if shapes disagree, or arrays come without theta.
+    """
+    if isinstance(draws, CalibrationDraws):
+        return draws if seed is None or seed == draws.seed else replace(draws, seed=seed)
+    if theta is None:
+        raise ShapeError(
+            "theta", expected="true parameters, shape (tests, parameters)", got="None",
+            fix="pass theta with the draws",
+        )  # fmt: skip
+    return CalibrationDraws(
+        theta, draws, group=group, names=tuple(names), prior=prior, seed=seed or 0
+    )

@@ -1,0 +1,90 @@
+"""Recovery: how near posterior means are to the truth, and whether the stated errors say so."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from .bootstrap import bootstrap_means
+from .check import Check
+from .draws import CalibrationDraws, as_draws
+
+__all__ = ["recovery"]
+
+_BOOTSTRAP = 5
+
+
+def recovery(
+    draws: CalibrationDraws | np.ndarray,
+    theta: np.ndarray | None = None,
+    *,
+    names: Sequence[str] = (),
+    group: np.ndarray | None = None,
+    seed: int | None = None,
+) -> Check:
+    r"""R^2, NRMSE, bias and z-scores of every parameter, with bootstrap errors by group.
+
+    With m the posterior mean and s its standard deviation, over tests:
+    :math:`R^2 = 1 - \sum (m - \theta)^2 / \sum (\theta - \bar\theta)^2`, NRMSE is the root mean
+    square of :math:`m - \theta` in units of the standard deviation of :math:`\theta`, bias the
+    mean of :math:`m - \theta`, and :math:`z = (m - \theta) / s`. An exact posterior has mean z 0
+    and mean z^2 1, whatever its shape: mean z is the bias in posterior sigmas, and sd z the factor
+    by which intervals should be wider.
+
+    Nothing is tested (`sbc` does that): p_value and passed are None. Statistic and effect: the
+    smallest R^2 over parameters; band: its 95 % bootstrap interval.
+
+    Args:
+        draws: posterior draws, shape (N, L, P), or `CalibrationDraws`.
+        theta: true parameters, shape (N, P).
+        names: of the parameters.
+        group: resampled as a whole.
+        seed: of the bootstrap.
+
+    Raises:
+        ShapeError: if shapes disagree or a value is not finite.
+    """
+    d = as_draws(draws, theta, names=names, group=group, seed=seed)
+    rows = [_row(d, i) for i in range(d.theta.shape[1])]
+    worst = min(rows, key=lambda row: row["r2"])
+    return Check(
+        name="recovery", kind="recovery", statistic=worst["r2"], p_value=None,
+        effect=worst["r2"], band=(worst["r2_low"], worst["r2_high"]), passed=None,
+        false_alarm=None, summary=f"R² of {worst['name']} {worst['r2']:.3f}", note="",
+        details={
+            "truth": d.theta, "mean": d.draws.mean(1, dtype=np.float64),
+            "sd": d.draws.std(1, dtype=np.float64), "names": list(d.names),
+            "labels": list(d.labels), "parameters": rows, "n_tests": d.n_tests,
+        },
+    )  # fmt: skip
+
+
+def _row(d: CalibrationDraws, i: int) -> dict[str, Any]:
+    truth = d.theta[:, i]
+    error = d.draws[:, :, i].mean(1, dtype=np.float64) - truth
+    z = -d.z_scores[:, i]
+    centred = truth - truth.mean()  # no digits are lost to a large offset
+    terms = np.stack([error, error**2, centred, centred**2, z, z**2], axis=1)
+    resampled = _figures(bootstrap_means(terms, np.asarray(d.group), d.rng(_BOOTSTRAP, i)))
+    row: dict[str, Any] = {"name": d.names[i]}
+    for key, value in _figures(terms.mean(0, keepdims=True)).items():
+        row[key] = float(value[0])
+        row[f"{key}_error"] = float(resampled[key].std())
+    low, high = np.quantile(resampled["r2"], (0.025, 0.975))
+    return row | {"r2_low": float(low), "r2_high": float(high)}
+
+
+def _figures(terms: np.ndarray) -> dict[str, np.ndarray]:
+    """Figures of merit from means of (e, e^2, t, t^2, z, z^2), shape (n, 6)."""
+    error, error2, truth, truth2, z, z2 = terms.T
+    # A bootstrap sample of equal truths has no variance; it must not divide by zero.
+    variance = np.maximum(truth2 - truth**2, np.finfo(np.float64).tiny**0.5)
+    return {
+        "r2": 1 - error2 / variance,
+        "nrmse": np.sqrt(error2 / variance),
+        "bias": error,
+        "mean_z": z,
+        "sd_z": np.sqrt(np.maximum(z2 - z**2, 0)),
+    }

@@ -1,0 +1,133 @@
+"""Tests of accuracy with random points: coverage of balls around random references."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from ..errors import ShapeError
+from .bands import ecdf_test
+from .check import Check
+from .coordinates import prior_probability
+from .draws import CalibrationDraws, as_draws
+from .ranks import band_at, ecdf_details
+
+if TYPE_CHECKING:
+    from ..parameters import ParameterSpace
+
+__all__ = ["tarp"]
+
+_REFERENCES, _TIES = 3, 4
+
+
+def tarp(
+    draws: CalibrationDraws | np.ndarray,
+    theta: np.ndarray | None = None,
+    *,
+    references: np.ndarray | Literal["prior", "posterior"] = "prior",
+    prior: ParameterSpace | None = None,
+    names: Sequence[str] = (),
+    group: np.ndarray | None = None,
+    false_alarm: float = 0.01,
+    seed: int | None = None,
+) -> Check:
+    """TARP: the share of draws nearer to a reference point than the truth is uniform.
+
+    A ball around the reference that reaches to the truth has the credibility given by the share of
+    draws inside. References may depend on x, never on the truth. The test is the exact test of
+    uniform ranks of `ranks.sbc` on the N values, not a comparison of two curves, which has no
+    power. It sees errors of the joint posterior that marginal ranks miss; it is weak against a
+    constant shift, which marginal ranks see at once: use both.
+
+    Distances are Euclidean in the prior's cumulative probabilities (each coordinate in [0, 1]), or
+    without a prior in units of each test's draws.
+
+    Effect: the largest ECDF deviation. ``details["atc"]`` is the area between the curve and the
+    diagonal above level 1/2: below zero for an over-confident posterior.
+
+    Args:
+        draws: posterior draws, shape (N, L, P), or `CalibrationDraws`.
+        theta: true parameters, shape (N, P).
+        references: ``"prior"``: uniform in the coordinates above (without a prior, in the box of
+            +-3 sd around each test's draws); ``"posterior"``: the first draw of each test, which
+            is then left out; or points in units of theta, shape (N, P).
+        prior: of theta, if `draws` does not carry it.
+        names: of the parameters.
+        group: tests of one group share a volume; the p-value uses one random member of each.
+        false_alarm: of the check.
+        seed: of references, broken ties and chosen members.
+
+    Raises:
+        ShapeError: if shapes disagree or a value is not finite.
+
+    References:
+        | Sampling-based accuracy testing of posterior estimators for general inference
+          (Lemos, Coogan, Hezaveh & Perreault-Levasseur 2023, arXiv:2302.03026), algorithm 2
+    """
+    d = as_draws(draws, theta, names=names, group=group, prior=prior, seed=seed)
+    truth, points, centre = _coordinates(d, references)
+    ranks = _ball_ranks(truth, points, centre, d.rng(_TIES))
+    n_draws = points.shape[1]
+    test = ecdf_test(ranks[d.members], n_draws)
+    reduced = d if n_draws == d.n_draws else _without_first(d)
+    details = ecdf_details(reduced, ranks, [test], false_alarm, ["distance"])
+    above = test.z > 0.5
+    kind = references if isinstance(references, str) else "given"
+    return Check(
+        name="tarp", kind="ecdf", statistic=test.gamma, p_value=test.p_value,
+        effect=test.deviation, band=band_at(details, test), passed=test.p_value >= false_alarm,
+        false_alarm=false_alarm,
+        summary=f"largest ECDF deviation of distance ranks {test.deviation:+.3f}",
+        note=d.note(),
+        details=details | {
+            "references": kind, "labels": ["distance to random points"],
+            "xlabel": "credibility of the ball",
+            "atc": float(np.trapezoid((test.ecdf - test.z)[above], test.z[above])),
+        },
+    )  # fmt: skip
+
+
+def _without_first(d: CalibrationDraws) -> CalibrationDraws:
+    return CalibrationDraws(d.theta, d.draws[:, 1:], group=d.group, names=d.names, seed=d.seed)
+
+
+def _ball_ranks(
+    truth: np.ndarray, points: np.ndarray, centre: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
+    """Number of points (N, L, P) nearer to centre (N, P) than truth (N, P), ties at random."""
+    reach = ((truth - centre) ** 2).sum(-1)[:, None]
+    distance = np.zeros(points.shape[:2])
+    for i in range(points.shape[2]):  # one column at a time: no temporary of (N, L, P)
+        distance += (points[..., i] - centre[:, None, i]) ** 2
+    return (distance < reach).sum(1) + rng.integers(0, (distance == reach).sum(1) + 1)
+
+
+def _coordinates(
+    d: CalibrationDraws, references: np.ndarray | str
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(truth, draws, references) in the coordinates distances are measured in."""
+    if isinstance(references, str) and references not in ("prior", "posterior"):
+        raise ShapeError(
+            "references", expected="'prior', 'posterior' or an array", got=repr(references),
+            fix="choose one of them",
+        )  # fmt: skip
+    given = None if isinstance(references, str) else np.asarray(references, dtype=np.float64)
+    if given is not None and given.shape != d.theta.shape:
+        raise ShapeError(
+            "references", expected=f"shape {d.theta.shape}", got=f"shape {given.shape}",
+            fix="one point per test",
+        )  # fmt: skip
+    if d.prior is not None:
+        truth, points = (prior_probability(d.prior, v) for v in (d.theta, d.draws))
+        centre = prior_probability(d.prior, given) if given is not None else None
+    else:
+        # Scales may depend on the draws, a function of x alone, but not on the truth.
+        mean, sd = d.draws.mean(1), np.maximum(d.draws.std(1), np.finfo(np.float64).tiny)
+        truth = (d.theta - mean) / (6 * sd) + 0.5
+        points = (d.draws - mean[:, None]) / (6 * sd[:, None]) + 0.5
+        centre = (given - mean) / (6 * sd) + 0.5 if given is not None else None
+    if references == "posterior":
+        return truth, points[:, 1:], points[:, 0]
+    return truth, points, d.rng(_REFERENCES).random(truth.shape) if centre is None else centre

@@ -1,0 +1,239 @@
+"""Transfer: does what was checked on emulated tests hold on reference tests?
+
+Two sets of tests of one posterior are compared. The null hypothesis is that a test's result has
+the same distribution in both; it needs no exact posterior, so a posterior that is a little wrong
+on both sets still shows whether the emulator made it worse.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from scipy.special import ndtri
+
+from .bootstrap import bootstrap_means
+from .check import Check
+from .coverage import LEVELS
+from .draws import CalibrationDraws
+
+__all__ = ["transfer"]
+
+_PERMUTATIONS, _BOOTSTRAP, _JITTER = 8, 9, 10
+_N_PERMUTATIONS = 9999
+
+
+def transfer(
+    emulated: CalibrationDraws, reference: CalibrationDraws, *, false_alarm: float = 0.01
+) -> list[Check]:
+    """Differences between the checks of two sets of tests, each tested, each with its size.
+
+    - ``transfer ranks``: two-sample Anderson-Darling test of the ranks of every parameter, by
+      permutation (Bonferroni over parameters). Effect: largest difference of the two ECDFs.
+    - ``transfer coverage``: the same on credibilities of highest density. Effect: difference of
+      the actual coverage at 68 %.
+    - ``transfer bias``: difference of mean normal scores (the normal quantile of a rank), Welch's
+      test, Bonferroni. Effect: difference of mean z, in posterior sigmas.
+    - ``transfer width``: difference of log sd of normal scores by bootstrap, Bonferroni. Effect:
+      ratio of sd z minus 1; above zero, errors are more underestimated on the reference.
+    - ``transfer log_prob``: difference of the mean log density of the truth, in nats, by bootstrap.
+
+    Effects come with 95 % bootstrap bands. All tests use one random member of each group.
+
+    Args:
+        emulated: tests from the simulator the posterior was trained on.
+        reference: tests from the reference simulator.
+        false_alarm: of each check.
+
+    Returns:
+        The checks; those of densities only if both sets have them.
+    """
+    pair = (emulated, reference)
+    checks = [_ranks(pair, false_alarm), _bias(pair, false_alarm), _width(pair, false_alarm)]
+    if all(d.hpd_ranks is not None for d in pair):
+        checks.insert(1, _coverage(pair, false_alarm))
+        checks.append(_log_prob(pair, false_alarm))
+    return checks
+
+
+_Pair = tuple[CalibrationDraws, CalibrationDraws]
+
+
+def _ranks(pair: _Pair, false_alarm: float) -> Check:
+    names = pair[0].names
+    rows = []
+    for i, name in enumerate(names):
+        u = [_probabilities(d, d.ranks[:, i], i) for d in pair]
+        rows.append({"name": name, **_two_sample(u, pair[0].rng(_PERMUTATIONS, i))})
+    p_value = min(1.0, len(rows) * min(row["p_value"] for row in rows))
+    worst = max(rows, key=lambda row: abs(row["effect"]))
+    return _check(
+        "transfer ranks", max(row["statistic"] for row in rows), p_value, worst["effect"],
+        worst["band"], false_alarm, pair, rows,
+        f"ranks of {worst['name']}: ECDFs differ by {worst['effect']:+.3f}",
+    )  # fmt: skip
+
+
+def _coverage(pair: _Pair, false_alarm: float) -> Check:
+    u = [_probabilities(d, np.asarray(d.hpd_ranks), len(pair[0].names)) for d in pair]
+    row = {"name": "density", **_two_sample(u, pair[0].rng(_PERMUTATIONS, len(pair[0].names)))}
+    level = LEVELS[1]
+    inside = [(values <= level).astype(float)[:, None] for values in u]
+    effect, band = _difference(inside, pair)
+    return _check(
+        "transfer coverage", row["statistic"], row["p_value"], effect, band, false_alarm, pair,
+        [row],
+        f"coverage at 68 % differs by {100 * effect:+.1f} points (reference minus emulated)",
+    )  # fmt: skip
+
+
+def _bias(pair: _Pair, false_alarm: float) -> Check:
+    from scipy.stats import ttest_ind
+
+    scores = [_scores(d) for d in pair]
+    rows = []
+    for i, name in enumerate(pair[0].names):
+        test = ttest_ind(scores[1][:, i], scores[0][:, i], equal_var=False)
+        effect, band = _difference([-d.z_scores[d.members, i : i + 1] for d in pair], pair)
+        row = {"name": name, "statistic": float(test.statistic), "p_value": float(test.pvalue)}
+        rows.append({**row, "effect": effect, "band": band})
+    worst = max(rows, key=lambda row: abs(row["effect"]))
+    return _check(
+        "transfer bias", max(abs(row["statistic"]) for row in rows),
+        min(1.0, len(rows) * min(row["p_value"] for row in rows)), worst["effect"], worst["band"],
+        false_alarm, pair, rows,
+        f"bias of {worst['name']} changes by {worst['effect']:+.2f} posterior sigma",
+    )  # fmt: skip
+
+
+def _width(pair: _Pair, false_alarm: float) -> Check:
+    rows = []
+    for i, name in enumerate(pair[0].names):
+        tested, samples = _log_sd([_scores(d)[:, i] for d in pair], pair)
+        error = max(float(samples.std()), np.finfo(np.float64).tiny)
+        shown, spread = _log_sd([d.z_scores[d.members, i] for d in pair], pair)
+        band = tuple(float(v) for v in np.expm1(np.quantile(spread, (0.025, 0.975))))
+        statistic = tested / error
+        rows.append({
+            "name": name, "statistic": statistic, "p_value": _normal_tail(statistic),
+            "effect": float(np.expm1(shown)), "band": band,
+        })  # fmt: skip
+    worst = max(rows, key=lambda row: abs(row["effect"]))
+    return _check(
+        "transfer width", max(abs(row["statistic"]) for row in rows),
+        min(1.0, len(rows) * min(row["p_value"] for row in rows)), worst["effect"], worst["band"],
+        false_alarm, pair, rows,
+        f"errors of {worst['name']} in posterior sigmas are {100 * worst['effect']:+.0f} % larger "
+        "on the reference",
+    )  # fmt: skip
+
+
+def _log_prob(pair: _Pair, false_alarm: float) -> Check:
+    values = [np.asarray(d.log_prob_true)[d.members] for d in pair]
+    # A truth of density zero has no finite mean; it counts as the lowest finite value seen.
+    finite = np.concatenate([v[np.isfinite(v)] for v in values])
+    lowest = float(finite.min()) if len(finite) else 0.0
+    lost = sum(int((~np.isfinite(v)).sum()) for v in values)
+    columns = [np.maximum(v, lowest)[:, None] for v in values]
+    effect, band = _difference(columns, pair)
+    samples = _resampled(columns, pair)
+    error = max(float((samples[1] - samples[0]).std()), np.finfo(np.float64).tiny)
+    statistic = effect / error
+    check = _check(
+        "transfer log_prob", statistic, _normal_tail(statistic), effect, band, false_alarm, pair,
+        [{"name": "log_prob", "effect": effect, "error": error, "outside_support": lost}],
+        f"log density of the truth differs by {effect:+.2f} nats (reference minus emulated)",
+    )  # fmt: skip
+    return check
+
+
+def _check(
+    name: str, statistic: float, p_value: float, effect: float, band: tuple[float, float],
+    false_alarm: float, pair: _Pair, rows: list[dict[str, Any]], summary: str,
+) -> Check:  # fmt: skip
+    sizes = [len(d.members) for d in pair]
+    notes = [f"{sizes[0]} emulated and {sizes[1]} reference tests"]
+    notes += [d.note() for d in pair if d.note()]
+    return Check(
+        name=name, kind="difference", statistic=float(statistic), p_value=p_value, effect=effect,
+        band=band, passed=p_value >= false_alarm, false_alarm=false_alarm, summary=summary,
+        note="; ".join(notes), details={"parameters": rows, "names": [r["name"] for r in rows]},
+    )  # fmt: skip
+
+
+def _probabilities(d: CalibrationDraws, ranks: np.ndarray, key: int) -> np.ndarray:
+    """Ranks of the independent tests as continuous numbers in (0, 1), so that sets with different
+    numbers of draws are comparable."""
+    jitter = d.rng(_JITTER, key).random(d.n_tests)
+    return ((ranks + jitter) / (d.n_draws + 1))[d.members]
+
+
+def _scores(d: CalibrationDraws) -> np.ndarray:
+    """Normal scores of the independent tests, (n, P): exactly N(0, 1) for an exact posterior."""
+    u = [_probabilities(d, d.ranks[:, i], i) for i in range(d.ranks.shape[1])]
+    # The sign is that of posterior minus truth.
+    return -ndtri(np.clip(np.stack(u, axis=1), 1e-12, 1 - 1e-12))
+
+
+def _two_sample(u: list[np.ndarray], rng: np.random.Generator) -> dict[str, Any]:
+    """Anderson-Darling statistic, permutation p-value, and the largest ECDF difference."""
+    n0, n = len(u[0]), len(u[0]) + len(u[1])
+    order = np.argsort(np.concatenate(u), kind="stable")
+    first = (order < n0).astype(np.float64)
+    observed, curve = _anderson_darling(first[None])
+    worst = float(-curve[0][np.abs(curve[0]).argmax()])
+    hits, done = 0, 0
+    while done < _N_PERMUTATIONS:
+        rows = min(_N_PERMUTATIONS - done, max(1, 2_000_000 // n))
+        shuffled = rng.permuted(np.tile(first, (rows, 1)), axis=1)
+        hits += int((_anderson_darling(shuffled)[0] >= observed[0] - 1e-12).sum())
+        done += rows
+    # Chance band of the difference of the two curves at one place: 1.96 binomial sigmas at 1/2.
+    half = 0.98 * np.sqrt(1 / n0 + 1 / (n - n0))
+    return {
+        "statistic": float(observed[0]), "p_value": (hits + 1) / (_N_PERMUTATIONS + 1),
+        "effect": worst, "band": (worst - float(half), worst + float(half)),
+    }  # fmt: skip
+
+
+def _anderson_darling(first: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Statistic (rows,) and F_first - F_second (rows, n - 1) for sorted membership (rows, n)."""
+    n = first.shape[1]
+    n0 = int(first[0].sum())
+    k = np.arange(1, n)
+    count = np.cumsum(first, axis=1)[:, :-1]
+    curve = count / n0 - (k - count) / (n - n0)
+    return (curve**2 / (k * (n - k))).sum(1), curve
+
+
+def _resampled(values: list[np.ndarray], pair: _Pair) -> list[np.ndarray]:
+    """Bootstrap means of (n, K) values of the independent tests of each set."""
+    return [
+        bootstrap_means(v, np.arange(len(v)), d.rng(_BOOTSTRAP, i))
+        for i, (v, d) in enumerate(zip(values, pair, strict=True))
+    ]
+
+
+def _difference(values: list[np.ndarray], pair: _Pair) -> tuple[float, tuple[float, float]]:
+    """Reference minus emulated mean of (n, 1) values, with its 95 % bootstrap band."""
+    samples = _resampled(values, pair)
+    low, high = np.quantile(samples[1] - samples[0], (0.025, 0.975))
+    return float(values[1].mean() - values[0].mean()), (float(low), float(high))
+
+
+def _log_sd(values: list[np.ndarray], pair: _Pair) -> tuple[float, np.ndarray]:
+    """log (sd of reference / sd of emulated), and its bootstrap samples."""
+
+    def log_sd(means: np.ndarray) -> np.ndarray:
+        return 0.5 * np.log(np.maximum(means[:, 1] - means[:, 0] ** 2, 1e-300))
+
+    terms = [np.stack([v, v**2], axis=1) for v in values]
+    samples = [log_sd(m) for m in _resampled(terms, pair)]
+    point = [log_sd(t.mean(0, keepdims=True))[0] for t in terms]
+    return float(point[1] - point[0]), samples[1] - samples[0]
+
+
+def _normal_tail(statistic: float) -> float:
+    from scipy.special import erfc
+
+    return float(max(1e-12, erfc(abs(statistic) / np.sqrt(2))))

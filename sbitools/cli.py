@@ -1,0 +1,217 @@
+"""The command line: one TOML file, one command per stage of the chain.
+
+Exit codes: 0 done, 1 a bug (with traceback), 2 something the user can mend (one message), 130
+interrupted. Everything heavy is imported inside the commands, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from . import __version__
+from .errors import ConfigError, SbitoolsError
+
+if TYPE_CHECKING:
+    from .chain import Run
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="sbitools", no_args_is_help=True, add_completion=False, rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    help="From a few expensive simulations to a calibrated posterior: simulate, fit an emulator, "
+    "train, calibrate against the expensive simulator, report. Start with `sbitools demo`.",
+)  # fmt: skip
+
+ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="TOML file of the run.")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", "-s", metavar="KEY=VALUE", help="Override a field: train.epochs=3."),
+]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"sbitools {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder of all results.")] = Path("demo-run"),
+    small: Annotated[bool, typer.Option("--small", help="A tiny setting, to see it run.")] = False,
+    system: Annotated[str, typer.Option(help="Whose demo to run.")] = "nbody",
+    overrides: Set = None,
+    print_config: Annotated[bool, typer.Option(help="Print the TOML file and exit.")] = False,
+) -> None:
+    """Run the whole chain with a packaged configuration; run it again to resume."""
+    from .demo import demo_config, demo_text
+
+    if print_config:
+        typer.echo(demo_text(system, small))
+        return
+    config = demo_config(system, small, [*(overrides or ()), f"run_dir={str(out)!r}"])
+    from .chain import STAGES, Run
+
+    _stages(Run(config, progress=_interactive()), STAGES)
+
+
+@app.command()
+def simulate(
+    config: ConfigFile,
+    store: Annotated[
+        list[str] | None,
+        typer.Option(help="Only this store, e.g. reference/train; repeat for more."),
+    ] = None,
+    export_design: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write index, seed and theta (CSV or NPZ) of one "
+                     "--store for a campaign that runs elsewhere, and simulate nothing."),
+    ] = None,
+    overrides: Set = None,
+) -> None:  # fmt: skip
+    """Fill the stores: reference simulations, and emulated ones once an emulator is fitted."""
+    from .chain import COMMANDS, export_store_design
+
+    run = _run(config, overrides)
+    known = [name for name, command in COMMANDS.items() if command == "simulate"]
+    names = _known_stores(store, known)
+    if export_design is not None:
+        export_store_design(run, names, export_design)
+        typer.echo(f"wrote {export_design}; bring the results back with `sbitools import`")
+        return
+    if store is None and run.record("emulator") is None:
+        names = [name for name in names if name.startswith("reference")]
+    _stages(run, names)
+
+
+@app.command()
+def fit(config: ConfigFile, overrides: Set = None) -> None:
+    """Fit the emulator to the reference simulations and compare it with held-out ones."""
+    _stages(_run(config, overrides), ["emulator", "validation"])
+
+
+@app.command()
+def train(config: ConfigFile, overrides: Set = None) -> None:
+    """Train the posterior on emulated simulations."""
+    _stages(_run(config, overrides), ["posterior"])
+
+
+@app.command()
+def calibrate(config: ConfigFile, overrides: Set = None) -> None:
+    """Test the posterior on emulated and on reference simulations."""
+    _stages(_run(config, overrides), ["calibration"])
+
+
+@app.command()
+def report(config: ConfigFile, overrides: Set = None) -> None:
+    """Write the report from the artifacts on disk."""
+    _stages(_run(config, overrides), ["report"])
+
+
+@app.command()
+def sample(
+    config: ConfigFile,
+    observation: Annotated[Path, typer.Option(help="Your field: .npy, .npz or .h5.")],
+    out: Annotated[Path | None, typer.Option(help="Write the draws: .csv or .npz.")] = None,
+    n: Annotated[int, typer.Option(min=1, help="Posterior draws.")] = 4000,
+    seed: Annotated[int, typer.Option(min=0, help="Of the draws.")] = 0,
+    simulated: Annotated[
+        bool, typer.Option("--simulated", help="The file is a raw simulated field: apply the "
+                           "observation model (noise, mask) to it first.")
+    ] = False,
+    dataset: Annotated[str, typer.Option(help="Array inside an .npz or .h5 file.")] = "x",
+    unit: Annotated[str | None, typer.Option(help="Unit of the field, to be checked.")] = None,
+    overrides: Set = None,
+) -> None:  # fmt: skip
+    """Posterior draws and their summary for your own field."""
+    from .observed import sample_file
+
+    run = _run(config, overrides)
+    sample_file(
+        run, observation, n=n, seed=seed, simulated=simulated, dataset=dataset, unit=unit, out=out
+    )
+
+
+@app.command(name="import")
+def import_(
+    config: ConfigFile,
+    overrides: Set = None,
+) -> None:
+    """Bring existing simulations into a store."""
+    _run(config, overrides)
+
+
+def _run(path: Path, overrides: Sequence[str] | None) -> Run:
+    from .config import load_config
+
+    config = load_config(path, overrides or ())
+    from .chain import Run
+
+    return Run(config, progress=_interactive())
+
+
+def _stages(run: Run, names: Any) -> None:
+    from .chain import run_chain
+    from .progress import announce, conclude
+
+    run_chain(run, names, announce)
+    conclude(run)
+
+
+def _known_stores(wanted: Sequence[str] | None, known: Sequence[str]) -> list[str]:
+    for name in wanted or ():
+        if name not in known:
+            raise ConfigError(
+                "--store", expected=f"one of {list(known)}", got=repr(name), fix="correct the name"
+            )
+    return list(wanted or known)
+
+
+def _interactive() -> bool:
+    return sys.stderr.isatty()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit code; see the module's text."""
+    try:
+        code = app(args=list(arguments) if arguments is not None else None, standalone_mode=False)
+    except SbitoolsError as error:
+        _print_error(error)
+        return 2
+    except KeyboardInterrupt:
+        typer.echo("interrupted; run the same command again to go on", err=True)
+        return 130
+    except Exception as error:
+        if hasattr(error, "exit_code") and hasattr(error, "show"):  # a usage error of the parser
+            error.show()  # pyright: ignore[reportAttributeAccessIssue]
+            return 2
+        if type(error).__name__ == "Abort":
+            typer.echo("interrupted; run the same command again to go on", err=True)
+            return 130
+        raise
+    return code if isinstance(code, int) else 0
+
+
+def _print_error(error: SbitoolsError) -> None:
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(stderr=True, soft_wrap=True)
+    console.print(Text.assemble(("error: ", "bold red"), (error.subject, "bold")))
+    for name in ("expected", "got", "fix"):
+        console.print(Text.assemble((f"  {name + ':':<10}", "dim"), getattr(error, name)))

@@ -1,0 +1,208 @@
+"""One TOML file describes one run of the chain.
+
+Every table is a pydantic model that forbids unknown fields; what is wrong becomes a `ConfigError`
+that names the field by its path, says what was expected and how to mend it. A configuration never
+names code: `system` is looked up among the installed ones, options are plain values.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from .errors import ConfigError
+
+__all__ = [
+    "CalibrateSection", "EmulatedSection", "ReferenceSection", "ReportSection",
+    "RunConfig", "apply_overrides", "load_config", "parse_config", "validate_model",
+]  # fmt: skip
+
+
+M = TypeVar("M", bound=BaseModel)
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ReferenceSection(_Section):
+    """How many simulations of the expensive simulator there are."""
+
+    n_train: int = Field(default=64, ge=1, description="simulations the emulator is fitted to")
+    n_validation: int = Field(default=8, ge=1, description="held-out ones, to validate it")
+    n_test: int = Field(default=512, ge=1, description="independent ones, for the transfer check")
+    task_size: int | None = Field(default=None, ge=1, description="simulations in one part file")
+    time_limit: float | None = Field(default=None, gt=0, description="seconds for one simulation")
+
+
+class EmulatedSection(_Section):
+    """How many fields the emulator makes."""
+
+    n_train: int = Field(default=4096, ge=1, description="fields the posterior is trained on")
+    n_test: int = Field(default=512, ge=1, description="independent ones, for self-consistency")
+    task_size: int | None = Field(default=None, ge=1, description="simulations in one part file")
+
+
+class CalibrateSection(_Section):
+    """Calibration of the posterior."""
+
+    n_draws: int = Field(default=1000, ge=20, description="posterior draws per test simulation")
+    false_alarm: float | None = Field(
+        default=None, gt=0, lt=1, description="of one check; None: default"
+    )
+
+
+class ReportSection(_Section):
+    """The report."""
+
+    title: str | None = Field(default=None, description="heading; default: the system")
+    examples: int = Field(default=3, ge=1, le=8, description="corner plots of reference fields")
+
+
+class RunConfig(_Section):
+    """Everything one run of the chain needs."""
+
+    system: str = Field(description="name of an installed system")
+    run_dir: Path = Field(description="folder of all artifacts, relative to the working directory")
+    seed: int = Field(ge=0, lt=1 << 63, description="every other seed is derived from it")
+    workers: int = Field(default=2, ge=1, le=1024, description="local processes of a campaign")
+    settings: dict[str, Any] = Field(default_factory=dict, description="the system's own settings")
+    reference: ReferenceSection = Field(default_factory=ReferenceSection)
+    emulator: dict[str, Any] = Field(default_factory=dict, description="options of emulator.fit")
+    emulated: EmulatedSection = Field(default_factory=EmulatedSection)
+    observe: list[dict[str, Any]] = Field(default=[], description="steps, applied in this order")
+    train: dict[str, Any] = Field(default_factory=dict, description="options of sbitools.train")
+    calibrate: CalibrateSection = Field(default_factory=CalibrateSection)
+    report: ReportSection = Field(default_factory=ReportSection)
+
+
+def load_config(path: str | Path, overrides: Iterable[str] = ()) -> RunConfig:
+    """Read a TOML file and check every field of it.
+
+    Args:
+        path: the file.
+        overrides: texts ``key.path=value``, value in TOML syntax (bare words are strings).
+
+    Raises:
+        ConfigError: for a missing or unreadable file, TOML syntax, and unknown, missing or invalid
+            fields.
+    """
+    path = Path(path)
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(
+            str(path), expected="a TOML file that can be read", got=str(error.strerror),
+            fix="check the path; `sbitools demo --print-config` prints one to start from",
+        ) from error  # fmt: skip
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            str(path), expected="valid TOML", got=str(error), fix="correct that line"
+        ) from error
+    return parse_config(apply_overrides(values, overrides))
+
+
+def parse_config(values: Mapping[str, Any]) -> RunConfig:
+    """A checked `RunConfig` of plain values; raises `ConfigError`."""
+    return validate_model(RunConfig, values)
+
+
+def validate_model(model: type[M], values: Mapping[str, Any] | None = None, prefix: str = "") -> M:
+    """`model` filled with `values`.
+
+    Args:
+        model: a pydantic model.
+        values: plain values.
+        prefix: path of the table in the file, for messages.
+
+    Raises:
+        ConfigError: naming the first wrong field by its path, with the closest known name.
+    """
+    try:
+        return model.model_validate(dict(values or {}))
+    except ValidationError as error:
+        raise _config_error(model, error, prefix) from None
+
+
+def apply_overrides(values: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
+    """`values` with ``key.path=value`` texts applied; numbers in a path index lists.
+
+    Raises:
+        ConfigError: for a text without ``=`` or a path through something that is not a table.
+    """
+    out: dict[str, Any] = json.loads(json.dumps(dict(values), default=str))
+    for text in overrides:
+        key, equals, value = text.partition("=")
+        steps = key.strip().split(".")
+        if not equals or not all(steps):
+            raise ConfigError(
+                "--set", expected="key.path=value", got=repr(text),
+                fix="write for example --set train.epochs=3",
+            )  # fmt: skip
+        try:
+            _assign(out, steps, _toml_value(value.strip()))
+        except (TypeError, ValueError, IndexError) as error:
+            raise ConfigError(
+                f"--set {key}", expected="a path through tables (and list positions)",
+                got=str(error), fix="compare the path with the configuration file",
+            ) from error  # fmt: skip
+    return out
+
+
+def _assign(target: Any, steps: list[str], value: Any) -> None:
+    for step in steps[:-1]:
+        target = target[int(step)] if isinstance(target, list) else target.setdefault(step, {})
+        if not isinstance(target, dict | list):
+            raise TypeError(f"{step!r} is a value, not a table")
+    if isinstance(target, list):
+        target[int(steps[-1])] = value
+    else:
+        target[steps[-1]] = value
+
+
+def _toml_value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _config_error(model: type[BaseModel], error: ValidationError, prefix: str) -> ConfigError:
+    first, *rest = error.errors(include_url=False)
+    path = ".".join([*filter(None, [prefix]), *(str(part) for part in first["loc"])])
+    more = f" (and {len(rest)} more)" if rest else ""
+    if first["type"] == "extra_forbidden":
+        known = _fields_at(model, first["loc"][:-1])
+        name = str(first["loc"][-1])
+        close = difflib.get_close_matches(name, known, n=1)
+        fix = f"did you mean {close[0]!r}?" if close else f"remove {path!r}"
+        expected = f"one of {sorted(known)}"
+        return ConfigError(path, expected=expected, got=f"unknown field {name!r}{more}", fix=fix)
+    if first["type"] == "missing":
+        field = _fields_at(model, first["loc"][:-1])[str(first["loc"][-1])]
+        expected = field.description or f"a value of type {field.annotation}"
+        fix = f"add `{first['loc'][-1]} = ...`" + (f" to [{_table(path)}]" if "." in path else "")
+        return ConfigError(path, expected=expected, got=f"nothing{more}", fix=fix)
+    expected = first["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
+    return ConfigError(
+        path or "configuration", expected=expected, got=f"{first['input']!r}{more}",
+        fix=f"correct {path!r} in the file, or with --set {path}=...",
+    )  # fmt: skip
+
+
+def _table(path: str) -> str:
+    return path.rpartition(".")[0]
+
+
+def _fields_at(model: type[BaseModel], location: tuple[int | str, ...]) -> dict[str, Any]:
+    current: Any = model
+    for part in location:
+        field = getattr(current, "model_fields", {}).get(str(part))
+        current = getattr(field, "annotation", None)
+    return dict(getattr(current, "model_fields", {}))

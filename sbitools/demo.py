@@ -1,0 +1,41 @@
+"""The packaged demonstration of a system: ``demo.toml`` and ``demo_small.toml`` beside it."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable
+from importlib.metadata import entry_points
+from importlib.resources import files
+
+from .config import RunConfig, apply_overrides, parse_config
+from .errors import ConfigError
+from .systems import GROUP, find_system
+
+__all__ = ["demo_config", "demo_text"]
+
+
+def demo_text(system: str, small: bool = False) -> str:
+    """The TOML text of a system's demonstration.
+
+    Args:
+        system: its name.
+        small: the tiny setting.
+
+    Raises:
+        ConfigError: for an unknown system, or one without a demonstration.
+    """
+    find_system(system)
+    (entry,) = entry_points(group=GROUP, name=system)
+    name = "demo_small.toml" if small else "demo.toml"
+    file = files(entry.module) / name
+    if not file.is_file():
+        raise ConfigError(
+            f"demo of system {system!r}", expected=f"{name} beside {entry.module}",
+            got="no such file", fix="write a configuration and run the commands one by one",
+        )  # fmt: skip
+    return file.read_text(encoding="utf-8")
+
+
+def demo_config(system: str, small: bool = False, overrides: Iterable[str] = ()) -> RunConfig:
+    """The configuration of a system's demonstration; raises like `demo_text`."""
+    return parse_config(apply_overrides(tomllib.loads(demo_text(system, small)), overrides))

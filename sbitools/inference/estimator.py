@@ -1,0 +1,89 @@
+"""The conditional density network: an embedding of x and a flow in unconstrained theta."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+from sbitools.embeddings import build_embedding
+from sbitools.seeds import derive
+from sbitools.simulator import FieldSpec
+
+from .flows import ConditionalFlow, Family, build_flow
+
+__all__ = ["Estimator", "EstimatorOptions"]
+
+
+class EstimatorOptions(BaseModel):
+    """Which network.
+
+    Attributes:
+        flow: family of the flow, see `build_flow`.
+        flow_hidden: width of the networks inside the flow.
+        flow_transforms: number of transformations.
+        embedding: ``"auto"``, ``"cnn"`` or ``"mlp"``, see `build_embedding`.
+        features: numbers the embedding gives to the flow.
+        channels: width of the embedding.
+        boundary: of the field: ``"periodic"`` or ``"open"``.
+        seed: of the initial weights.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    flow: Family = "zuko_nsf"
+    flow_hidden: int = Field(64, ge=1)
+    flow_transforms: int = Field(3, ge=1)
+    embedding: str = "auto"
+    features: int = Field(32, ge=1)
+    channels: int = Field(16, ge=1)
+    boundary: str = Field("periodic", pattern="^(periodic|open)$")
+    seed: int = Field(0, ge=0)
+
+
+class Estimator(nn.Module):
+    """q(u | x) for u in unconstrained coordinates.
+
+    Args:
+        options: which network.
+        n_parameters: dimension of u.
+        spec: the observed field.
+    """
+
+    def __init__(self, options: EstimatorOptions, n_parameters: int, spec: FieldSpec) -> None:
+        super().__init__()
+        with torch.random.fork_rng(devices=[]):  # layers initialise from the global generator
+            torch.manual_seed(derive(options.seed, 6) & 0xFFFFFFFF)  # noqa: TID251  (in the fork)
+            self.embedding = build_embedding(
+                options.embedding, spec, options.features, options.channels, options.boundary
+            )
+        self.flow: ConditionalFlow = build_flow(
+            options.flow, n_parameters, self.embedding.n_features,
+            hidden=options.flow_hidden, transforms=options.flow_transforms, seed=options.seed,
+        )  # fmt: skip
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device
+
+    def features(self, x: Tensor) -> Tensor:
+        """Features (B, F) float32 of observed fields (B, *shape)."""
+        return self.embedding(x.to(self.device)).float()
+
+    def log_prob(self, u: Tensor, features: Tensor) -> Tensor:
+        """log q(u | x), shape (B, n), for u (B, n, P)."""
+        # Spline bins and log-determinants need float32 whatever the embedding ran in.
+        with torch.autocast(self.device.type, enabled=False):
+            return self.flow.log_prob(u.float().to(self.device), features)
+
+    def inverse(self, z: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
+        """u (B, n, P) and log |det dz/du| (B, n) for z (B, n, P)."""
+        return self.flow.inverse(z.to(self.device), features)
+
+
+def build_estimator(config: dict[str, Any], n_parameters: int, spec: FieldSpec) -> Estimator:
+    """Estimator from the plain values of its options."""
+    return Estimator(EstimatorOptions(**config), n_parameters, spec)

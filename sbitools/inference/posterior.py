@@ -1,0 +1,266 @@
+"""The posterior a user samples from: exact support, bounded memory and time, seeded draws."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sbitools import seeds as seeds_
+from sbitools.checkpoint import load_checkpoint, rebuild, save_checkpoint
+from sbitools.errors import CheckpointError, ObservationError, PosteriorError, TimeLimitError
+from sbitools.observation import Observation
+from sbitools.parameters import ParameterSpace
+from sbitools.simulator import FieldSpec
+
+from .estimator import Estimator, EstimatorOptions
+from .flows import normal_log_prob
+
+__all__ = ["Posterior"]
+
+_KIND = "posterior"
+# Rows of (observation, draw) that go through the flow at once: about 100 MB of activations.
+_CHUNK_ROWS = 1 << 17
+_PROBES = 4
+
+
+class Posterior:
+    """An amortised posterior p(theta | x).
+
+    A flow lives in unconstrained coordinates u, and theta is an exact bijection of u (see
+    `sbitools.priors`): no draw leaves the prior's support, nothing is rejected, and the time for a
+    draw does not depend on the observation.
+
+    Attributes:
+        parameters: the inferred parameters, columns of the draws.
+        output: the simulated field it was trained on.
+        observation: the observation model it was trained with.
+        observed: what x is: `output` after the observation model.
+        info: provenance: training history, store digest, excluded simulations.
+    """
+
+    def __init__(
+        self,
+        estimator: Estimator,
+        options: EstimatorOptions,
+        parameters: ParameterSpace,
+        output: FieldSpec,
+        observation: Observation,
+        info: dict[str, Any] | None = None,
+    ) -> None:
+        self.estimator, self.options, self.parameters = estimator.eval(), options, parameters
+        self.output, self.observation = output, observation
+        self.observed = observation.output(output)
+        self.info = info or {}
+
+    def __repr__(self) -> str:
+        return f"Posterior({', '.join(self.parameters.names)} | {self.observed.name})"
+
+    def observe(self, x: Tensor | np.ndarray, seeds: Tensor) -> Tensor:
+        """Make simulated fields (B, *output.shape) into observed ones, with noise of `seeds`."""
+        x = torch.as_tensor(x)
+        self.output.check(x, what="simulated x")
+        return self.observation(x, seeds)
+
+    @torch.no_grad()
+    def sample(
+        self,
+        x: Tensor | np.ndarray,
+        n: int,
+        seed: int | None = None,
+        time_limit: float | None = None,
+    ) -> Tensor:
+        """Draws of theta for each observation.
+
+        Args:
+            x: observed fields, shape (B, *observed.shape); put one field in as ``x[None]``.
+            n: draws per observation.
+            seed: row i draws from ``derive(seed, i)``; None means 0, for the same draws each time.
+            time_limit: seconds.
+
+        Returns:
+            float64 of shape (B, n, P), inside the prior's support.
+
+        Raises:
+            ObservationError: if x has another shape or dtype or is not finite.
+            PosteriorError: if the network gives no finite draw; the message names the row.
+            TimeLimitError: if the time ran out; the message says how far it came.
+        """
+        return self._draw(x, n, seed, time_limit, density=False)[0]
+
+    @torch.no_grad()
+    def sample_and_log_prob(
+        self,
+        x: Tensor | np.ndarray,
+        n: int,
+        seed: int | None = None,
+        time_limit: float | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """As `sample`, with the log density of each draw in theta, shape (B, n)."""
+        theta, log_q = self._draw(x, n, seed, time_limit, density=True)
+        return theta, log_q + self.parameters.log_abs_det(theta)
+
+    @torch.no_grad()
+    def log_prob(self, theta: Tensor | np.ndarray, x: Tensor | np.ndarray) -> Tensor:
+        """log p(theta | x), natural log, density in theta's own units.
+
+        Args:
+            theta: shape (B, P) or (B, n, P); one row of x for each of the B.
+            x: observed fields, shape (B, *observed.shape).
+
+        Returns:
+            float64 of shape (B,) or (B, n); minus infinity outside the prior's support.
+
+        Raises:
+            ObservationError: if x has another shape or dtype or is not finite.
+            PosteriorError: if theta does not fit.
+        """
+        x = self._check(x)
+        theta = torch.as_tensor(theta, dtype=torch.float64)
+        flat = theta[:, None] if theta.ndim == 2 else theta
+        if flat.ndim != 3 or len(flat) != len(x) or flat.shape[2] != len(self.parameters):
+            raise PosteriorError(
+                "theta", expected=f"shape ({len(x)}, [draws,] {len(self.parameters)})",
+                got=f"{tuple(theta.shape)}", fix="one row of theta for each observation",
+            )  # fmt: skip
+        inside = torch.isfinite(self.parameters.log_prob(flat))
+        middle = self.parameters.from_unconstrained(torch.zeros(len(self.parameters)))
+        safe = torch.where(inside[..., None], flat, middle)
+        u = self.parameters.to_unconstrained(safe)
+        parts = [
+            self.estimator.log_prob(u[rows, start:stop], self.estimator.features(x[rows]))
+            for rows, start, stop in _chunks(len(x), flat.shape[1])
+        ]
+        log_q = _assemble(parts, len(x), flat.shape[1]) + self.parameters.log_abs_det(safe)
+        result = log_q.where(inside, torch.tensor(-torch.inf, dtype=torch.float64))
+        return result[:, 0] if theta.ndim == 2 else result
+
+    def _check(self, x: Tensor | np.ndarray) -> Tensor:
+        x = torch.as_tensor(x)
+        if tuple(x.shape[1:]) != self.observed.shape or x.ndim == 0:
+            raise ObservationError(
+                f"observation ({self.observed.name})",
+                expected=f"shape (B, {', '.join(map(str, self.observed.shape))})",
+                got=f"{tuple(x.shape)}", fix="observe simulated fields with posterior.observe "
+                "first; put a single field in as x[None]",
+            )  # fmt: skip
+        if x.dtype != self.observed.torch_dtype:
+            raise ObservationError(
+                f"observation ({self.observed.name})", expected=f"dtype {self.observed.dtype}",
+                got=str(x.dtype).removeprefix("torch."), fix="convert it, and mind the unit",
+            )  # fmt: skip
+        bad = (~torch.isfinite(x)).flatten(1).sum(1)
+        if bool(bad.any()):
+            row = int(bad.nonzero()[0])
+            raise ObservationError(
+                f"observation ({self.observed.name})", expected="finite values",
+                got=f"{int(bad[row])} that are not, in row {row}",
+                fix="mask them with a mask step of the observation model, in training too",
+            )  # fmt: skip
+        return x
+
+    def _draw(
+        self, x: Tensor | np.ndarray, n: int, seed: int | None, limit: float | None, density: bool
+    ) -> tuple[Tensor, Tensor]:
+        x, seed, started = self._check(x), seeds_.check_seed(seed or 0), time.monotonic()
+        u, log_q = [], []
+        row_seeds = [seeds_.derive(seed, i) for i in range(len(x))]
+        held: tuple[slice, Tensor, Tensor] | None = None
+        for rows, start, stop in _chunks(len(x), n):
+            if limit is not None and time.monotonic() - started > limit:
+                raise TimeLimitError(
+                    "sampling", expected=f"{len(x)} x {n} draws in {limit} s",
+                    got=f"{rows.start} observations and {start} draws of the next",
+                    fix="raise time_limit, or ask for fewer draws",
+                )  # fmt: skip
+            if held is None or held[0] != rows:
+                z = seeds_.normal(row_seeds[rows], (n, len(self.parameters)))
+                held = rows, self.estimator.features(x[rows]), z
+            piece = held[2][:, start:stop]
+            values, log_det = self.estimator.inverse(piece, held[1])
+            u.append(values.cpu())
+            log_q.append(normal_log_prob(piece) + log_det.cpu() if density else log_det.cpu())
+        draws = _assemble(u, len(x), n, len(self.parameters))
+        self._require_finite(draws)
+        return self.parameters.from_unconstrained(draws), _assemble(log_q, len(x), n)
+
+    @staticmethod
+    def _require_finite(draws: Tensor) -> None:
+        bad = ~torch.isfinite(draws).flatten(1).all(1)
+        if bool(bad.any()):
+            raise PosteriorError(
+                "sampling", expected="finite draws",
+                got=f"none for observations {bad.nonzero().flatten().tolist()[:10]}",
+                fix="these fields are far from the training set: check their units and content",
+            )  # fmt: skip
+
+    def save(self, path: str | Path) -> Path:
+        """Write a checkpoint folder; see `sbitools.checkpoint`."""
+        config = {
+            "parameters": self.parameters.to_dict(), "output": self.output.to_dict(),
+            "observation": self.observation.to_dict(), "options": self.options.model_dump(),
+            "info": self.info,
+        }  # fmt: skip
+        tensors = dict(self.estimator.state_dict()) | {"probe": self._probe()}
+        return save_checkpoint(path, _KIND, config, tensors)
+
+    @classmethod
+    def load(cls, path: str | Path, device: str = "cpu") -> Posterior:
+        """Read what `save` wrote; the weights and a stored probe output are verified.
+
+        Raises:
+            CheckpointError: if the checkpoint is damaged, foreign, or computes something else.
+        """
+        config, tensors = load_checkpoint(path, _KIND)
+        probe = tensors.pop("probe", torch.empty(0))
+
+        def build() -> Posterior:
+            parameters = ParameterSpace.from_dict(config["parameters"])
+            output = FieldSpec.from_dict(config["output"])
+            observation = Observation.from_dict(config["observation"])
+            options = EstimatorOptions(**config["options"])
+            estimator = Estimator(options, len(parameters), observation.output(output))
+            estimator.load_state_dict(tensors)
+            return cls(estimator, options, parameters, output, observation, config["info"])
+
+        posterior = rebuild(path, _KIND, build)
+        # 1e-3 in log density: float32 sums differ by 1e-5 between machines, wrong weights by far.
+        now = posterior._probe()
+        if probe.shape != now.shape or not torch.allclose(probe, now, rtol=1e-3, atol=1e-3):
+            raise CheckpointError(
+                f"checkpoint {path}", expected=f"log densities {probe.tolist()}",
+                got=f"{now.tolist()}", fix="load it with the version of sbitools that wrote it",
+            )  # fmt: skip
+        posterior.estimator.to(device)
+        return posterior
+
+    @torch.no_grad()
+    def _probe(self) -> Tensor:
+        """Log densities of fixed inputs: what a rebuilt network must reproduce."""
+        numbers = range(_PROBES)
+        x = seeds_.normal(list(numbers), self.observed.shape).to(self.observed.torch_dtype)
+        u = seeds_.normal([i + _PROBES for i in numbers], (1, len(self.parameters)))
+        return self.estimator.log_prob(u, self.estimator.features(x)).cpu().double()
+
+
+def _chunks(batch: int, n: int) -> list[tuple[slice, int, int]]:
+    """(rows, first draw, last draw + 1) of pieces of at most `_CHUNK_ROWS` draws."""
+    per = max(1, min(batch, _CHUNK_ROWS // max(n, 1)))
+    step = n if n <= _CHUNK_ROWS else _CHUNK_ROWS
+    return [
+        (slice(b, min(b + per, batch)), d, min(d + step, n))
+        for b in range(0, batch, per)
+        for d in range(0, n, max(step, 1))
+    ]
+
+
+def _assemble(parts: list[Tensor], batch: int, n: int, *last: int) -> Tensor:
+    """Pieces in the order of `_chunks`, as float64 of shape (batch, n, *last)."""
+    out = torch.empty((batch, n, *last), dtype=torch.float64)
+    for (rows, start, stop), part in zip(_chunks(batch, n), parts, strict=True):
+        out[rows, start:stop] = part.double().cpu()
+    return out

@@ -1,0 +1,142 @@
+"""Shuffled batches from a store, in memory that does not grow with it.
+
+Rows are read in contiguous blocks; the blocks are shuffled, gathered into chunks of bounded size,
+and shuffled again inside a chunk. The order is a function of (seed, epoch) alone, so training can
+be taken up at any step. A store that fits into one chunk is kept in memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .errors import TrainingError
+from .seeds import derive
+from .store import SimulationStore
+
+__all__ = ["Batch", "StreamingLoader", "noise_seeds", "split"]
+
+# (theta (B, P) float64, x (B, *shape), seeds (B,) int64 that change with the epoch)
+Batch = tuple[Tensor, Tensor, Tensor]
+
+
+class StreamingLoader:
+    """Batches of the simulations `indices` of a store.
+
+    Args:
+        store: where they are.
+        indices: which, all of them done.
+        batch_size: rows of a batch; the last one of an epoch may be smaller.
+        seed: of the shuffling and of the noise seeds.
+        chunk_bytes: memory for one chunk; two may be held for a moment.
+        shuffle: False keeps the given order and the noise seeds of epoch 0 (validation).
+    """
+
+    def __init__(
+        self,
+        store: SimulationStore,
+        indices: np.ndarray,
+        batch_size: int,
+        seed: int,
+        chunk_bytes: int = 96 << 20,
+        shuffle: bool = True,
+    ) -> None:
+        self.store, self.indices, self.seed, self.shuffle = (
+            store,
+            np.asarray(indices),
+            seed,
+            shuffle,
+        )
+        self.batch_size = batch_size
+        rows = max(batch_size, chunk_bytes // max(store.output.nbytes, 1))
+        self._chunk_rows = int(rows)
+        self._block_rows = int(max(1, min(64, rows // 32)))
+        self._theta, self._seeds = store.theta, store.seeds
+        self._kept: Tensor | None = None
+
+    @property
+    def steps(self) -> int:
+        """Batches per epoch."""
+        return -(-len(self.indices) // self.batch_size)
+
+    def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """Batches of an epoch from step `start` on."""
+        skip = start * self.batch_size
+        held_rows, held_x = np.empty(0, dtype=np.int64), None
+        for positions in self._chunks(epoch):
+            take = positions[skip:]
+            skip = max(0, skip - len(positions))
+            if not len(take):
+                continue
+            x = self._read(take)
+            held_rows = np.concatenate([held_rows, take])
+            held_x = x if held_x is None else torch.cat([held_x, x])
+            while len(held_rows) >= self.batch_size:
+                yield self._batch(held_rows[: self.batch_size], held_x[: self.batch_size], epoch)
+                held_rows, held_x = held_rows[self.batch_size :], held_x[self.batch_size :]
+            held_x = held_x.clone()  # lets go of the chunk it is a view of
+        if len(held_rows) and held_x is not None:
+            yield self._batch(held_rows, held_x, epoch)
+
+    def _chunks(self, epoch: int) -> Iterator[np.ndarray]:
+        """Positions into `indices`, one array per chunk, in the order of the epoch."""
+        n = len(self.indices)
+        if not self.shuffle:
+            for i in range(0, n, self._chunk_rows):
+                yield np.arange(i, min(i + self._chunk_rows, n))
+            return
+        rng = np.random.default_rng(derive(self.seed, 0, epoch))
+        blocks = np.array_split(np.arange(n), max(1, -(-n // self._block_rows)))
+        order = rng.permutation(len(blocks))
+        shuffled = np.concatenate([blocks[i] for i in order]) if n else np.empty(0, dtype=np.int64)
+        for i in range(0, n, self._chunk_rows):
+            yield rng.permutation(shuffled[i : i + self._chunk_rows])
+
+    def _read(self, positions: np.ndarray) -> Tensor:
+        if len(self.indices) > self._chunk_rows:
+            return self.store.read(self.indices[positions])
+        if self._kept is None:
+            self._kept = self.store.read(self.indices)
+        return self._kept[torch.from_numpy(positions)]
+
+    def _batch(self, positions: np.ndarray, x: Tensor, epoch: int) -> Batch:
+        rows = torch.from_numpy(self.indices[positions])
+        tag = epoch if self.shuffle else 0
+        return self._theta[rows], x, noise_seeds(self._seeds[rows], derive(self.seed, 1, tag))
+
+
+def noise_seeds(seeds: Tensor, salt: int) -> Tensor:
+    """63-bit seeds for the noise of simulations, a mix of each one's own seed and `salt`.
+
+    The mixing function is the finaliser of SplitMix64 (Steele, Lea & Flood 2014), so that close
+    seeds give unrelated streams.
+    """
+    mixed = seeds.numpy().astype(np.uint64) ^ np.uint64(salt)
+    with np.errstate(over="ignore"):
+        mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    mixed = (mixed ^ (mixed >> np.uint64(31))) & np.uint64((1 << 63) - 1)
+    return torch.from_numpy(mixed.astype(np.int64))
+
+
+def split(store: SimulationStore, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Indices for training and validation; the members of a group stay together.
+
+    Raises:
+        TrainingError: if fewer than two groups are done.
+    """
+    done = store.done
+    groups, member = np.unique(store.groups[done], return_inverse=True)
+    if len(groups) < 2:
+        raise TrainingError(
+            f"store {store.path}", expected="at least two finished groups of simulations",
+            got=f"{len(done)} finished simulations in {len(groups)} groups",
+            fix="simulate more, or look at store.failures()",
+        )  # fmt: skip
+    n_validation = min(max(1, round(fraction * len(groups))), len(groups) - 1)
+    chosen = np.random.default_rng(derive(seed, 2)).permutation(len(groups))[:n_validation]
+    held_out = np.isin(member, chosen)
+    return done[~held_out], done[held_out]

@@ -1,0 +1,269 @@
+"""What a store says about itself: ``store.json``, the design it plans, and its lock.
+
+``store.json`` names the design file by its hash, so that both change in one atomic rename when a
+campaign is extended.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import io
+import json
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from .errors import SbitoolsError, StoreError
+from .files import TEMP_SUFFIX, write_atomic
+from .parameters import ParameterSpace
+from .parts import Layout
+from .simulator import FieldSpec
+
+__all__ = ["DesignTable", "Manifest", "is_live", "lock", "prepare_folder"]
+
+SCHEMA = 1
+_FILE = "store.json"
+_LOCK = ".lock"
+_LOCK_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class DesignTable:
+    """What is planned, row by row.
+
+    Args:
+        theta: float64, (n, P).
+        seeds: int64, (n,).
+        groups: int64, (n,); members of one group never part.
+    """
+
+    theta: np.ndarray
+    seeds: np.ndarray
+    groups: np.ndarray
+
+    def image(self) -> memoryview:
+        """The table as the bytes of an HDF5 file."""
+        buffer = io.BytesIO()
+        with h5py.File(buffer, "w", libver=("earliest", "v110")) as file:
+            for name in ("theta", "seeds", "groups"):
+                file.create_dataset(name, data=getattr(self, name))
+        return buffer.getbuffer()
+
+    @classmethod
+    def read(cls, path: Path, sha256: str) -> DesignTable:
+        """Read and verify.
+
+        Raises:
+            StoreError: if the file is gone or its hash differs.
+        """
+        try:
+            image = path.read_bytes()
+        except OSError as error:
+            raise _damaged(path, f"no readable file ({error.strerror})") from error
+        if (got := hashlib.sha256(image).hexdigest()) != sha256:
+            raise _damaged(path, f"sha256 {got[:16]}..., not {sha256[:16]}...")
+        with h5py.File(io.BytesIO(image), "r") as file:
+            columns: Any = {k: file[k] for k in ("theta", "seeds", "groups")}
+            return cls(**{k: v[()] for k, v in columns.items()})
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The contents of ``store.json``.
+
+    Args:
+        layout: parameters, output and source.
+        seed: of the campaign, None for imported sets.
+        design: ``"random"``, ``"sobol"``, ``"latin_hypercube"`` or ``"imported"``.
+        segments: how many simulations each call of `simulate` added.
+        task_size: simulations in one part.
+        group_size: simulations that are made together.
+        simulator: its class name or label.
+        code_version: of the simulator and of sbitools.
+        design_sha256: hash of the design file.
+    """
+
+    layout: Layout
+    seed: int | None
+    design: str
+    segments: tuple[int, ...]
+    task_size: int
+    group_size: int
+    simulator: str = ""
+    code_version: str = ""
+    design_sha256: str = ""
+
+    @property
+    def n(self) -> int:
+        """Number of planned simulations."""
+        return sum(self.segments)
+
+    @property
+    def design_file(self) -> str:
+        """Name of the design file."""
+        return f"design-{self.design_sha256[:16]}.h5"
+
+    def tasks(self) -> list[tuple[int, int]]:
+        """Ranges (start, stop) of all parts; they depend on nothing but this manifest."""
+        out, begin = [], 0
+        for size in self.segments:
+            cuts = range(begin, begin + size, self.task_size)
+            out += [(a, min(a + self.task_size, begin + size)) for a in cuts]
+            begin += size
+        return out
+
+    def write(self, path: Path, table: DesignTable) -> Manifest:
+        """Write design and manifest; return the manifest with the design's hash."""
+        image = table.image()
+        done = replace(self, design_sha256=hashlib.sha256(image).hexdigest())
+        write_atomic(path / done.design_file, image)
+        text = json.dumps(done.to_dict(), indent=1, sort_keys=True)
+        write_atomic(path / _FILE, text.encode())
+        for old in path.glob("design-*.h5"):
+            if old.name != done.design_file:
+                old.unlink(missing_ok=True)
+        return done
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        values = {k: v for k, v in self.__dict__.items() if k != "layout"}
+        source = self.layout.source
+        return values | {
+            "kind": "sbitools-store", "schema": SCHEMA, "segments": list(self.segments),
+            "parameters": self.layout.parameters.to_dict(),
+            "output": self.layout.output.to_dict(),
+            "source": source.to_dict() if source else None,
+        }  # fmt: skip
+
+    @classmethod
+    def read(cls, path: Path) -> Manifest:
+        """Read ``store.json`` of the store at `path`.
+
+        Raises:
+            StoreError: if there is none, it is not JSON, or its schema is unknown.
+        """
+        file = path / _FILE
+        try:
+            values = json.loads(file.read_bytes())
+        except OSError as error:
+            raise StoreError(
+                str(path), expected="a simulation store (a directory with store.json)",
+                got=f"no readable store.json ({error.strerror})",
+                fix="correct the path, or make a store with simulate or import",
+            ) from error  # fmt: skip
+        except ValueError as error:
+            raise _damaged(file, f"text that is not JSON ({error})") from error
+        if not isinstance(values, dict) or values.pop("kind", None) != "sbitools-store":
+            raise _damaged(file, "a file of another kind")
+        if (schema := values.pop("schema", None)) != SCHEMA:
+            raise StoreError(
+                str(file), expected=f"schema {SCHEMA}", got=f"schema {schema!r}",
+                fix="open it with the version of sbitools that wrote it, or upgrade sbitools",
+            )  # fmt: skip
+        try:
+            return cls._from_dict(values)
+        except (KeyError, TypeError, ValueError, SbitoolsError) as error:
+            raise _damaged(file, f"fields that do not fit ({error})") from error
+
+    @classmethod
+    def _from_dict(cls, values: dict[str, Any]) -> Manifest:
+        source = values.pop("source")
+        layout = Layout(
+            ParameterSpace.from_dict(values.pop("parameters")),
+            FieldSpec.from_dict(values.pop("output")),
+            FieldSpec.from_dict(source) if source else None,
+        )
+        values["segments"] = tuple(values["segments"])
+        return cls(layout=layout, **values)
+
+
+def _damaged(path: Path, got: str) -> StoreError:
+    return StoreError(
+        str(path), expected="the file that sbitools wrote", got=got,
+        fix="restore it from a copy, or make the store again",
+    )  # fmt: skip
+
+
+def prepare_folder(path: Path) -> None:
+    """Make an empty store directory; what a killed `create` left behind is accepted.
+
+    Raises:
+        StoreError: if there is a store, or something else, at `path`.
+    """
+    if (path / _FILE).exists():
+        raise StoreError(
+            str(path), expected="a path without a store", got="an existing store",
+            fix="open it with SimulationStore.open, or choose another path",
+        )  # fmt: skip
+    ours = ("parts", "running", _LOCK)
+    names = [f.name for f in path.iterdir()] if path.is_dir() else []
+    foreign = [k for k in names if k not in ours and not k.startswith(("design-", "."))]
+    if foreign or (path.exists() and not path.is_dir()):
+        raise StoreError(
+            str(path), expected="a new or empty directory", got=f"{foreign[:3] or 'a file'}",
+            fix="choose another path",
+        )  # fmt: skip
+    (path / "parts").mkdir(parents=True, exist_ok=True)
+
+
+@contextlib.contextmanager
+def lock(path: Path, *, exclusive: bool) -> Iterator[None]:
+    """Hold the store's lock: exclusive for a campaign, shared for those who add results.
+
+    The kernel drops it when the process ends, however it ends.
+
+    Raises:
+        StoreError: if a campaign (or, for a campaign, anyone) holds it.
+    """
+    fd = os.open(path / _LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        if not _flock(fd, fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH, _LOCK_SECONDS):
+            raise StoreError(
+                str(path), expected="no other process writing to this store",
+                got="a running campaign" if not exclusive else "a campaign or import at work",
+                fix="wait for it or stop it, then run again",
+            )  # fmt: skip
+        if exclusive:
+            _clean(path)
+        yield
+    finally:
+        os.close(fd)
+
+
+def _flock(fd: int, kind: int, seconds: float) -> bool:
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            fcntl.flock(fd, kind | fcntl.LOCK_NB)
+            return True
+        except OSError:
+            if time.monotonic() > end:
+                return False
+            time.sleep(0.05)
+
+
+def _clean(path: Path) -> None:
+    """Remove what a killed writer left: nobody else writes while we hold the lock."""
+    for folder in (path, path / "parts", path / "running"):
+        for file in folder.glob(f".*{TEMP_SUFFIX}" if folder.name != "running" else "*"):
+            file.unlink(missing_ok=True)
+
+
+def is_live(path: Path) -> bool:
+    """True while a campaign holds the lock of the store at `path`."""
+    try:
+        fd = os.open(path / _LOCK, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        return not _flock(fd, fcntl.LOCK_SH, 0.0)
+    finally:
+        os.close(fd)

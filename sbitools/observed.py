@@ -1,0 +1,207 @@
+"""A user's own field: read it, check it, and draw from its posterior."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .errors import ConfigError, ObservationError
+
+if TYPE_CHECKING:
+    from .chain import Run
+    from .parameters import ParameterSpace
+    from .simulator import FieldSpec
+
+__all__ = ["check_field", "posterior_draws", "read_field", "sample_file", "summarise"]
+
+_MAX_BYTES = 64 << 30
+_QUANTILES = (0.025, 0.16, 0.84, 0.975)
+
+
+def sample_file(
+    run: Run, file: Path, *, n: int, seed: int, simulated: bool, dataset: str, unit: str | None,
+    out: Path | None,
+) -> None:  # fmt: skip
+    """Draw from the posterior of the field in `file`, print a summary, write the draws.
+
+    Args:
+        run: whose trained posterior is used.
+        file: .npy, .npz or .h5 with one field, with or without a batch axis of length 1.
+        n: draws.
+        seed: of the draws, and of the noise of a simulated field.
+        simulated: apply the observation model to the field first.
+        dataset: array inside the file.
+        unit: of the field; checked if given.
+        out: .csv or .npz.
+
+    Raises:
+        ConfigError: if no posterior has been trained, or `out` has another ending.
+        ObservationError: if the field does not fit the posterior.
+    """
+    from .inference import Posterior
+
+    if out is not None and out.suffix not in (".csv", ".npz"):
+        raise ConfigError(
+            "--out", expected="a file that ends in .csv or .npz", got=str(out), fix="rename it"
+        )
+    record = run.record("posterior")
+    if record is None or record.state != "done":
+        raise ConfigError(
+            f"posterior in {run.root}", expected="a trained one", got="none",
+            fix="run `sbitools train CONFIG` first",
+        )  # fmt: skip
+    array, found_unit = read_field(file, dataset)
+    posterior = Posterior.load(run.folder("posterior") / "checkpoint")
+    draws = posterior_draws(posterior, array, n, seed, simulated, unit or found_unit)
+    _print_summary(posterior.parameters, draws, file)
+    if out is not None:
+        write_draws(out, posterior.parameters.names, draws)
+
+
+def read_field(file: Path, dataset: str = "x") -> tuple[np.ndarray, str | None]:
+    """The array in a file, and its unit if the file says one (attribute ``units``).
+
+    Raises:
+        ObservationError: if the file or the array in it cannot be read.
+    """
+    try:
+        if file.suffix == ".npy":
+            return np.load(file, allow_pickle=False), None
+        if file.suffix == ".npz":
+            with np.load(file, allow_pickle=False) as arrays:
+                return arrays[_only(dataset, list(arrays.files))], None
+        if file.suffix in (".h5", ".hdf5", ".nc"):
+            return _read_hdf5(file, dataset)
+    except (OSError, ValueError, KeyError) as error:
+        raise ObservationError(
+            str(file), expected=f"an array {dataset!r} of numbers", got=str(error),
+            fix="check the path, or name the array with --dataset",
+        ) from error  # fmt: skip
+    raise ObservationError(
+        str(file), expected="a file .npy, .npz, .h5, .hdf5 or .nc", got=repr(file.suffix),
+        fix="convert it, for example with numpy.save",
+    )  # fmt: skip
+
+
+def _read_hdf5(file: Path, dataset: str) -> tuple[np.ndarray, str | None]:
+    import h5py
+
+    with h5py.File(file, "r") as handle:
+        names = [k for k in handle if isinstance(handle.get(k, getlink=True), h5py.HardLink)]
+        data = handle[_only(dataset, names)]
+        if not isinstance(data, h5py.Dataset) or data.dtype.kind not in "fiuc":
+            raise ValueError(f"{dataset!r} is not an array of numbers")
+        if data.nbytes > _MAX_BYTES:
+            raise ValueError(f"{data.nbytes / 1e9:.0f} GB is more than one field")
+        unit = data.attrs.get("units", data.attrs.get("unit"))
+        return data[()], None if unit is None else str(unit)
+
+
+def _only(wanted: str, names: list[str]) -> str:
+    """The wanted name, or the only one there is."""
+    if wanted in names:
+        return wanted
+    if len(names) == 1:
+        return names[0]
+    raise KeyError(f"no array {wanted!r}; the file has {names}")
+
+
+def check_field(array: np.ndarray, spec: FieldSpec, unit: str | None = None) -> np.ndarray:
+    """The field with a batch axis, shape (1, *spec.shape), in the dtype of `spec`.
+
+    Args:
+        array: one field, with or without a batch axis of length 1.
+        spec: what it must be.
+        unit: its unit if known.
+
+    Raises:
+        ObservationError: for another shape, a dtype that does not convert safely, another unit, or
+            values that are not finite.
+    """
+    batch = array[None] if array.shape == spec.shape else array
+    if batch.shape != (1, *spec.shape):
+        raise _unfit("shape", str(spec.shape), str(array.shape), "cut, pad or regrid the field")
+    if not np.can_cast(array.dtype, spec.dtype, casting="same_kind"):
+        raise _unfit("dtype", spec.dtype, str(array.dtype), f"convert it to {spec.dtype}")
+    if unit is not None and unit != spec.unit:
+        raise _unfit("unit", repr(spec.unit), repr(unit), "convert the values")
+    bad = ~np.isfinite(batch)
+    if bad.any():
+        where = tuple(int(i) for i in np.argwhere(bad)[0][1:])
+        raise _unfit(
+            "values", "finite numbers", f"{int(bad.sum())} NaN or Inf, the first at {where}",
+            "fill or mask them, with the mask that the posterior was trained with",
+        )  # fmt: skip
+    return batch.astype(spec.dtype)
+
+
+def _unfit(what: str, expected: str, got: str, fix: str) -> ObservationError:
+    return ObservationError(f"{what} of the observation", expected=expected, got=got, fix=fix)
+
+
+def posterior_draws(
+    posterior: Any, array: np.ndarray, n: int, seed: int, simulated: bool, unit: str | None = None
+) -> np.ndarray:
+    """Draws (n, n_inferred) from the posterior of one field.
+
+    Args:
+        posterior: a `sbitools.Posterior`.
+        array: one field.
+        n: draws.
+        seed: of the draws, and of the noise of a simulated field.
+        simulated: the field is raw: the observation model is applied to it first.
+        unit: of the field, checked if given.
+
+    Raises:
+        ObservationError: if the field does not fit the posterior.
+    """
+    import torch
+
+    from .seeds import derive
+
+    spec = posterior.output
+    if not simulated:
+        spec = posterior.observation.output(spec)
+    x = torch.from_numpy(check_field(array, spec, unit))
+    if simulated:
+        x = posterior.observation(x, torch.tensor([derive(seed, 1)]))
+    return posterior.sample(x, n, seed=derive(seed, 2))[0].numpy()
+
+
+def summarise(draws: np.ndarray) -> np.ndarray:
+    """Mean, sd, 95 % low, 68 % low, 68 % high, 95 % high of each column, shape (P, 6)."""
+    quantiles = np.quantile(draws, _QUANTILES, axis=0)
+    return np.column_stack([draws.mean(0), draws.std(0, ddof=1 if len(draws) > 1 else 0),
+                            *quantiles])  # fmt: skip
+
+
+def _print_summary(parameters: ParameterSpace, draws: np.ndarray, file: Path) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(title=f"posterior for {escape(file.name)}, {len(draws)} draws")
+    for heading in ("parameter", "mean", "sd", "68 %", "95 %", "unit"):
+        table.add_column(heading, justify="left" if heading == "parameter" else "right")
+    for p, row in zip(parameters, summarise(draws), strict=True):
+        mean, sd, low95, low68, high68, high95 = (f"{v:.4g}" for v in row)
+        table.add_row(
+            escape(p.name), mean, sd, f"{low68} .. {high68}", f"{low95} .. {high95}",
+            escape(p.unit),
+        )  # fmt: skip
+    Console().print(table)
+
+
+def write_draws(out: Path, names: list[str], draws: np.ndarray) -> None:
+    """Write draws as CSV with a header, or as NPZ with ``theta`` and ``names``."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    if out.suffix == ".npz":
+        np.savez_compressed(out, theta=draws, names=np.array(names))
+        return
+    with out.open("w", newline="", encoding="utf-8") as stream:
+        rows = csv.writer(stream)
+        rows.writerow(names)
+        rows.writerows([[repr(float(v)) for v in row] for row in draws])

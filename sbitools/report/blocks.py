@@ -1,0 +1,80 @@
+"""What a report is made of: sections of paragraphs, figures and tables, as plain text.
+
+Nothing here is HTML; the template escapes every string.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+__all__ = ["Block", "Figure", "Paragraph", "Section", "Table"]
+
+
+@dataclass(frozen=True)
+class Paragraph:
+    """Text.
+
+    Args:
+        text: plain.
+        kind: ``"text"``, or ``"note"`` for small print.
+    """
+
+    text: str
+    kind: str = "text"
+    block: str = "paragraph"
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A picture inside the file.
+
+    Args:
+        source: data URI.
+        alt: what it shows, for those who cannot see it.
+        caption: what to look for.
+        wide: use the whole width.
+    """
+
+    source: str
+    alt: str
+    caption: str
+    wide: bool = True
+    block: str = "figure"
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of cells.
+
+    Args:
+        headings: one per column.
+        rows: cells as text; ``"pass"``, ``"fail"`` and ``"not tested"`` are coloured.
+        caption: what it says.
+        numeric: columns that are right-aligned.
+    """
+
+    headings: tuple[str, ...]
+    rows: list[tuple[str, ...]]
+    caption: str = ""
+    numeric: frozenset[int] = frozenset()
+    block: str = "table"
+
+
+Block = Paragraph | Figure | Table
+
+
+@dataclass(frozen=True)
+class Section:
+    """One entry of the navigation.
+
+    Args:
+        key: anchor.
+        title: heading.
+        lead: one or two sentences for a newcomer.
+        blocks: in order.
+    """
+
+    key: str
+    title: str
+    lead: str
+    blocks: list[Block] = field(default_factory=list)

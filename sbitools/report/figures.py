@@ -1,0 +1,106 @@
+"""Figures of the report: one style, drawn without global state, embedded as data URIs."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure as Canvas
+
+__all__ = ["EMULATED", "GREY", "PALETTE", "REFERENCE", "canvas", "embed", "styled", "training_curve"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+# Colours that remain apart for colour-blind readers and in grey print.
+REFERENCE, EMULATED, GREY = "#c2570c", "#1f5fa8", "#6b7280"
+PALETTE = (EMULATED, REFERENCE, "#2f855a", "#8a4fbf", "#b7791f")
+
+_STYLE = {
+    "font.family": "sans-serif", "font.size": 9.5, "axes.titlesize": 10, "axes.labelsize": 9.5,
+    "axes.edgecolor": "#9aa3af", "axes.linewidth": 0.8, "axes.spines.top": False,
+    "axes.spines.right": False, "axes.grid": True, "grid.color": "#e5e7eb", "grid.linewidth": 0.7,
+    "axes.axisbelow": True, "xtick.color": "#4b5563", "ytick.color": "#4b5563",
+    "axes.labelcolor": "#1f2937", "text.color": "#1f2937", "legend.frameon": False,
+    "legend.fontsize": 8.5, "lines.linewidth": 1.6, "figure.dpi": 100, "savefig.dpi": 170,
+    "svg.hashsalt": "sbitools", "mathtext.fontset": "dejavusans",
+}  # fmt: skip
+
+
+def styled(draw: Callable[P, R]) -> Callable[P, R]:
+    """Run a drawing function in the report's style; matplotlib's own settings stay."""
+
+    @wraps(draw)
+    def inside(*args: P.args, **kwargs: P.kwargs) -> R:
+        import matplotlib as mpl
+
+        with mpl.rc_context(_STYLE):
+            return draw(*args, **kwargs)
+
+    return inside
+
+
+def canvas(
+    rows: int = 1, columns: int = 1, size: tuple[float, float] = (8.6, 3.2), **options: Any
+) -> tuple[Canvas, Any]:
+    """A figure and its axes, shape (rows, columns).
+
+    Args:
+        rows: of axes.
+        columns: of axes.
+        size: inches.
+        options: of `Figure.subplots`.
+    """
+    from matplotlib.figure import Figure as Canvas
+
+    figure = Canvas(figsize=size, layout="constrained")
+    return figure, figure.subplots(rows, columns, squeeze=False, **options)
+
+
+def embed(figure: Canvas, kind: str = "svg") -> str:
+    """The figure as a data URI.
+
+    Args:
+        figure: drawn.
+        kind: ``"svg"`` for curves, ``"png"`` for images and clouds of points.
+    """
+    stream = io.BytesIO()
+    figure.savefig(stream, format=kind, metadata={"Date": None} if kind == "svg" else {})
+    mime = "image/svg+xml" if kind == "svg" else "image/png"
+    return f"data:{mime};base64,{base64.b64encode(stream.getvalue()).decode()}"
+
+
+@styled
+def training_curve(epochs: Sequence[dict[str, float]], best: int, ylabel: str) -> str:
+    """Training and validation loss by epoch, the kept epoch marked."""
+    figure, axes = canvas(size=(8.6, 2.9))
+    ax: Axes = axes[0, 0]
+    x = [row["epoch"] + 1 for row in epochs]
+    ax.plot(x, [row["train_loss"] for row in epochs], color=GREY, label="training")
+    validation = [row["validation_loss"] for row in epochs]
+    ax.plot(x, validation, color=EMULATED, label="validation (averaged weights)")
+    if 0 <= best < len(epochs):
+        ax.plot(x[best], validation[best], "o", color=EMULATED, ms=6, label="kept")
+    ax.set_ylim(*loss_limits([row["train_loss"] for row in epochs], validation))
+    ax.set(xlabel="epoch", ylabel=ylabel)
+    ax.legend()
+    return embed(figure)
+
+
+def loss_limits(*curves: Sequence[float]) -> tuple[float, float]:
+    """Limits that show the whole descent except a first tenth that towers above the rest."""
+    import numpy as np
+
+    values = np.array([v for curve in curves for v in curve], dtype=float)
+    values = values[np.isfinite(values)]
+    if not len(values):
+        return 0.0, 1.0
+    late = [v for curve in curves for v in curve[len(curve) // 10 :] if np.isfinite(v)] or values
+    low, high = float(np.min(values)), float(np.max(late))
+    margin = 0.06 * (high - low) or 0.1 * abs(high) or 1.0
+    return low - margin, high + margin

@@ -1,0 +1,153 @@
+"""Figures about the posterior: corner plots, recovery, calibration panels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .figures import EMULATED, GREY, REFERENCE, canvas, embed, styled
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from ..calibration.check import Check
+
+__all__ = ["calibration_panel", "corner", "recovery_panel"]
+
+_BINS, _SMOOTH, _LEVELS = 48, 1.3, (0.95, 0.68)
+
+
+@styled
+def corner(
+    draws: np.ndarray, truth: np.ndarray, labels: Sequence[str], bounds: np.ndarray, title: str
+) -> str:
+    """Marginals of one posterior in one and two dimensions.
+
+    Args:
+        draws: shape (n, P).
+        truth: shape (P,).
+        labels: P of them.
+        bounds: low and high of the axes, shape (P, 2).
+        title: of the figure.
+    """
+    n = len(labels)
+    figure, axes = canvas(n, n, size=(1.0 + 1.65 * n, 0.9 + 1.6 * n))
+    figure.suptitle(title, fontsize=10)
+    for row in range(n):
+        for column in range(n):
+            ax: Axes = axes[row, column]
+            ax.grid(visible=False)
+            if column > row:
+                ax.axis("off")
+                continue
+            if column == row:
+                _marginal(ax, draws[:, row], truth[row], bounds[row])
+            else:
+                _joint(ax, draws[:, [column, row]], truth[[column, row]], bounds[[column, row]])
+            _outer_labels(ax, row, column, n, labels)
+    return embed(figure)
+
+
+def _marginal(ax: Axes, draws: np.ndarray, truth: float, bounds: np.ndarray) -> None:
+    from scipy.ndimage import gaussian_filter1d
+
+    counts, edges = np.histogram(draws, bins=_BINS, range=tuple(bounds))
+    density = gaussian_filter1d(counts.astype(float), _SMOOTH)
+    centres = (edges[1:] + edges[:-1]) / 2
+    ax.plot(centres, density, color=EMULATED)
+    low, high = np.quantile(draws, (0.16, 0.84))
+    inside = (centres >= low) & (centres <= high)
+    ax.fill_between(centres, density, where=inside.tolist(), color=EMULATED, alpha=0.2, lw=0)
+    ax.axvline(truth, color=REFERENCE, lw=1.2)
+    ax.set(xlim=tuple(bounds), ylim=(0, None), yticks=[])
+
+
+def _joint(ax: Axes, draws: np.ndarray, truth: np.ndarray, bounds: np.ndarray) -> None:
+    from scipy.ndimage import gaussian_filter
+
+    (x0, x1), (y0, y1) = bounds
+    counts, x, y = np.histogram2d(
+        draws[:, 0], draws[:, 1], bins=_BINS, range=((x0, x1), (y0, y1))
+    )
+    density = gaussian_filter(counts, _SMOOTH)
+    heights = contour_heights(density, _LEVELS)
+    if np.all(np.diff([*heights, density.max()]) > 0):
+        centres = (x[1:] + x[:-1]) / 2, (y[1:] + y[:-1]) / 2
+        shades = ["#c8daf0", "#6f9fd4"]
+        ax.contourf(*centres, density.T, levels=[*heights, density.max() * 1.01], colors=shades)
+        ax.contour(*centres, density.T, levels=heights, colors=[EMULATED], linewidths=0.9)
+    else:
+        ax.plot(draws[:500, 0], draws[:500, 1], ".", color=EMULATED, ms=1)
+    ax.axvline(truth[0], color=REFERENCE, lw=0.9)
+    ax.axhline(truth[1], color=REFERENCE, lw=0.9)
+    ax.plot(*truth, "s", color=REFERENCE, ms=4)
+    ax.set(xlim=(x0, x1), ylim=(y0, y1))
+
+
+def contour_heights(density: np.ndarray, levels: Sequence[float]) -> list[float]:
+    """Heights whose super-level sets hold the given shares of the mass."""
+    ordered = np.sort(density.ravel())[::-1]
+    mass = np.cumsum(ordered) / max(ordered.sum(), np.finfo(float).tiny)
+    last = len(ordered) - 1
+    return [float(ordered[min(np.searchsorted(mass, level), last)]) for level in levels]
+
+
+def _outer_labels(ax: Axes, row: int, column: int, n: int, labels: Sequence[str]) -> None:
+    if row == n - 1:
+        ax.set_xlabel(labels[column])
+    else:
+        ax.set_xticklabels([])
+    if column == 0 and row > 0:
+        ax.set_ylabel(labels[row])
+    elif column > 0:
+        ax.set_yticklabels([])
+    ax.tick_params(labelsize=7.5)
+    ax.locator_params(nbins=4)
+
+
+@styled
+def recovery_panel(emulated: Check, reference: Check | None) -> str:
+    """Posterior mean against truth for every parameter, emulated and reference tests."""
+    labels = emulated.details["labels"]
+    figure, axes = canvas(1, len(labels), size=(min(8.6, 4.3 * len(labels)), 4.0))
+    for i, label in enumerate(labels):
+        ax: Axes = axes[0, i]
+        pairs = [(emulated, EMULATED, "emulated"), (reference, REFERENCE, "reference")]
+        for check, colour, name in pairs:
+            if check is None:
+                continue
+            truth, mean, sd = (check.details[k][:, i] for k in ("truth", "mean", "sd"))
+            r2 = check.details["parameters"][i]["r2"]
+            ax.errorbar(
+                truth, mean, sd, fmt="o", ms=2.2, lw=0.5, color=colour, alpha=0.35,
+                label=f"{name}: R² = {r2:.3f}", rasterized=True,
+            )  # fmt: skip
+        low, high = np.array([ax.get_xlim(), ax.get_ylim()]).T
+        ax.plot([low.max(), high.min()], [low.max(), high.min()], color=GREY, lw=1, ls="--")
+        ax.set(xlabel=f"true {label}", ylabel=f"posterior mean of {label}")
+        _solid_legend(ax)
+    return embed(figure, "png")
+
+
+def _solid_legend(ax: Axes) -> None:
+    legend = ax.legend(loc="upper left")
+    for handle in legend.legend_handles:
+        if handle is not None:
+            handle.set_alpha(1.0)
+
+
+@styled
+def calibration_panel(emulated: Check, reference: Check | None) -> str:
+    """One check with its bands, on emulated tests (left) and on reference tests (right)."""
+    checks: list[tuple[str, Any, str]] = [("emulated tests", emulated, EMULATED)]
+    if reference is not None:
+        checks.append(("reference tests", reference, REFERENCE))
+    figure, axes = canvas(1, len(checks), size=(4.3 * len(checks), 3.5), sharey=True)
+    for ax, (title, check, _) in zip(axes[0], checks, strict=True):
+        check.plot(ax)
+        ax.set_title(title)
+    for ax in axes[0][1:]:
+        ax.set_ylabel("")
+    return embed(figure)

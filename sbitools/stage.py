@@ -1,0 +1,122 @@
+"""What a stage of the chain leaves behind: a record of its inputs, outputs, time and memory.
+
+A stage is up to date if its record says done and names the same settings and the same sha256 of
+every input. A record is written before the work starts and again when it ends, aside and renamed,
+so that a killed stage is told from a finished one, and resumed only under unchanged settings.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from .errors import StoreError
+from .files import hash_file, write_atomic
+from .memory import PeakMemory
+
+__all__ = ["StageRecord", "digest_path", "read_record", "record_work", "write_json"]
+
+
+@dataclass(frozen=True)
+class StageRecord:
+    """The content of one ``stages/<name>.json``.
+
+    Args:
+        name: of the stage, e.g. ``"reference/train"``.
+        state: ``"running"`` from the start, ``"done"`` at the end.
+        settings: everything of the configuration the stage depends on.
+        inputs: sha256 of each artifact it read.
+        outputs: sha256 of each artifact it wrote.
+        started: UTC, ISO 8601.
+        seconds: wall time, of the last attempt if the stage was killed and resumed.
+        peak_memory_mb: highest memory of the process and its children, MiB.
+        notes: numbers for the report, e.g. counts of a campaign.
+    """
+
+    name: str
+    state: Literal["running", "done"]
+    settings: dict[str, Any]
+    inputs: dict[str, str]
+    outputs: dict[str, str] = field(default_factory=dict)
+    started: str = ""
+    seconds: float = 0.0
+    peak_memory_mb: float = 0.0
+    notes: dict[str, Any] = field(default_factory=dict)
+
+    def matches(self, settings: Mapping[str, Any], inputs: Mapping[str, str]) -> bool:
+        """Whether this record was made with these settings and inputs."""
+        return self.settings == _plain(settings) and self.inputs == dict(inputs)
+
+
+def read_record(path: Path) -> StageRecord | None:
+    """The record at `path`, or None if there is none.
+
+    Raises:
+        StoreError: if the file is not a stage record.
+    """
+    if not path.exists():
+        return None
+    try:
+        return StageRecord(**json.loads(path.read_text()))
+    except (ValueError, TypeError) as error:
+        raise StoreError(
+            str(path), expected="a stage record", got=str(error), fix="delete it and run again"
+        ) from error
+
+
+def record_work(
+    path: Path,
+    name: str,
+    settings: Mapping[str, Any],
+    inputs: Mapping[str, str],
+    work: Callable[[], tuple[Mapping[str, Path], Mapping[str, Any]]],
+) -> StageRecord:
+    """Run `work` between a "running" and a "done" record.
+
+    Args:
+        path: of the record.
+        name: of the stage.
+        settings: what the stage depends on, plain values.
+        inputs: sha256 of what it reads.
+        work: returns the artifacts it wrote by name, and notes.
+    """
+    begun = datetime.now(UTC).isoformat(timespec="seconds")
+    started = StageRecord(name, "running", _plain(settings), dict(inputs), started=begun)
+    write_json(path, asdict(started))
+    clock = time.perf_counter()
+    with PeakMemory() as memory:
+        outputs, notes = work()
+    record = StageRecord(
+        name, "done", _plain(settings), dict(inputs),
+        outputs={key: digest_path(artifact) for key, artifact in outputs.items()},
+        started=begun, seconds=time.perf_counter() - clock,
+        peak_memory_mb=round(memory.megabytes, 1), notes=_plain(notes),
+    )  # fmt: skip
+    write_json(path, asdict(record))
+    return record
+
+
+def digest_path(path: Path) -> str:
+    """sha256 of a file, or of the names and hashes of all files below a folder."""
+    if not path.is_dir():
+        return hash_file(path)
+    files = sorted(p for p in path.rglob("*") if p.is_file())
+    lines = [f"{file.relative_to(path).as_posix()} {hash_file(file)}" for file in files]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def write_json(path: Path, values: Any) -> None:
+    """Write plain values as JSON, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(values, indent=2, sort_keys=True, default=str) + "\n"
+    write_atomic(path, text.encode())
+
+
+def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    return json.loads(json.dumps(dict(values), sort_keys=True, default=str))

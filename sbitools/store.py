@@ -1,0 +1,503 @@
+"""SimulationStore: simulations on disk, with their provenance, states and failures.
+
+A store is a directory: ``store.json`` (specifications), ``design-<hash>.h5`` (planned theta,
+seeds and groups) and immutable ``parts/*.h5`` (see `sbitools.parts`). Nothing in it is ever
+half-written, and memory does not grow with it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .catalog import Catalog
+from .errors import StoreError
+from .intake import as_native, checked_rows
+from .manifest import DesignTable, Manifest, is_live, lock, prepare_folder
+from .parameters import ParameterSpace
+from .parts import DONE, FAILED, PENDING, STATES, Layout, PartData, row_digests, write_part
+from .reader import Reader
+from .seeds import simulation_seeds
+from .simulator import FieldSpec
+
+if TYPE_CHECKING:
+    import xarray
+
+__all__ = ["Failure", "SimulationStore", "default_task_size"]
+
+_PART_BYTES = 64_000_000
+_MAX_TASK = 1024
+_MIN_TASKS = 16  # per campaign, so that workers share the work; never a matter of their number
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A simulation that failed or was rejected.
+
+    Args:
+        index: of the simulation.
+        theta: its parameters, float64, (P,).
+        seed: its seed.
+        state: ``"failed"`` or ``"rejected"``.
+        message: traceback or reason.
+    """
+
+    index: int
+    theta: Tensor
+    seed: int
+    state: str
+    message: str
+
+
+def default_task_size(n: int, layout: Layout, group_size: int) -> int:
+    """Simulations per part: about 64 MB, at least 16 parts, whole groups."""
+    nbytes = sum(spec.nbytes for spec in layout.fields.values())
+    size = min(max(_PART_BYTES // nbytes, 1), _MAX_TASK, max(-(-n // _MIN_TASKS), 1))
+    return max(size // group_size, 1) * group_size
+
+
+class SimulationStore:
+    """Simulations on disk. Made by `simulate`, `create`, `from_arrays`, or `open`.
+
+    Args:
+        path: directory of an existing store.
+        verify: hash each part when it is first read.
+
+    Raises:
+        StoreError: if there is no store at `path`, or it is damaged.
+    """
+
+    def __init__(self, path: str | Path, verify: bool = True) -> None:
+        self.path = Path(path)
+        self.verify_parts = verify
+        self.manifest = Manifest.read(self.path)
+        m = self.manifest
+        self._table = DesignTable.read(self.path / m.design_file, m.design_sha256)
+        self._catalog = Catalog(
+            self.path / "parts", m.layout, self._table.theta, self._table.seeds
+        )  # fmt: skip
+        self._catalog.refresh()
+        self._reader = Reader(self._catalog, verify)
+
+    @classmethod
+    def open(cls, path: str | Path, verify: bool = True) -> SimulationStore:
+        """Open the store at `path`; see the class."""
+        return cls(path, verify)
+
+    @classmethod
+    def create(
+        cls,
+        path: str | Path,
+        parameters: ParameterSpace,
+        output: FieldSpec,
+        theta: Tensor | np.ndarray,
+        seeds: Tensor | np.ndarray | Sequence[int],
+        *,
+        source: FieldSpec | None = None,
+        seed: int | None = None,
+        group_size: int = 1,
+        groups: np.ndarray | None = None,
+        task_size: int | None = None,
+        design: str = "random",
+        simulator: str = "",
+        code_version: str = "",
+    ) -> SimulationStore:
+        """A store in which everything is planned and nothing is done yet.
+
+        Args:
+            path: of the new directory.
+            parameters: the parameter space.
+            output: what one simulation gives.
+            theta: planned parameters, (n, P), inside the priors.
+            seeds: one per simulation, (n,), in [0, 2^63).
+            source: an input field stored beside x.
+            seed: of the campaign, if theta and seeds derive from one.
+            group_size: simulations that are made together.
+            groups: group of each simulation; ``index // group_size`` if None.
+            task_size: simulations per part; see `default_task_size`.
+            design: how theta was drawn; p-values assume ``"random"``.
+            simulator: label for provenance.
+            code_version: of the simulator.
+
+        Raises:
+            StoreError: if `path` is taken or the tables differ in length.
+            ParameterError: if theta is outside the priors.
+        """
+        layout = Layout(parameters, output, source)
+        table = _design_table(parameters, theta, seeds, groups, group_size)
+        n = len(table.seeds)
+        size = task_size or default_task_size(n, layout, group_size)
+        manifest = Manifest(
+            layout, seed, design, (n,), size, group_size, simulator, code_version
+        )  # fmt: skip
+        prepare_folder(Path(path))
+        manifest.write(Path(path), table)
+        return cls(path)
+
+    @classmethod
+    def from_arrays(
+        cls,
+        path: str | Path,
+        theta: Tensor | np.ndarray,
+        x: Tensor | np.ndarray,
+        parameters: ParameterSpace,
+        output: FieldSpec,
+        *,
+        seeds: Tensor | np.ndarray | None = None,
+        group_size: int = 1,
+        groups: np.ndarray | None = None,
+        unit: str | None = None,
+        source: FieldSpec | None = None,
+        source_x: Tensor | np.ndarray | None = None,
+        nonfinite: str = "error",
+        task_size: int | None = None,
+        simulator: str = "imported",
+    ) -> SimulationStore:
+        """Import an existing set of simulations; see `sbitools.imports` for files.
+
+        Args:
+            path: of the new store; it appears when everything is in.
+            theta: parameters, (n, P).
+            x: fields, (n, *output.shape), read slice by slice: a memory map or an HDF5 dataset
+                is never loaded whole.
+            parameters: the parameter space.
+            output: what x is.
+            seeds: one per simulation; derived from the index if None.
+            group_size: number of consecutive simulations that belong together.
+            groups: group of each simulation, instead of `group_size`.
+            unit: unit of the values in x; checked against `output` if given.
+            source: specification of a source field.
+            source_x: its values, (n, *source.shape).
+            nonfinite: ``"error"``, or ``"fail"`` to record such simulations as failed.
+            task_size: simulations per part.
+            simulator: label for provenance.
+
+        Raises:
+            StoreError: for NaN or Inf (the message names the row), different lengths, or a taken
+                path; nothing is left behind.
+            ShapeError: for a wrong shape, dtype or unit.
+            ParameterError: for theta outside the priors.
+        """
+        if seeds is None:
+            seeds = simulation_seeds(0, range(len(theta)))
+        if unit is not None:
+            output.check_unit(unit)
+        store = cls.create(
+            path, parameters, output, theta, seeds, source=source, group_size=group_size,
+            groups=groups, task_size=task_size, design="imported", simulator=simulator,
+        )  # fmt: skip
+        try:
+            store._import(x, source_x, nonfinite)
+        except BaseException:
+            shutil.rmtree(path)
+            raise
+        return store
+
+    def _import(self, x: Any, source_x: Any, nonfinite: str) -> None:
+        for name, array in (("x", x), ("source", source_x)):
+            if array is not None and len(array) != len(self):
+                raise StoreError(
+                    name, expected=f"{len(self)} rows, as many as theta", got=f"{len(array)} rows",
+                    fix="give one row per row of the parameter table",
+                )  # fmt: skip
+        for start, stop in self.manifest.tasks():
+            rows = slice(start, stop)
+            source = None if source_x is None else source_x[rows]
+            self.add_many(start, x[rows], source, nonfinite=nonfinite)
+
+    def __reduce__(self) -> tuple:
+        return SimulationStore, (str(self.path), self.verify_parts)
+
+    def __len__(self) -> int:
+        return self.manifest.n
+
+    def __repr__(self) -> str:
+        text = ", ".join(f"{v} {k}" for k, v in self.counts().items() if v)
+        return f"SimulationStore({str(self.path)!r}: {text})"
+
+    @property
+    def layout(self) -> Layout:
+        """Parameters, output and source."""
+        return self.manifest.layout
+
+    @property
+    def parameters(self) -> ParameterSpace:
+        """The parameter space."""
+        return self.layout.parameters
+
+    @property
+    def output(self) -> FieldSpec:
+        """What x is."""
+        return self.layout.output
+
+    @property
+    def source(self) -> FieldSpec | None:
+        """What the source field is, or None."""
+        return self.layout.source
+
+    @property
+    def group_size(self) -> int:
+        """Simulations that are made together."""
+        return self.manifest.group_size
+
+    @property
+    def seed(self) -> int | None:
+        """Seed of the campaign; None for imported sets."""
+        return self.manifest.seed
+
+    @property
+    def design(self) -> str:
+        """How theta was drawn; calibration p-values assume ``"random"``."""
+        return self.manifest.design
+
+    @property
+    def theta(self) -> Tensor:
+        """Planned parameters, float64, (n, P)."""
+        return torch.from_numpy(self._table.theta.copy())
+
+    @property
+    def seeds(self) -> Tensor:
+        """Seeds, int64, (n,)."""
+        return torch.from_numpy(self._table.seeds.copy())
+
+    @property
+    def groups(self) -> np.ndarray:
+        """Group of each simulation, int64, (n,)."""
+        return self._table.groups.copy()
+
+    def refresh(self) -> None:
+        """Take note of simulations that other processes added."""
+        self._catalog.refresh()
+
+    def states(self) -> np.ndarray:
+        """State of each simulation, strings, (n,): pending, running, done, failed or rejected."""
+        self.refresh()
+        out = np.array(STATES, dtype="<U8")[self._catalog.state]
+        if is_live(self.path) and (self.path / "running").is_dir():
+            for marker in (self.path / "running").iterdir():
+                start, stop = map(int, marker.name.split("-"))
+                view = out[start:stop]
+                view[view == "pending"] = "running"
+        return out
+
+    def counts(self) -> dict[str, int]:
+        """Number of simulations in each state."""
+        names, counts = np.unique(self.states(), return_counts=True)
+        return {k: 0 for k in (*STATES, "running")} | dict(
+            zip(names.tolist(), counts.tolist(), strict=True)
+        )
+
+    def failures(self) -> list[Failure]:
+        """What failed or was rejected, by index."""
+        self.refresh()
+        state = self._catalog.state
+        return [
+            Failure(
+                int(i), torch.from_numpy(self._table.theta[i].copy()), int(self._table.seeds[i]),
+                STATES[state[i]], self._catalog.message(int(i)),
+            )
+            for i in np.flatnonzero(state >= FAILED)
+        ]  # fmt: skip
+
+    @property
+    def done(self) -> np.ndarray:
+        """Indices of finished simulations, int64, ascending."""
+        self.refresh()
+        return np.flatnonzero(self._catalog.state == DONE)
+
+    def read(self, indices: Sequence[int] | np.ndarray | Tensor, what: str = "x") -> Tensor:
+        """Fields of the simulations `indices`, in this order.
+
+        Args:
+            indices: of finished simulations; repetitions are fine.
+            what: ``"x"`` or ``"source"``.
+
+        Returns:
+            Tensor of shape (len(indices), *shape).
+
+        Raises:
+            StoreError: for a simulation that is not done, or a damaged part.
+        """
+        if what not in self.layout.fields:
+            raise StoreError(
+                f"read(what={what!r})", expected=f"one of {list(self.layout.fields)}",
+                got=repr(what), fix="this store keeps no such field",
+            )  # fmt: skip
+        rows = as_native(indices).astype(np.int64).reshape(-1)
+        self._require_done(rows)
+        spec = self.layout.fields[what]
+        out = np.empty((len(rows), *spec.shape), spec.dtype)
+        self._reader.read(what, rows, out)
+        return torch.from_numpy(out)
+
+    def _require_done(self, rows: np.ndarray) -> None:
+        outside = (rows < 0) | (rows >= len(self))
+        if not outside.any() and (self._catalog.state[rows] != DONE).any():
+            self.refresh()
+        bad = rows[outside] if outside.any() else rows[self._catalog.state[rows] != DONE]
+        if len(bad):
+            what = "no such simulation" if outside.any() else STATES[self._catalog.state[bad[0]]]
+            raise StoreError(
+                f"simulation {bad[0]}", expected="a finished simulation", got=what,
+                fix="read indices of store.done",
+            )  # fmt: skip
+
+    def batches(
+        self, indices: Sequence[int] | np.ndarray, batch_size: int
+    ) -> Iterator[tuple[np.ndarray, Tensor, Tensor]]:
+        """(indices, theta, x) for `batch_size` simulations at a time, in order."""
+        rows = as_native(indices).astype(np.int64)
+        for begin in range(0, len(rows), batch_size):
+            chunk = rows[begin : begin + batch_size]
+            yield chunk, torch.from_numpy(self._table.theta[chunk]), self.read(chunk)
+
+    def add(
+        self,
+        index: int,
+        x: Tensor | np.ndarray,
+        source: Tensor | np.ndarray | None = None,
+        *,
+        unit: str | None = None,
+    ) -> None:
+        """Add the result of simulation `index`, made elsewhere; see `add_many`.
+
+        Args:
+            index: of the simulation in this store's design.
+            x: shape output.shape.
+            source: shape source.shape, if the store keeps one.
+            unit: of x; checked if given.
+        """
+        one = None if source is None else as_native(source)[None]
+        self.add_many(index, as_native(x)[None], one, unit=unit)
+
+    def add_many(
+        self,
+        start: int,
+        x: Tensor | np.ndarray,
+        source: Tensor | np.ndarray | None = None,
+        *,
+        unit: str | None = None,
+        nonfinite: str = "error",
+    ) -> None:
+        """Add simulations `start`, `start` + 1, ... as one part.
+
+        Adding the same content again does nothing.
+
+        Args:
+            start: index of the first.
+            x: (k, *output.shape).
+            source: (k, *source.shape), if the store keeps one.
+            unit: of x; checked if given.
+            nonfinite: ``"error"``, or ``"fail"`` to record such simulations as failed.
+
+        Raises:
+            ShapeError: for a wrong shape, dtype or unit.
+            StoreError: for values that are not finite, other content than was added before, an
+                index outside the design, a running campaign, or a full disk.
+        """
+        data = checked_rows(self.layout, self._table, start, x, source, unit, nonfinite)
+        self._write(data)
+
+    def fail(self, index: int, message: str) -> None:
+        """Record that simulation `index`, made elsewhere, failed; a later `add` replaces it."""
+        fields = {
+            k: np.zeros((1, *spec.shape), spec.dtype) for k, spec in self.layout.fields.items()
+        }
+        data = checked_rows(
+            self.layout, self._table, index, fields["x"], fields.get("source"), None, "error"
+        )
+        data.state[:], data.errors[:] = FAILED, [message]
+        self.refresh()
+        if self._catalog.state[index] == PENDING:
+            self._write(data)
+
+    def _write(self, data: PartData) -> None:
+        rows, digests = slice(data.start, data.stop), row_digests(data)
+        with lock(self.path, exclusive=False):
+            self.refresh()
+            equal = (self._catalog.digests[rows] == digests).all(1)
+            clash = (self._catalog.state[rows] == DONE) & (data.state == DONE) & ~equal
+            if clash.any():
+                raise StoreError(
+                    f"simulation {data.start + int(clash.argmax())}",
+                    expected="the content that was added before", got="other content",
+                    fix="a finished simulation is never replaced: add it to a new store",
+                )  # fmt: skip
+            if not equal.all():
+                self._catalog.add(write_part(self.path / "parts", self.layout, data).name)
+
+    def digest(self) -> str:
+        """sha256 over specifications, theta, seeds, groups, states and results, in index order.
+
+        Equal for equal campaigns, however their parts were cut or in which order they came. It
+        uses the hashes the parts keep; `verify` proves them.
+        """
+        self.refresh()
+        h = hashlib.sha256()
+        for text in self.layout.digests.values():
+            h.update(text.encode())
+        t, c = self._table, self._catalog
+        for array in (t.theta, t.seeds, t.groups, c.state, c.digests):
+            h.update(np.ascontiguousarray(array).tobytes())
+        return h.hexdigest()
+
+    def verify(self) -> None:
+        """Read and hash every part.
+
+        Raises:
+            StoreError: for the first damaged one.
+        """
+        self.refresh()
+        for part in self._catalog.parts:
+            part.verify()
+
+    def to_xarray(self) -> xarray.Dataset:
+        """All finished simulations; see `sbitools.export.to_xarray`."""
+        from .export import to_xarray
+
+        return to_xarray(self)
+
+    def export_design(self, path: str | Path) -> Path:
+        """Write index, seed and theta as .csv or .npz; see `sbitools.export`."""
+        from .export import export_design
+
+        return export_design(self, path)
+
+    def compact(self) -> None:
+        """Merge the small parts that `add` made; see `sbitools.export.compact`."""
+        from .export import compact
+
+        compact(self)
+
+    def close(self) -> None:
+        """Close open files; the store can be used on."""
+        self._reader.close()
+
+
+def _design_table(
+    parameters: ParameterSpace,
+    theta: Tensor | np.ndarray,
+    seeds: Tensor | np.ndarray | Sequence[int],
+    groups: np.ndarray | None,
+    group_size: int,
+) -> DesignTable:
+    values = np.ascontiguousarray(parameters.check(theta).numpy())
+    numbers = as_native(seeds).astype(np.int64).reshape(-1)
+    if groups is None:
+        groups = np.arange(len(values), dtype=np.int64) // group_size
+    groups = as_native(groups).astype(np.int64).reshape(-1)
+    if not len(values) == len(numbers) == len(groups) or (numbers < 0).any():
+        raise StoreError(
+            "theta, seeds, groups", expected="one row, one seed in [0, 2^63), one group each",
+            got=f"{len(values)} rows, {len(numbers)} seeds, {len(groups)} groups",
+            fix="give tables of equal length",
+        )  # fmt: skip
+    return DesignTable(values, numbers, groups)

@@ -1,0 +1,184 @@
+"""The design's import rules and habits, checked on the syntax of the sources."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+LIBRARY = sorted((ROOT / "sbitools").rglob("*.py")) + sorted((ROOT / "emulators").rglob("*.py"))
+OTHERS = [p for d in ("tests", "paper", "tutorials") for p in sorted((ROOT / d).rglob("*.py"))]
+LONGEST_FILE = 400
+
+# Serialisers that run code when they read: none is imported. cloudpickle, which carries a function
+# to a worker process and never to disk, is allowed where workers are started, and nowhere else.
+UNSAFE_MODULES = {"pickle", "_pickle", "dill", "joblib", "shelve", "marshal"}
+CARRIES_FUNCTIONS = {"sbitools.campaign", "sbitools.workers"}
+UNSAFE_CALLS = {"torch.load", "torch.save", "numpy.random.seed", "np.random.seed",
+                "torch.manual_seed", "importlib.import_module", "eval", "exec"}  # fmt: skip
+
+# package: what it must not import, because it lies below.
+LAYERS = {
+    "sbitools.errors": ("sbitools",),
+    "sbitools.seeds": ("sbitools.parameters", "sbitools.simulator", "sbitools.store"),
+    "sbitools.networks": ("sbitools.store", "sbitools.training", "sbitools.inference"),
+    "sbitools.statistics": ("sbitools.inference", "sbitools.calibration", "sbitools.report"),
+    "sbitools.store": ("sbitools.campaign", "sbitools.training", "sbitools.inference"),
+    "sbitools.training": ("sbitools.inference", "sbitools.calibration", "sbitools.report"),
+    "sbitools.inference": ("sbitools.calibration", "sbitools.report", "sbitools.cli"),
+    "sbitools.calibration": ("sbitools.inference", "sbitools.training", "sbitools.networks",
+                             "sbitools.embeddings", "sbitools.cli"),
+    "sbitools.report": ("sbitools.inference", "sbitools.training", "sbitools.cli"),
+    "emulators": ("sbitools.inference", "sbitools.calibration", "sbitools.report",
+                  "sbitools.cli"),
+}  # fmt: skip
+
+
+def name_of(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {name_of(path): path for path in LIBRARY}
+
+
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+
+
+def is_type_checking(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
+
+
+def run_time_nodes(node: ast.AST, *, inside_functions: bool) -> Iterator[ast.AST]:
+    """All nodes that run: without TYPE_CHECKING blocks and, if asked, without function bodies."""
+    for child in ast.iter_child_nodes(node):
+        function = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+        if is_type_checking(child) or (function and not inside_functions):
+            continue
+        yield child
+        yield from run_time_nodes(child, inside_functions=inside_functions)
+
+
+def imports(name: str, *, inside_functions: bool = True) -> set[str]:
+    """Absolute names that module `name` imports when it runs."""
+    path, found = MODULES[name], set()
+    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+    for node in run_time_nodes(tree_of(path), inside_functions=inside_functions):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                above = package.split(".")[: len(package.split(".")) - node.level + 1]
+                base = ".".join([*above, base] if base else above)
+            found.add(base)
+            found |= {f"{base}.{alias.name}" for alias in node.names} & set(MODULES)
+    return found
+
+
+def belongs(name: str, package: str) -> bool:
+    return name == package or name.startswith(package + ".")
+
+
+def test_sources_are_found():
+    assert len(LIBRARY) > 20
+    assert {"sbitools.store", "sbitools.seeds", "emulators.nbody"} <= set(MODULES)
+    assert "sbitools.errors" in imports("sbitools.seeds")
+
+
+def test_sbitools_never_imports_emulators():
+    guilty = [m for m in MODULES if belongs(m, "sbitools")
+              and any(belongs(i, "emulators") for i in imports(m))]  # fmt: skip
+    assert not guilty, "systems are found through the entry-point group sbitools.systems"
+
+
+def test_only_inference_touches_sbi():
+    guilty = [m for m in MODULES if not belongs(m, "sbitools.inference")
+              and any(belongs(i, "sbi") for i in imports(m))]  # fmt: skip
+    assert not guilty
+
+
+@pytest.mark.parametrize("package", LAYERS)
+def test_layers(package):
+    above = LAYERS[package]
+    guilty = [f"{m} imports {i}" for m in MODULES if belongs(m, package)
+              for i in imports(m, inside_functions=False)
+              if any(belongs(i, a) for a in above) and not belongs(i, package)]  # fmt: skip
+    assert not guilty
+
+
+def test_no_import_cycles():
+    # A package's __init__ gathers names for users and may import what its modules import.
+    plain = {m for m, path in MODULES.items() if path.name != "__init__.py"}
+    graph = {m: imports(m, inside_functions=False) & plain - {m} for m in plain}
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as cycle:
+        pytest.fail(f"import cycle: {' -> '.join(cycle.args[1])}")
+
+
+def test_nothing_unsafe_is_read_or_written():
+    guilty = []
+    for module, path in MODULES.items():
+        top = {i.partition(".")[0] for i in imports(module)}
+        guilty += [f"{module} imports {i}" for i in top & UNSAFE_MODULES]
+        if "cloudpickle" in top and module not in CARRIES_FUNCTIONS:
+            guilty.append(f"{module} imports cloudpickle")
+        for node in ast.walk(tree_of(path)):
+            if isinstance(node, ast.Call):
+                called = ast.unparse(node.func)
+                opens = any(k.arg == "allow_pickle" and ast.unparse(k.value) != "False"
+                            for k in node.keywords)  # fmt: skip
+                if called in UNSAFE_CALLS or opens:
+                    guilty.append(f"{module}:{node.lineno} {called}")
+    assert not guilty
+
+
+def test_files_are_short():
+    sizes = {p.relative_to(ROOT): len(p.read_text(encoding="utf-8").splitlines())
+             for p in LIBRARY + OTHERS}  # fmt: skip
+    assert not {str(p): n for p, n in sizes.items() if n > LONGEST_FILE}
+
+
+def test_modules_state_their_idea_and_their_names():
+    guilty = []
+    for module, path in MODULES.items():
+        tree = tree_of(path)
+        if not ast.get_docstring(tree):
+            guilty.append(f"{module}: no docstring")
+        private = path.stem.startswith("_")
+        assigned = {t.id for n in tree.body if isinstance(n, ast.Assign)
+                    for t in n.targets if isinstance(t, ast.Name)}  # fmt: skip
+        if not private and "__all__" not in assigned:
+            guilty.append(f"{module}: no __all__")
+    assert not guilty
+
+
+def test_no_machine_paths_and_no_unfinished_notes():
+    folders = "|".join(["work", "tmp", "home", "root", "mnt", "Users"])
+    machine = re.compile(rf"""(?<![\w.$}}/-])/(?:{folders})/""")
+    unfinished = re.compile(r"\b(?:TODO|FIXME|XXX)\b")
+    suffixes = {".py", ".md", ".toml", ".cff", ".bib", ".txt", ".html", ".ipynb"}
+    texts = [p for d in ("sbitools", "emulators", "tests", "paper", "tutorials")
+             for p in sorted((ROOT / d).rglob("*")) if p.suffix in suffixes]  # fmt: skip
+    texts += [p for p in ROOT.iterdir() if p.is_file() and p.suffix in suffixes]
+    guilty = [f"{p.relative_to(ROOT)}:{number}" for p in texts if p != Path(__file__)
+              for number, line in enumerate(p.read_text(encoding="utf-8").splitlines(), 1)
+              if machine.search(line) or unfinished.search(line)]  # fmt: skip
+    assert not guilty
+
+
+def test_the_command_line_starts_without_heavy_imports():
+    heavy = ("torch", "sbi", "matplotlib", "xarray", "pandas", "scipy", "h5py", "numba")
+    script = f"import sys, sbitools.cli; print(*[m for m in {heavy} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True,
+                          check=True, timeout=60)  # fmt: skip
+    assert done.stdout.split() == [], "import these inside the functions that use them"
