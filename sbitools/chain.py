@@ -130,6 +130,27 @@ def run_chain(run: Run, stages: Iterable[str], announce: Announce | None = None)
             run_stage(run, stage, announce)
 
 
+def export_store_design(run: Run, name: str, path: Path) -> None:
+    """Plan a store and write its design, for a campaign that runs elsewhere.
+
+    Args:
+        run: configuration and folder.
+        name: of a store, e.g. ``"reference/test"``.
+        path: ``.csv`` or ``.npz`` with index, seed and theta.
+
+    Raises:
+        ConfigError: if the store's stage lacks its inputs.
+        StoreError: if the store holds another campaign, or for another suffix.
+    """
+    from .campaign import plan
+
+    simulator, n, section = _planned(run, name)
+    folder = run.folder(name)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    store = plan(simulator, n, folder, seed=run.seed(name), task_size=section.task_size)
+    store.export_design(path)
+
+
 def run_stage(run: Run, stage: Stage, announce: Announce | None = None) -> StageRecord:
     """Run one stage unless it is up to date; see `run_chain`."""
     tell = announce or (lambda *_: None)
@@ -270,6 +291,7 @@ def _calibrate(run: Run, resume: bool) -> Outcome:
     result = calibrate(
         posterior, run.store("emulated/test"), reference=reference,
         n_draws=run.config.calibrate.n_draws, seed=run.seed("calibration"),
+        progress=run.progress,
     )  # fmt: skip
     result.to_json(folder / "result.json")
     examples = save_examples(

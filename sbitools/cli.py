@@ -6,7 +6,7 @@ interrupted. Everything heavy is imported inside the commands, so that `--help` 
 
 from __future__ import annotations
 
-import sys
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from .chain import Run
 
 __all__ = ["app", "main"]
+
+BUG, USER_ERROR, INTERRUPTED = 1, 2, 130
 
 app = typer.Typer(
     name="sbitools", no_args_is_help=True, add_completion=False, rich_markup_mode="rich",
@@ -67,7 +69,7 @@ def demo(
     config = demo_config(system, small, [*(overrides or ()), f"run_dir={str(out)!r}"])
     from .chain import STAGES, Run
 
-    _stages(Run(config, progress=_interactive()), STAGES)
+    _stages(Run(config, progress=True), STAGES)
 
 
 @app.command()
@@ -162,12 +164,12 @@ def _run(path: Path, overrides: Sequence[str] | None) -> Run:
     config = load_config(path, overrides or ())
     from .chain import Run
 
-    return Run(config, progress=_interactive())
+    return Run(config, progress=True)
 
 
 def _stages(run: Run, names: Any) -> None:
     from .chain import run_chain
-    from .progress import announce, conclude
+    from .console import announce, conclude
 
     run_chain(run, names, announce)
     conclude(run)
@@ -182,29 +184,31 @@ def _known_stores(wanted: Sequence[str] | None, known: Sequence[str]) -> list[st
     return list(wanted or known)
 
 
-def _interactive() -> bool:
-    return sys.stderr.isatty()
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code; see the module's text."""
     try:
         code = app(args=list(arguments) if arguments is not None else None, standalone_mode=False)
+    except KeyboardInterrupt:  # a stopped campaign is one, besides being a CampaignError
+        return _interrupted()
     except SbitoolsError as error:
         _print_error(error)
-        return 2
-    except KeyboardInterrupt:
-        typer.echo("interrupted; run the same command again to go on", err=True)
-        return 130
+        return USER_ERROR
     except Exception as error:
-        if hasattr(error, "exit_code") and hasattr(error, "show"):  # a usage error of the parser
+        # The parser's own errors are recognised by their shape: typer may bring its own click.
+        if hasattr(error, "exit_code") and hasattr(error, "show"):
             error.show()  # pyright: ignore[reportAttributeAccessIssue]
-            return 2
+            return USER_ERROR
         if type(error).__name__ == "Abort":
-            typer.echo("interrupted; run the same command again to go on", err=True)
-            return 130
-        raise
+            return _interrupted()
+        traceback.print_exc()
+        typer.echo("\nThis is a bug in sbitools, please report it with the lines above.", err=True)
+        return BUG
     return code if isinstance(code, int) else 0
+
+
+def _interrupted() -> int:
+    typer.echo("\ninterrupted; nothing finished is lost, run the same command again", err=True)
+    return INTERRUPTED
 
 
 def _print_error(error: SbitoolsError) -> None:

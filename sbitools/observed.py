@@ -162,12 +162,10 @@ def posterior_draws(
 
     from .seeds import derive
 
-    spec = posterior.output
-    if not simulated:
-        spec = posterior.observation.output(spec)
+    spec = posterior.output if simulated else posterior.observed
     x = torch.from_numpy(check_field(array, spec, unit))
     if simulated:
-        x = posterior.observation(x, torch.tensor([derive(seed, 1)]))
+        x = posterior.observe(x, torch.tensor([derive(seed, 1)]))
     return posterior.sample(x, n, seed=derive(seed, 2))[0].numpy()
 
 

@@ -1,69 +1,84 @@
-"""What the commands print: one line per stage, and the verdict at the end."""
+"""Progress of a campaign on stderr: a bar on a terminal, a line now and then elsewhere."""
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING, Any, Literal
+import sys
+import time
 
-from rich.console import Console
-from rich.text import Text
+__all__ = ["Progress"]
 
-if TYPE_CHECKING:
-    from .chain import Run, Stage
-    from .stage import StageRecord
-
-__all__ = ["announce", "clock", "conclude"]
-
-_NAME, _TITLE = 21, 29
-_STYLES = {"done": "green", "skip": "dim", "pass": "bold green", "fail": "bold red"}
+_LINE_SECONDS = 10.0
 
 
-def clock(seconds: float) -> str:
-    """Seconds as h:mm:ss, or m:ss below an hour."""
-    minutes, rest = divmod(round(seconds), 60)
+class Progress:
+    """Counts, rate and time left.
+
+    Args:
+        total: number of planned simulations.
+        counts: number of done, failed and rejected ones so far.
+        shown: False for silence.
+    """
+
+    def __init__(self, total: int, counts: list[int], shown: bool) -> None:
+        self.total, self.counts, self.shown = total, list(counts), shown
+        self._already, self._begin = sum(counts), time.monotonic()
+        self._last = self._begin
+        self._bar = _bar(total, sum(counts)) if shown and sys.stderr.isatty() else None
+
+    def add(self, counts: list[int]) -> None:
+        """Take note of finished simulations: done, failed, rejected."""
+        self.counts = [a + b for a, b in zip(self.counts, counts, strict=True)]
+        if self._bar is not None:
+            self._bar.update(self._bar.task_ids[0], completed=sum(self.counts), text=self.text)
+        elif self.shown and time.monotonic() - self._last > _LINE_SECONDS:
+            self._line()
+
+    @property
+    def text(self) -> str:
+        """For example ``120/500 done, 2 failed, 3.1 per s, 2:02 left``."""
+        done, failed, rejected = self.counts
+        now = sum(self.counts) - self._already
+        parts = [f"{done}/{self.total} done"]
+        parts += [f"{n} {k}" for n, k in ((failed, "failed"), (rejected, "rejected")) if n]
+        if now:
+            rate = now / max(time.monotonic() - self._begin, 1e-9)
+            left = (self.total - sum(self.counts)) / rate
+            parts += [_rate(rate), f"{_clock(left)} left"]
+        return ", ".join(parts)
+
+    def _line(self) -> None:
+        self._last = time.monotonic()
+        sys.stderr.write(f"simulations: {self.text}\n")
+        sys.stderr.flush()
+
+    def close(self) -> None:
+        """Write the last state."""
+        if self._bar is not None:
+            self._bar.stop()
+        elif self.shown and sum(self.counts) > self._already:
+            self._line()
+
+
+def _rate(per_second: float) -> str:
+    if per_second >= 1:
+        return f"{per_second:.3g} per s"
+    return f"{60 * per_second:.3g} per min"
+
+
+def _clock(seconds: float) -> str:
+    minutes, s = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+    return f"{hours}:{minutes:02d}:{s:02d}" if hours else f"{minutes}:{s:02d}"
 
 
-def announce(
-    stage: Stage, event: Literal["start", "skip", "done"], record: StageRecord | None
-) -> None:
-    """One line per stage: its name, what it did, how long, how much memory."""
-    console = _console()
-    line = f"{stage.name:<{_NAME}} {stage.title:<{_TITLE}}"
-    if event == "start":
-        if console.is_terminal:
-            console.print(Text(f"{line} ...", style="cyan"), end="\r")
-        return
-    if record is None:
-        return
-    counts = record.notes.get("counts")
-    state = "up to date" if event == "skip" else f"{clock(record.seconds):>7}"
-    memory = "" if event == "skip" else f"  {record.peak_memory_mb:>6.0f} MiB"
-    text = Text(f"{line} {state}{memory}", style=_STYLES["skip"] if event == "skip" else "")
-    if counts and event == "done":
-        text.append(f"  {_counts(counts)}", style="dim")
-    console.print(text)
+def _bar(total: int, done: int):  # noqa: ANN202  (rich is imported where it is used)
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-
-def conclude(run: Run) -> None:
-    """The verdict and the place of the report, once there is one."""
-    machine = run.folder("report") / "report.json"
-    record = run.record("report")
-    if record is None or record.state != "done" or not machine.exists():
-        return
-    console = _console()
-    for verdict in json.loads(machine.read_text())["verdicts"]:
-        passed = verdict["passed"]
-        style = _STYLES["pass"] if passed else _STYLES["fail"]
-        console.print(Text(verdict["title"], style=style))
-        console.print(Text(f"  {verdict['text']}"))
-    console.print(Text(f"report: {run.folder('report') / 'report.html'}", style="bold"))
-
-
-def _counts(counts: dict[str, Any]) -> str:
-    return ", ".join(f"{n} {state}" for state, n in counts.items() if n)
-
-
-def _console() -> Console:
-    return Console(highlight=False, soft_wrap=True)
+    bar = Progress(
+        TextColumn("simulations"), BarColumn(), TextColumn("{task.fields[text]}"),
+        TimeElapsedColumn(), console=Console(stderr=True),
+    )  # fmt: skip
+    bar.add_task("simulations", total=total, completed=done, text="")
+    bar.start()
+    return bar

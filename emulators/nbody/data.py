@@ -114,4 +114,9 @@ class ParticleBatches:
         psi, x, omega_m, growth = self._box(row, redshift)
         axes, flips = rng.permutation(3).tolist(), (rng.random(3) < 0.5).tolist()
         shift = int(rng.integers(psi.shape[-1] ** 3))
-        return transform(psi, axes, flips, shift), transform(x, axes, flips, shift), omega_m, growth
+        return (
+            transform(psi, axes, flips, shift),
+            transform(x, axes, flips, shift),
+            omega_m,
+            growth,
+        )

@@ -12,6 +12,7 @@ the derivative taken through x and through s. Everything that depends on sigma_8
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -38,7 +39,7 @@ class StyledVNet(nn.Module):
     ) -> None:
         super().__init__()
         s, g, c = STYLE_SIZE, generator, list(channels)
-        steps = list(zip(c[:-1], c[1:], strict=True))
+        steps = list(pairwise(c))
         self.entry = StyledResidual3d(fields, c[0], s, g)
         self.widen = StyledResidual3d(c[0], c[0], s, g)
         self.down = nn.ModuleList(StyledConv3d(a, b, s, 2, g, "down") for a, b in steps)

@@ -176,7 +176,9 @@ class _CloudInCell(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None, None]:
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: Any, upstream: Tensor
+    ) -> tuple[Tensor, None, None]:
         (displacement,) = ctx.saved_tensors
         boxes, n, m = displacement.contiguous().numpy(), displacement.shape[-1], ctx.mesh
         out, real = np.empty_like(boxes), boxes.dtype.type

@@ -49,12 +49,19 @@ def describe_machine() -> dict[str, str]:
 
 
 def peak_memory_mb() -> float:
-    """Largest resident memory of this process so far, in MB (10^6 bytes)."""
+    """Largest resident memory of this process so far, in MB (10^6 bytes).
+
+    Linux's own high-water mark is preferred: a child's `ru_maxrss` starts at that of its parent.
+    """
+    status = Path("/proc/self/status")
+    if status.is_file():
+        for line in status.read_text(encoding="utf-8").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024 / 1e6
     import resource
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    bytes_each = 1 if platform.system() == "Darwin" else 1024
-    return peak * bytes_each / 1e6
+    return peak * (1 if platform.system() == "Darwin" else 1024) / 1e6
 
 
 @dataclass

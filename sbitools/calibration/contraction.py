@@ -14,7 +14,7 @@ from .coordinates import prior_probability
 from .draws import CalibrationDraws, as_draws
 
 if TYPE_CHECKING:
-    from ..parameters import ParameterSpace
+    from sbitools.parameters import ParameterSpace
 
 __all__ = ["contraction"]
 
@@ -97,7 +97,7 @@ def _row(d: CalibrationDraws, i: int) -> dict[str, Any]:
 
 def _contraction(terms: np.ndarray) -> np.ndarray:
     variance, mean, square = terms.T
-    return 1 - variance / np.maximum(square - mean**2, np.finfo(np.float64).tiny**0.5)
+    return 1 - variance / np.maximum(square - mean**2, np.finfo(np.float64).tiny ** 0.5)
 
 
 def _averages(d: CalibrationDraws, false_alarm: float) -> tuple[list[EcdfTest], float]:

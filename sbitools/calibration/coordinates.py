@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from ..parameters import ParameterSpace
+    from sbitools.parameters import ParameterSpace
 
 __all__ = ["prior_probability"]
 
@@ -23,12 +23,12 @@ def prior_probability(prior: ParameterSpace, theta: np.ndarray) -> np.ndarray:
     """
     import torch
 
-    from ..priors import TorchPrior
+    from sbitools.priors import TorchPrior
 
     out = np.empty(theta.shape)
     for i, parameter in enumerate(prior):
         column = np.ascontiguousarray(theta[..., i], dtype=np.float64)
-        law = parameter.prior
+        law: Any = parameter.prior
         if isinstance(law, TorchPrior):  # its u is not normal
             p = (np.arange(_TABLE) + 0.5) / _TABLE
             quantiles = law.icdf(torch.from_numpy(p)).numpy()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..errors import ShapeError
+from sbitools.errors import ShapeError
+
 from .bands import ecdf_test, simultaneous_band
 from .check import Check
 from .draws import CalibrationDraws, as_draws
@@ -76,5 +77,7 @@ def coverage_rows(
         i = int(np.abs(z - level).argmin())
         k = round(z[i] * (d.n_draws + 1)) - 1
         values = (z[i], (ranks <= k).mean(), lower[i], upper[i])
-        rows.append(dict(zip(("nominal", "actual", "lower", "upper"), map(float, values))))
+        rows.append(
+            dict(zip(("nominal", "actual", "lower", "upper"), map(float, values), strict=True))
+        )
     return rows

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import ShapeError
-from ..seeds import derive
+from sbitools.errors import ShapeError
+from sbitools.seeds import derive
 
 if TYPE_CHECKING:
-    from ..parameters import ParameterSpace
+    from sbitools.parameters import ParameterSpace
 
 __all__ = ["CalibrationDraws", "Excluded", "as_draws"]
 
@@ -84,7 +84,9 @@ class CalibrationDraws:
         put(self, "group", group)
 
     @classmethod
-    def from_posterior(cls, posterior: Any, store: Any, n_draws: int = 1000, **options: Any) -> Any:
+    def from_posterior(
+        cls, posterior: Any, store: Any, n_draws: int = 1000, **options: Any
+    ) -> Any:
         """Draw from a posterior for the simulations of a store: see `sampling.draw`."""
         from .sampling import draw
 
@@ -102,8 +104,11 @@ class CalibrationDraws:
 
     @cached_property
     def ranks(self) -> np.ndarray:
-        """Randomised ranks of theta among its draws, int64 (N, P): exactly uniform on {0..L}
-        for an exact posterior at any L, because ties are broken by a seeded uniform choice."""
+        """Randomised ranks of theta among its draws, int64 (N, P).
+
+        Exactly uniform on {0..L} for an exact posterior at any L, because ties are broken by a
+        seeded uniform choice.
+        """
         truth = self.theta[:, None, :]
         below, ties = (self.draws < truth).sum(1), (self.draws == truth).sum(1)
         return below + self.rng(_TIES, 0).integers(0, ties + 1)

@@ -56,7 +56,7 @@ def sbc(
         name="sbc", kind="ecdf", statistic=min(t.gamma for t in tests), p_value=p_value,
         effect=tests[worst].deviation, band=band_at(details, tests[worst]),
         passed=p_value >= false_alarm, false_alarm=false_alarm,
-        summary=f"largest ECDF deviation of ranks {tests[worst].deviation:+.3f} ({d.names[worst]})",
+        summary=f"largest ECDF deviation {tests[worst].deviation:+.3f} (rank of {d.names[worst]})",
         note=d.note(), details=details | {"labels": list(d.labels), "xlabel": "rank / draws"},
     )  # fmt: skip
 

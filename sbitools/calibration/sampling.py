@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import PosteriorError, SbitoolsError, StoreError
-from ..seeds import derive
+from sbitools.errors import PosteriorError, SbitoolsError, StoreError
+from sbitools.seeds import derive
+
 from .draws import CalibrationDraws, Excluded
 
 __all__ = ["draw"]
@@ -79,7 +80,11 @@ def check_specification(posterior: Any, store: Any) -> None:
     """Raise `StoreError` unless the store holds what the posterior was trained for."""
     pairs = (
         ("output", posterior.output.to_dict(), store.output.to_dict()),
-        ("inferred parameters", posterior.parameters.to_dict(), store.parameters.inferred.to_dict()),
+        (
+            "inferred parameters",
+            posterior.parameters.to_dict(),
+            store.parameters.inferred.to_dict(),
+        ),
     )
     for what, expected, got in pairs:
         if expected != got:

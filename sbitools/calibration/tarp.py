@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from ..errors import ShapeError
+from sbitools.errors import ShapeError
+
 from .bands import ecdf_test
 from .check import Check
 from .coordinates import prior_probability
@@ -15,9 +16,9 @@ from .draws import CalibrationDraws, as_draws
 from .ranks import band_at, ecdf_details
 
 if TYPE_CHECKING:
-    from ..parameters import ParameterSpace
+    from sbitools.parameters import ParameterSpace
 
-__all__ = ["tarp"]
+__all__ = ["tarp", "tarp_ranks"]
 
 _REFERENCES, _TIES = 3, 4
 
@@ -67,9 +68,7 @@ def tarp(
           (Lemos, Coogan, Hezaveh & Perreault-Levasseur 2023, arXiv:2302.03026), algorithm 2
     """
     d = as_draws(draws, theta, names=names, group=group, prior=prior, seed=seed)
-    truth, points, centre = _coordinates(d, references)
-    ranks = _ball_ranks(truth, points, centre, d.rng(_TIES))
-    n_draws = points.shape[1]
+    ranks, n_draws = tarp_ranks(d, references)
     test = ecdf_test(ranks[d.members], n_draws)
     reduced = d if n_draws == d.n_draws else _without_first(d)
     details = ecdf_details(reduced, ranks, [test], false_alarm, ["distance"])
@@ -87,6 +86,14 @@ def tarp(
             "atc": float(np.trapezoid((test.ecdf - test.z)[above], test.z[above])),
         },
     )  # fmt: skip
+
+
+def tarp_ranks(
+    d: CalibrationDraws, references: np.ndarray | Literal["prior", "posterior"] = "prior"
+) -> tuple[np.ndarray, int]:
+    """(ranks of the truth's distance to the reference, (N,); number of draws behind each)."""
+    truth, points, centre = _coordinates(d, references)
+    return _ball_ranks(truth, points, centre, d.rng(_TIES)), points.shape[1]
 
 
 def _without_first(d: CalibrationDraws) -> CalibrationDraws:

@@ -16,6 +16,7 @@ from .bootstrap import bootstrap_means
 from .check import Check
 from .coverage import LEVELS
 from .draws import CalibrationDraws
+from .tarp import tarp_ranks
 
 __all__ = ["transfer"]
 
@@ -32,11 +33,12 @@ def transfer(
       permutation (Bonferroni over parameters). Effect: largest difference of the two ECDFs.
     - ``transfer coverage``: the same on credibilities of highest density. Effect: difference of
       the actual coverage at 68 %.
+    - ``transfer tarp``: the same on distances to random points.
     - ``transfer bias``: difference of mean normal scores (the normal quantile of a rank), Welch's
       test, Bonferroni. Effect: difference of mean z, in posterior sigmas.
     - ``transfer width``: difference of log sd of normal scores by bootstrap, Bonferroni. Effect:
       ratio of sd z minus 1; above zero, errors are more underestimated on the reference.
-    - ``transfer log_prob``: difference of the mean log density of the truth, in nats, by bootstrap.
+    - ``transfer log_prob``: difference of mean log densities of the truth in nats, by bootstrap.
 
     Effects come with 95 % bootstrap bands. All tests use one random member of each group.
 
@@ -49,7 +51,7 @@ def transfer(
         The checks; those of densities only if both sets have them.
     """
     pair = (emulated, reference)
-    checks = [_ranks(pair, false_alarm), _bias(pair, false_alarm), _width(pair, false_alarm)]
+    checks = [f(pair, false_alarm) for f in (_ranks, _tarp, _bias, _width)]
     if all(d.hpd_ranks is not None for d in pair):
         checks.insert(1, _coverage(pair, false_alarm))
         checks.append(_log_prob(pair, false_alarm))
@@ -87,13 +89,23 @@ def _coverage(pair: _Pair, false_alarm: float) -> Check:
     )  # fmt: skip
 
 
+def _tarp(pair: _Pair, false_alarm: float) -> Check:
+    key = len(pair[0].names) + 1
+    u = [_probabilities(d, tarp_ranks(d)[0], key) for d in pair]
+    row = {"name": "distance", **_two_sample(u, pair[0].rng(_PERMUTATIONS, key))}
+    return _check(
+        "transfer tarp", row["statistic"], row["p_value"], row["effect"], row["band"],
+        false_alarm, pair, [row], f"distance ranks: ECDFs differ by {row['effect']:+.3f}",
+    )  # fmt: skip
+
+
 def _bias(pair: _Pair, false_alarm: float) -> Check:
     from scipy.stats import ttest_ind
 
     scores = [_scores(d) for d in pair]
     rows = []
     for i, name in enumerate(pair[0].names):
-        test = ttest_ind(scores[1][:, i], scores[0][:, i], equal_var=False)
+        test: Any = ttest_ind(scores[1][:, i], scores[0][:, i], equal_var=False)
         effect, band = _difference([-d.z_scores[d.members, i : i + 1] for d in pair], pair)
         row = {"name": name, "statistic": float(test.statistic), "p_value": float(test.pvalue)}
         rows.append({**row, "effect": effect, "band": band})
@@ -162,8 +174,10 @@ def _check(
 
 
 def _probabilities(d: CalibrationDraws, ranks: np.ndarray, key: int) -> np.ndarray:
-    """Ranks of the independent tests as continuous numbers in (0, 1), so that sets with different
-    numbers of draws are comparable."""
+    """Ranks of the independent tests as continuous numbers in (0, 1).
+
+    So sets with different numbers of draws are comparable.
+    """
     jitter = d.rng(_JITTER, key).random(d.n_tests)
     return ((ranks + jitter) / (d.n_draws + 1))[d.members]
 
@@ -203,7 +217,7 @@ def _anderson_darling(first: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     k = np.arange(1, n)
     count = np.cumsum(first, axis=1)[:, :-1]
     curve = count / n0 - (k - count) / (n - n0)
-    return (curve**2 / (k * (n - k))).sum(1), curve
+    return n0 * (n - n0) * (curve**2 / (k * (n - k))).sum(1), curve
 
 
 def _resampled(values: list[np.ndarray], pair: _Pair) -> list[np.ndarray]:

@@ -32,6 +32,9 @@ class FieldCNN(nn.Module):
         boundary: ``"periodic"`` wraps around, ``"open"`` pads with zeros.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(
         self, shape: tuple[int, ...], features: int, channels: int = 16, boundary: str = "periodic"
     ) -> None:
@@ -53,8 +56,8 @@ class FieldCNN(nn.Module):
     def set_scale(self, mean: Tensor, std: Tensor) -> None:
         """Mean and standard deviation of the training data per cell; one number each is kept."""
         spread = (std**2 + (mean - mean.mean()) ** 2).mean().sqrt()
-        self.mean.copy_(mean.mean())  # type: ignore[operator]
-        self.std.copy_(spread.where(spread > 0, torch.ones_like(spread)))  # type: ignore[operator]
+        self.mean.copy_(mean.mean())
+        self.std.copy_(spread.where(spread > 0, torch.ones_like(spread)))
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, *shape) to (B, n_features)."""

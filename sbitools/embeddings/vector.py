@@ -23,6 +23,9 @@ class VectorMLP(nn.Module):
     # Vectors up to this length reach the density estimator directly as well.
     _SHORT = 64
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, shape: tuple[int, ...], features: int, hidden: int) -> None:
         super().__init__()
         n = math.prod(shape)
@@ -35,9 +38,9 @@ class VectorMLP(nn.Module):
 
     def set_scale(self, mean: Tensor, std: Tensor) -> None:
         """Mean and standard deviation of the training data, shape of one data vector."""
-        self.mean.copy_(mean)  # type: ignore[operator]
+        self.mean.copy_(mean)
         # An entry that never changes carries nothing; it must not be divided by zero.
-        self.std.copy_(std.where(std > 0, torch.ones_like(std)))  # type: ignore[operator]
+        self.std.copy_(std.where(std > 0, torch.ones_like(std)))
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, *shape) to (B, n_features)."""

@@ -2,12 +2,14 @@
 
 For a filter W[o, i, k], a style s and a learned affine map (A, c) per convolution,
 
-    m_i = (A s)_i + c_i,   W' = W m_i,   W'' = W' / sqrt(sum_{i,k} W'^2 + eps),   y = conv(x, W'') + b
+    m_i = (A s)_i + c_i,   W' = W m_i,   W'' = W' / sqrt(sum_{i,k} W'^2 + eps),
+    y = conv(x, W'') + b
 
 (Karras et al. 2020, arXiv:1912.04958, section 2.2; used for N-body fields by Jamieson et al. 2024,
 arXiv:2408.07699). Given tangents dx and ds, the derivative along them follows layer by layer:
 
-    dy = conv(dx, W'') + conv(x, dW''),   dW'' = dW'/norm - W' (sum W' dW')/norm^3,   dW' = W (A ds)_i
+    dy = conv(dx, W'') + conv(x, dW''),   dW' = W (A ds)_i,
+    dW'' = dW'/norm - W' (sum W' dW')/norm^3,
 
 which is exact, needs no automatic forward mode, and can itself be trained through.
 """

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-__all__ = ["Block", "Figure", "Paragraph", "Section", "Table"]
+__all__ = ["Block", "Code", "Figure", "Paragraph", "Row", "Section", "Table"]
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,22 @@ class Figure:
 
 
 @dataclass(frozen=True)
+class Row:
+    """Figures side by side, as many as fit."""
+
+    figures: list[Figure]
+    block: str = "row"
+
+
+@dataclass(frozen=True)
+class Code:
+    """Text in a fixed-width font, line by line."""
+
+    text: str
+    block: str = "code"
+
+
+@dataclass(frozen=True)
 class Table:
     """Rows of cells.
 
@@ -60,7 +76,7 @@ class Table:
     block: str = "table"
 
 
-Block = Paragraph | Figure | Table
+Block = Paragraph | Figure | Row | Code | Table
 
 
 @dataclass(frozen=True)

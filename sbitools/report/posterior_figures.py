@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -140,14 +140,10 @@ def _solid_legend(ax: Axes) -> None:
 
 @styled
 def calibration_panel(emulated: Check, reference: Check | None) -> str:
-    """One check with its bands, on emulated tests (left) and on reference tests (right)."""
-    checks: list[tuple[str, Any, str]] = [("emulated tests", emulated, EMULATED)]
+    """One check with its bands, on emulated and on reference tests."""
+    figure, axes = canvas(size=(4.9, 3.7))
+    ax: Axes = axes[0, 0]
+    emulated.plot(ax, label="emulated", color=EMULATED)
     if reference is not None:
-        checks.append(("reference tests", reference, REFERENCE))
-    figure, axes = canvas(1, len(checks), size=(4.3 * len(checks), 3.5), sharey=True)
-    for ax, (title, check, _) in zip(axes[0], checks, strict=True):
-        check.plot(ax)
-        ax.set_title(title)
-    for ax in axes[0][1:]:
-        ax.set_ylabel("")
+        reference.plot(ax, label="reference", color=REFERENCE)
     return embed(figure)

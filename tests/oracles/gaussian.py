@@ -73,7 +73,7 @@ class LinearGaussian:
     def draws(
         self, x: np.ndarray, n_draws: int, seed: int, width: float = 1.0, shift: float = 0.0
     ) -> np.ndarray:
-        """Draws (n, L, P) of a posterior `width` times too wide, shifted by `shift` marginal sd."""
+        """Draws (n, L, P) of a posterior `width` times as wide, off by `shift` marginal sd."""
         rng = np.random.default_rng([seed, 1])
         root = np.linalg.cholesky(self.covariance)
         noise = rng.normal(size=(len(x), n_draws, self.n_parameters)) @ root.T
@@ -89,3 +89,58 @@ class LinearGaussian:
         difference = theta - (mean if theta.ndim == 2 else mean[:, None])
         chi2 = np.einsum("...i,ij,...j", difference, np.linalg.inv(covariance), difference)
         return -0.5 * (chi2 + np.linalg.slogdet(2 * np.pi * covariance)[1])
+
+
+class GaussianPosterior:
+    """The exact posterior as an object with the methods of `sbitools.Posterior`.
+
+    Args:
+        model: the problem.
+        width: factor on its width.
+        shift: in marginal standard deviations.
+    """
+
+    def __init__(self, model: LinearGaussian, width: float = 1.0, shift: float = 0.0) -> None:
+        self.model, self.error = model, {"width": width, "shift": shift}
+        self.parameters, self.output = model.parameters, model.output
+        self.info: dict = {}
+
+    def observe(self, x: torch.Tensor, noise_seeds: torch.Tensor) -> torch.Tensor:
+        return x
+
+    def sample(self, x, n, seed=None, time_limit=None):
+        return torch.from_numpy(self.model.draws(np.asarray(x), n, seed or 0, **self.error))
+
+    def sample_and_log_prob(self, x, n, seed=None, time_limit=None):
+        draws = self.sample(x, n, seed, time_limit)
+        return draws, self.log_prob(draws, x)
+
+    def log_prob(self, theta, x):
+        values = self.model.log_prob(np.asarray(theta), np.asarray(x), **self.error)
+        return torch.from_numpy(values)
+
+
+def calibration_draws(
+    n_tests: int = 1000,
+    n_draws: int = 200,
+    seed: int = 0,
+    width: float = 1.0,
+    shift: float = 0.0,
+    model: LinearGaussian = LinearGaussian(),  # noqa: B008  (frozen)
+    **options,
+):
+    """`CalibrationDraws` of the exact posterior, or of one that is wrong by a known amount."""
+    from sbitools.calibration import CalibrationDraws
+
+    theta, x = model.joint(n_tests, seed)
+    draws = model.draws(x, n_draws, seed, width, shift)
+    return CalibrationDraws(
+        theta,
+        draws,
+        model.log_prob(theta, x, width, shift),
+        model.log_prob(draws, x, width, shift),
+        names=tuple(model.parameters.names),
+        prior=model.parameters,
+        seed=seed,
+        **options,
+    )

@@ -1,0 +1,78 @@
+"""How the N-body emulator is trained, and what its network looks like."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import torch
+from pydantic import Field, ValidationError
+
+from sbitools.errors import ConfigError
+from sbitools.training import TrainingOptions
+
+__all__ = ["EmulatorOptions", "fast_bfloat16", "parse_options"]
+
+
+class EmulatorOptions(TrainingOptions):
+    """`TrainingOptions`, and what is particular to this emulator.
+
+    Attributes:
+        precision: of the activations; weights are float32. ``"auto"`` is bfloat16 where the
+            processor multiplies it in hardware (about eight times faster), else float32.
+        channels: of each level of the network, finest first.
+        scale: displacement in Mpc/h that the network sees as 1.
+        passes: times an epoch sees each box.
+        output_share: share of the steps at the redshift of the emulator's output; the other
+            redshifts of the store have equal shares of the rest.
+        velocity_share: share of the steps whose loss has the velocity, at three times the cost.
+        density_weight: of the density's logarithm in the loss, beside the displacement's.
+        power_weight: of the mean squared log ratio of power spectra.
+    """
+
+    epochs: int = Field(6, ge=1)
+    batch_size: int = Field(1, ge=1)
+    learning_rate: float = Field(2e-3, gt=0)
+    weight_decay: float = Field(0.0, ge=0)
+    warmup_steps: int = Field(30, ge=0)
+    patience: int | None = Field(None, ge=1)
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"  # pyright: ignore[reportIncompatibleVariableOverride]
+    channels: tuple[int, ...] = Field((16, 32, 48), min_length=1, max_length=6)
+    scale: float = Field(6.0, gt=0)
+    passes: int = Field(4, ge=1)
+    output_share: float = Field(0.4, gt=0, le=1)
+    velocity_share: float = Field(0.25, ge=0, le=1)
+    density_weight: float = Field(0.5, ge=0)
+    power_weight: float = Field(1.0, ge=0)
+
+    def resolved(self) -> EmulatorOptions:
+        """The same with ``"auto"`` replaced by what this machine is good at."""
+        if self.precision != "auto":
+            return self
+        return self.model_copy(update={"precision": "bfloat16" if fast_bfloat16() else "float32"})
+
+
+def parse_options(config: EmulatorOptions | Mapping[str, Any] | None) -> EmulatorOptions:
+    """Options from a table of a configuration file.
+
+    Raises:
+        ConfigError: for an unknown option or a value out of range.
+    """
+    if isinstance(config, EmulatorOptions):
+        return config
+    try:
+        return EmulatorOptions.model_validate(dict(config or {}))
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ConfigError(
+            f"emulator option {'.'.join(map(str, first['loc']))}", expected=first["msg"],
+            got=repr(first["input"]), fix=f"known options: {sorted(EmulatorOptions.model_fields)}",
+        ) from error  # fmt: skip
+
+
+def fast_bfloat16() -> bool:
+    """Whether this processor (or an accelerator) multiplies bfloat16 in hardware."""
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported()
+    tests = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
+    return any(getattr(torch.cpu, name, lambda: False)() for name in tests)

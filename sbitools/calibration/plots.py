@@ -1,0 +1,149 @@
+"""How checks look: ECDF differences, coverage, recovery, contraction, differences with bars."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sbitools.errors import ConfigError
+
+if TYPE_CHECKING:
+    from .check import Check
+
+__all__ = ["COLORS", "draw", "draw_pair"]
+
+# Colours that the colour-blind can tell apart (Okabe & Ito 2008, "Color universal design").
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+
+# Parameters are told apart by line style and marker, sets of tests by colour.
+_STYLES = ("-", "--", ":", "-.")
+_MARKERS = ("o", "s", "^", "D", "v", "P")
+
+
+def draw(check: Check, ax: Any, *, label: str | None, color: str | None) -> Any:
+    """Draw `check` on `ax` (new axes if None) and return the axes.
+
+    Raises:
+        ConfigError: for a check of an unknown kind.
+    """
+    if check.kind not in _DRAWERS:
+        raise ConfigError(
+            f"plot of {check.name}", expected=f"a kind of {sorted(_DRAWERS)}",
+            got=repr(check.kind), fix="this result was written by another version",
+        )  # fmt: skip
+    if ax is None:
+        from matplotlib.figure import Figure
+
+        # Not pyplot: no global list of figures, so a report of hundreds of plots leaks none.
+        ax = Figure(figsize=(4.5, 3.6), layout="constrained").subplots()
+    _DRAWERS[check.kind](check, ax, label, color)
+    ax.spines[["top", "right"]].set_visible(False)
+    if ax.get_legend_handles_labels()[0]:
+        ax.legend(frameon=False, fontsize="small")
+    return ax
+
+
+def draw_pair(checks: list[tuple[str, Check]], ax: Any) -> Any:
+    """One check of several sets of tests on one pair of axes."""
+    for (label, check), color in zip(checks, COLORS, strict=False):
+        ax = draw(check, ax, label=label, color=color)
+    return ax
+
+
+def _name(set_label: str | None, parameter: str, several: bool) -> str:
+    if set_label is None:
+        return parameter
+    return f"{set_label}: {parameter}" if several else set_label
+
+
+def _ecdf(check: Check, ax: Any, label: str | None, color: str | None) -> None:
+    d = check.details
+    z = np.concatenate([[0], d["z"], [1]])
+    lower, upper = (np.pad(d[k] - d["z"], 1) for k in ("lower", "upper"))
+    ax.fill_between(z, lower, upper, step="mid", color=color or "0.5", alpha=0.15, linewidth=0)
+    for i, (curve, name) in enumerate(zip(d["ecdf"], d["labels"], strict=True)):
+        ax.plot(
+            z, np.pad(curve - d["z"], 1), color=color or COLORS[i % len(COLORS)],
+            linestyle=_STYLES[i % len(_STYLES)], linewidth=1.2,
+            label=_name(label, name, len(d["labels"]) > 1),
+        )  # fmt: skip
+    ax.axhline(0, color="0.3", linewidth=0.6)
+    ax.set(xlabel=d["xlabel"], ylabel="ECDF − uniform", xlim=(0, 1), title=check.name)
+
+
+def _coverage(check: Check, ax: Any, label: str | None, color: str | None) -> None:
+    d, color = check.details, color or COLORS[0]
+    z = np.concatenate([[0], d["z"], [1]])
+    lower, curve, upper = (
+        np.concatenate([[0], v, [1]]) for v in (d["lower"], d["ecdf"][0], d["upper"])
+    )
+    ax.fill_between(z, lower, upper, step="mid", color=color, alpha=0.15, linewidth=0)
+    ax.plot(z, curve, color=color, linewidth=1.4, label=label)
+    ax.plot([0, 1], [0, 1], color="0.3", linewidth=0.6)
+    if not ax.texts:
+        place = {"ha": "center", "rotation": 45, "fontsize": "small", "color": "0.3"}
+        ax.text(0.28, 0.6, "under-confident", **place)
+        ax.text(0.72, 0.26, "over-confident", **place)
+    ax.set(xlabel="nominal coverage", ylabel="actual coverage", xlim=(0, 1), ylim=(0, 1))
+    ax.set_title(check.name)
+
+
+def _recovery(check: Check, ax: Any, label: str | None, color: str | None) -> None:
+    d = check.details
+    several = len(d["labels"]) > 1
+    for i, (name, row) in enumerate(zip(d["labels"], d["parameters"], strict=True)):
+        truth, mean, sd = (np.asarray(d[k])[:, i] for k in ("truth", "mean", "sd"))
+        # Several parameters share the axes in units of their own spread.
+        scale, centre = (truth.std() or 1.0, truth.mean()) if several else (1.0, 0.0)
+        ax.errorbar(
+            (truth - centre) / scale, (mean - centre) / scale, yerr=sd / scale,
+            fmt=_MARKERS[i % len(_MARKERS)], markersize=2.5, elinewidth=0.4, alpha=0.45,
+            color=color or COLORS[i % len(COLORS)],
+            label=f"{_name(label, name, several)}, R² = {row['r2']:.2f}",
+        )  # fmt: skip
+    ends = ax.get_xlim()
+    ax.plot(ends, ends, color="0.3", linewidth=0.6)
+    unit = " (standardised)" if several else f" {d['labels'][0]}"
+    ax.set(xlabel=f"truth{unit}", ylabel="posterior mean ± sd", title=check.name, xlim=ends)
+
+
+def _contraction(check: Check, ax: Any, label: str | None, color: str | None) -> None:
+    d = check.details
+    _bars(
+        ax, [f"{row['name']}" for row in d["parameters"]],
+        [row["contraction"] for row in d["parameters"]],
+        [(row["low"], row["high"]) for row in d["parameters"]], label, color,
+    )  # fmt: skip
+    ax.set(xlabel="contraction: 1 − posterior variance / prior variance", title=check.name)
+
+
+def _difference(check: Check, ax: Any, label: str | None, color: str | None) -> None:
+    rows = check.details["parameters"]
+    bands = [row.get("band", check.band) for row in rows]
+    _bars(ax, [row["name"] for row in rows], [r["effect"] for r in rows], bands, label, color)
+    ax.axvline(0, color="0.3", linewidth=0.6)
+    ax.set(xlabel="reference − emulated, 95 %", title=check.name)
+
+
+def _bars(
+    ax: Any, names: list[str], values: list[float], bands: list[Any], label: str | None,
+    color: str | None,
+) -> None:  # fmt: skip
+    """One point with its band per row; a second set of tests goes a little below the first."""
+    shift = 0.18 * len(ax.containers)
+    y = np.arange(len(names)) + shift
+    x, (low, high) = np.asarray(values), np.asarray(bands, dtype=float).T
+    ax.errorbar(
+        x, y, xerr=np.maximum(0, [x - low, high - x]), fmt="o", markersize=4,
+        color=color or COLORS[0], label=label,
+    )  # fmt: skip
+    if not shift:
+        ax.set_yticks(np.arange(len(names)), names)
+        ax.set_ylim(len(names) - 0.4, -0.6)
+
+
+_DRAWERS = {
+    "ecdf": _ecdf, "coverage": _coverage, "recovery": _recovery, "contraction": _contraction,
+    "difference": _difference,
+}  # fmt: skip

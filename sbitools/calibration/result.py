@@ -1,0 +1,162 @@
+"""The result of a calibration: checks, verdict in words, tables, JSON."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sbitools.errors import ConfigError
+
+from .check import Check, decode, encode
+from .verdict import verdict
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["CalibrationResult"]
+
+_SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class CalibrationResult:
+    """What `calibrate` found.
+
+    Args:
+        emulated: checks on tests of the simulator the posterior was trained on.
+        reference: the same checks on reference tests; None if there were none.
+        transfer: differences between the two; None without reference.
+        false_alarm: probability that an exact posterior fails a set of checks, for each of the
+            three sets. Every check of a set of m that test something has false_alarm / m.
+        counts: for ``"emulated"`` and ``"reference"``: tests, draws, independent groups,
+            excluded tests, and simulations by state.
+        excluded: for the same, rows of index and reason.
+        info: seed, digests of stores and other provenance.
+    """
+
+    emulated: list[Check]
+    reference: list[Check] | None
+    transfer: list[Check] | None
+    false_alarm: float
+    counts: dict[str, dict[str, int]]
+    excluded: dict[str, list[dict[str, Any]]]
+    info: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def passed(self) -> bool:
+        """True if no check of any set fails and no set lost too many tests."""
+        return verdict(self).passed
+
+    @property
+    def verdict(self) -> str:
+        """One or two sentences: self-consistent? transfers? by how much not?"""
+        return verdict(self).text
+
+    @property
+    def checks(self) -> pd.DataFrame:
+        """One row per check: set, name, passed, p_value, statistic, effect, band, ..."""
+        import pandas as pd
+
+        rows = [
+            {
+                "set": kind, "name": c.name, "passed": c.passed, "p_value": c.p_value,
+                "statistic": c.statistic, "effect": c.effect,
+                "band_low": c.band[0] if c.band else None,
+                "band_high": c.band[1] if c.band else None,
+                "false_alarm": c.false_alarm, "summary": c.summary, "note": c.note,
+            }
+            for kind, checks in self.sets().items() for c in checks
+        ]  # fmt: skip
+        return pd.DataFrame(rows)
+
+    def sets(self) -> dict[str, list[Check]]:
+        """The sets of checks there are, by name."""
+        every = {"emulated": self.emulated, "reference": self.reference, "transfer": self.transfer}
+        return {kind: checks for kind, checks in every.items() if checks is not None}
+
+    def check(self, name: str, kind: str = "emulated") -> Check:
+        """The check `name` of the set `kind`.
+
+        Raises:
+            ConfigError: if there is none.
+        """
+        known = {c.name: c for c in self.sets().get(kind, [])}
+        if name not in known:
+            raise ConfigError(
+                f"check {name!r} of {kind!r}", expected=f"one of {sorted(known)}", got="none",
+                fix="choose another name or set",
+            )  # fmt: skip
+        return known[name]
+
+    def plot(self, name: str, ax: Any = None) -> Any:
+        """A check on emulated and, if there are any, reference tests, on one pair of axes."""
+        from .plots import draw_pair
+
+        kinds = [k for k in ("emulated", "reference") if k in self.sets()]
+        return draw_pair([(kind, self.check(name, kind)) for kind in kinds], ax)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON; `from_dict` gives an equal result."""
+        sets = {kind: [c.to_dict() for c in checks] for kind, checks in self.sets().items()}
+        rest = {
+            "schema": _SCHEMA, "passed": self.passed, "verdict": self.verdict,
+            "false_alarm": self.false_alarm, "counts": self.counts, "excluded": self.excluded,
+            "info": self.info,
+        }  # fmt: skip
+        return encode(rest, "calibration result") | sets
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> CalibrationResult:
+        """Inverse of `to_dict`.
+
+        Raises:
+            ConfigError: for another schema or missing fields.
+        """
+        if not isinstance(values, dict) or values.get("schema") != _SCHEMA:
+            got = values.get("schema") if isinstance(values, dict) else type(values).__name__
+            raise ConfigError(
+                "calibration result", expected=f"schema {_SCHEMA}", got=str(got),
+                fix="calibrate again with this version",
+            )  # fmt: skip
+        try:
+            sets = {
+                kind: [Check.from_dict(c) for c in values[kind]] if kind in values else None
+                for kind in ("emulated", "reference", "transfer")
+            }
+            rest = {k: decode(values[k]) for k in ("false_alarm", "counts", "excluded", "info")}
+            return cls(**sets, **rest)  # type: ignore[arg-type]
+        except (KeyError, TypeError, ValueError) as error:
+            raise ConfigError(
+                "calibration result", expected="the fields that to_json writes",
+                got=f"{type(error).__name__}: {error}", fix="calibrate again",
+            ) from error  # fmt: skip
+
+    def to_json(self, path: str | Path) -> Path:
+        """Write everything, arrays of the plots included; numbers keep all their digits."""
+        path = Path(path)
+        path.write_text(json.dumps(self.to_dict(), allow_nan=False), encoding="utf-8")
+        return path
+
+    @classmethod
+    def from_json(cls, path: str | Path) -> CalibrationResult:
+        """Inverse of `to_json`.
+
+        Raises:
+            ConfigError: if the file is not such a result.
+        """
+        try:
+            values = json.loads(Path(path).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise ConfigError(
+                f"calibration result {path}", expected="a JSON file written by to_json",
+                got=f"{type(error).__name__}: {error}", fix="check the path, or calibrate again",
+            ) from error  # fmt: skip
+        return cls.from_dict(values)
+
+    def to_html(self, path: str | Path) -> Path:
+        """Write one self-contained HTML file: see `sbitools.report`."""
+        from sbitools import report
+
+        return report.write_calibration(self, path)

@@ -1,0 +1,309 @@
+"""simulate(): draws -> tasks -> store, on local processes or aAsk cluster; resumes after any kill.
+
+A campaign is cut into tasks that depend on its specification only, never on the number of
+workers; each task is simulated as one batch and becomes one part file. So 1 process, 2 processes
+and a Dask cluster give the same files, and so does a campaign that was killed and run again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import cloudpickle
+import numpy as np
+
+from . import __version__
+from .errors import CampaignError, StoreError
+from .manifest import DesignTable, Manifest, lock
+from .parameters import Design
+from .parts import DONE, FAILED, PENDING, REJECTED, RejectedSimulation
+from .progress import Progress
+from .runner import Cancelled, Payload, Runner, import_path
+from .seeds import check_seed, simulation_seeds
+from .simulator import Simulator
+from .store import SimulationStore
+
+__all__ = ["CampaignInterrupted", "RejectedSimulation", "simulate"]
+
+# A source of results: (start, stop, counts) of finished tasks, in any order
+Engine = Callable[[list[tuple[int, int]]], Iterator[tuple[int, int, list[int]]]]
+
+
+class CampaignInterrupted(CampaignError, KeyboardInterrupt):
+    """Ctrl-C or SIGTERM stopped a campaign; run it again to resume."""
+
+
+def simulate(
+    simulator: Simulator,
+    n: int,
+    path: str | Path,
+    *,
+    seed: int,
+    workers: int = 2,
+    client: Any = None,
+    design: Design = "random",
+    task_size: int | None = None,
+    time_limit: float | None = None,
+    resume: bool = True,
+    retry_failed: bool = False,
+    progress: bool = True,
+) -> SimulationStore:
+    """Run `n` simulations into the store at `path`.
+
+    With a store of the same campaign at `path`, only what is missing is run: the same `n` resumes,
+    a larger one extends (not for a Latin hypercube, whose points depend on n).
+
+    Args:
+        simulator: with `parameters`, `output` and ``simulate(theta, seeds)``. It is sent to the
+            worker processes in memory, by cloudpickle: no ``if __name__`` guard is needed.
+        n: number of simulations, a multiple of the simulator's group size.
+        path: directory of the store.
+        seed: of theta and of each simulation's seed. Training, test and reference sets must have
+            different ones.
+        workers: local processes, of one thread each.
+        client: a ``dask.distributed.Client`` to use instead (extra ``dask``); its workers must
+            see `path`.
+        design: ``"random"``, ``"sobol"`` or ``"latin_hypercube"``.
+        task_size: simulations per batch and part file; about 64 MB if None.
+        time_limit: seconds one simulation may take; those that take longer are killed and
+            recorded as failed. A batch has this times its size.
+        resume: False to refuse an existing store.
+        retry_failed: run failed simulations again too.
+        progress: show counts, rate and time left on stderr.
+
+    Returns:
+        The store. Simulations that raised, hung, killed their worker or gave values that are not
+        finite are recorded in it as failed: see `SimulationStore.failures`.
+
+    Raises:
+        StoreError: if the store at `path` is another campaign's, is in use, or the disk is full.
+        ShapeError: if the simulator returns another shape or dtype than its `output` says.
+        CampaignError: if workers cannot start.
+        CampaignInterrupted: after Ctrl-C or SIGTERM; nothing finished is lost.
+    """
+    path = Path(path)
+    _check_arguments(simulator, n, workers, time_limit)
+    wanted = _manifest(simulator, n, check_seed(seed), design, task_size)
+    if not resume or not (path / "store.json").exists():
+        _create(path, simulator, wanted, task_size)
+    with lock(path, exclusive=True), _terminable(path):
+        _match(path, simulator, wanted, task_size)
+        store = SimulationStore(path)
+        tasks = _missing(store, retry_failed)
+        payload = Payload(
+            cloudpickle.dumps(simulator), str(path.absolute()), store.group_size, time_limit,
+            import_path(),
+        )  # fmt: skip
+        _run(store, tasks, _engine(payload, workers, client), progress)
+        store.refresh()
+        for old in store._catalog.superseded():  # by simulations that were run again
+            old.unlink(missing_ok=True)
+    return SimulationStore(path)
+
+
+def _check_arguments(simulator: Simulator, n: int, workers: int, limit: float | None) -> None:
+    group = simulator.group_size
+    if n < 1 or n % group or workers < 1 or (limit is not None and not limit > 0):
+        raise CampaignError(
+            "simulate", expected=f"n >= 1, a multiple of the group size {group}; workers >= 1; "
+            "time_limit > 0 or None", got=f"n={n}, workers={workers}, time_limit={limit}",
+            fix="correct the arguments",
+        )  # fmt: skip
+
+
+def _manifest(simulator: Any, n: int, seed: int, design: str, task_size: int | None) -> Manifest:
+    from .parts import Layout
+    from .store import default_task_size
+
+    layout = Layout(simulator.parameters, simulator.output, getattr(simulator, "source", None))
+    group = simulator.group_size
+    size = task_size or default_task_size(n, layout, group)
+    if size < 1 or size % group:
+        raise CampaignError(
+            "task_size", expected=f"a multiple of the group size {group}", got=f"{size}",
+            fix="members of one group are simulated together",
+        )  # fmt: skip
+    function = getattr(simulator, "function", None)
+    name = getattr(simulator, "name", None) or type(simulator).__name__
+    if function is not None:
+        name += f"({getattr(function, '__qualname__', type(function).__name__)})"
+    versions = [str(getattr(simulator, "version", "")), f"sbitools {__version__}"]
+    return Manifest(
+        layout, seed, design, (n,), size, group, name, "; ".join(v for v in versions if v)
+    )  # fmt: skip
+
+
+def _create(path: Path, simulator: Any, m: Manifest, task_size: int | None) -> None:
+    table = _table(m, m.n)
+    SimulationStore.create(
+        path, simulator.parameters, simulator.output, table.theta, table.seeds,
+        source=m.layout.source, seed=m.seed, group_size=m.group_size, task_size=m.task_size,
+        design=m.design, simulator=m.simulator, code_version=m.code_version,
+    )  # fmt: skip
+
+
+def _table(m: Manifest, n: int) -> DesignTable:
+    assert m.seed is not None  # noqa: S101  (campaigns have a seed)
+    theta = m.layout.parameters.design(n, m.seed, m.design)  # pyright: ignore[reportArgumentType]
+    groups = np.arange(n, dtype=np.int64) // m.group_size
+    return DesignTable(theta.numpy(), simulation_seeds(m.seed, range(n)), groups)
+
+
+def _match(path: Path, simulator: Any, wanted: Manifest, task_size: int | None) -> None:
+    """Check that the store is of this campaign, and extend it if `n` grew."""
+    have = Manifest.read(path)
+    new = "choose another path, or pass what the store was made with"
+    pairs: dict[str, tuple[Any, Any]] = {
+        "seed": (have.seed, wanted.seed),
+        "design": (have.design, wanted.design),
+        "parameters": (have.layout.parameters.to_dict(), wanted.layout.parameters.to_dict()),
+        "output": (have.layout.output, wanted.layout.output),
+        "source": (have.layout.source, wanted.layout.source),
+        "group_size": (have.group_size, wanted.group_size),
+        "simulator": (have.simulator, wanted.simulator),
+        "code_version": (have.code_version, wanted.code_version),
+        "task_size": (have.task_size, wanted.task_size if task_size else have.task_size),
+    }
+    for name, (old, now) in pairs.items():
+        if old != now:
+            raise StoreError(
+                f"{name} of the store {path}", expected=f"{old}", got=f"{now}", fix=new
+            )
+    if wanted.n < have.n or (wanted.n > have.n and have.design == "latin_hypercube"):
+        raise StoreError(
+            f"n of the store {path}", expected=f"{have.n}, or more for another design than "
+            "a Latin hypercube", got=f"{wanted.n} ({have.design})", fix=new,
+        )  # fmt: skip
+    if wanted.n > have.n:
+        _extend(path, have, wanted.n)
+
+
+def _extend(path: Path, have: Manifest, n: int) -> None:
+    old = DesignTable.read(path / have.design_file, have.design_sha256)
+    table = _table(have, n)
+    same = np.array_equal(old.theta, table.theta[: have.n])
+    if not same or not np.array_equal(old.seeds, table.seeds[: have.n]):
+        raise StoreError(
+            f"design of the store {path}", expected="theta and seeds that this seed gives",
+            got="others", fix="the store was made with other versions of numpy or scipy, or not "
+            "by simulate(): choose another path",
+        )  # fmt: skip
+    replace(have, segments=(*have.segments, n - have.n)).write(path, table)
+
+
+def _missing(store: SimulationStore, retry_failed: bool) -> list[tuple[int, int]]:
+    """Stretches of simulations without a result, within the tasks of the store."""
+    state, out = store._catalog.state, []
+    todo = (state == PENDING) | (retry_failed & (state == FAILED))
+    for start, stop in store.manifest.tasks():
+        edges = np.flatnonzero(np.diff(np.r_[0, todo[start:stop], 0])) + start
+        out += list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
+    return out
+
+
+def _engine(payload: Payload, workers: int, client: Any) -> Engine:
+    if client is None:
+        return _Local(payload, workers)
+    from .cluster import DaskEngine
+
+    return DaskEngine(payload, client)
+
+
+def _run(
+    store: SimulationStore, tasks: list[tuple[int, int]], engine: Engine, shown: bool
+) -> None:
+    counts = store._catalog.state
+    begin = [int(np.sum(counts == s)) for s in (DONE, FAILED, REJECTED)]
+    for start, stop in tasks:  # those that are run again count anew
+        begin[1] -= int(np.sum(counts[start:stop] == FAILED))
+    bar = Progress(len(store), begin, shown)
+    try:
+        for _, _, new in engine(tasks):
+            bar.add(new)
+    finally:
+        bar.close()
+
+
+class _Local:
+    """Threads of this process, each with a worker process of its own."""
+
+    def __init__(self, payload: Payload, workers: int) -> None:
+        self.payload, self.workers = payload, workers
+        self._results: queue.Queue[Any] = queue.Queue()
+        self._todo: deque[tuple[int, int]] = deque()
+
+    def __call__(self, tasks: list[tuple[int, int]]) -> Iterator[tuple[int, int, list[int]]]:
+        self._todo.extend(tasks)
+        runners = [Runner(self.payload) for _ in range(min(self.workers, len(tasks)))]
+        threads = [threading.Thread(target=self._serve, args=(r,)) for r in runners]
+        for thread in threads:
+            thread.start()
+        try:
+            for _ in tasks:
+                result = self._results.get()
+                if isinstance(result, BaseException):
+                    raise result
+                yield result
+        finally:
+            self._todo.clear()
+            for runner in runners:
+                runner.cancel()
+            for thread in threads:
+                thread.join()
+
+    def _serve(self, runner: Runner) -> None:
+        try:
+            while True:
+                start, stop = self._todo.popleft()
+                with claimed(self.payload.path, start, stop):
+                    counts = runner.run(start, stop)
+                self._results.put((start, stop, counts))
+        except (IndexError, Cancelled):  # nothing left
+            return
+        except BaseException as error:
+            self._results.put(error)
+        finally:
+            runner.close()
+
+
+@contextlib.contextmanager
+def claimed(path: str, start: int, stop: int) -> Iterator[None]:
+    """Mark rows as running; the mark counts while the campaign holds the store's lock."""
+    marker = Path(path) / "running" / f"{start}-{stop}"
+    with contextlib.suppress(OSError):  # a full disk, say: marks are for show
+        marker.parent.mkdir(exist_ok=True)
+        marker.touch()
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            marker.unlink()
+
+
+@contextlib.contextmanager
+def _terminable(path: Path) -> Iterator[None]:
+    """Turn Ctrl-C and SIGTERM into `CampaignInterrupted`, after all workers have stopped."""
+
+    def stop(number: int, frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    main = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGTERM, stop) if main else None
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        raise CampaignInterrupted(
+            f"campaign {path}", expected="all simulations", got="an interrupt",
+            fix="run the same command again: it resumes, and nothing finished is lost",
+        ) from error  # fmt: skip
+    finally:
+        if main:
+            signal.signal(signal.SIGTERM, before)

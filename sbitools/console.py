@@ -1,0 +1,70 @@
+"""What the commands print: one line per stage, and the verdict at the end."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, Literal
+
+from rich.console import Console
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from .chain import Run, Stage
+    from .stage import StageRecord
+
+__all__ = ["announce", "clock", "conclude"]
+
+_NAME, _TITLE = 21, 27
+
+
+def clock(seconds: float) -> str:
+    """Seconds as h:mm:ss, or m:ss below an hour."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def announce(
+    stage: Stage, event: Literal["start", "skip", "done"], record: StageRecord | None
+) -> None:
+    """One line per stage: its name, what it did, how long, how much memory."""
+    console = _console()
+    line = f"{stage.name:<{_NAME}} {stage.title:<{_TITLE}}"
+    if event == "start":
+        if console.is_terminal:
+            console.print(Text(f"{line} ...", style="cyan"), end="\r")
+        return
+    if record is None:
+        return
+    if event == "skip":
+        console.print(Text(f"{line} up to date", style="dim"))
+        return
+    text = Text(f"{line} {clock(record.seconds):>7} {record.peak_memory_mb:>6.0f} MiB")
+    counts = record.notes.get("counts")
+    if counts:
+        text.append(f"  {_counts(counts)}", style="dim")
+    console.print(text)
+
+
+def conclude(run: Run) -> None:
+    """The verdict and the place of the report, once there is one."""
+    record, folder = run.record("report"), run.folder("report")
+    machine = folder / "report.json"
+    if record is None or record.state != "done" or not machine.exists():
+        return
+    console = _console()
+    for verdict in json.loads(machine.read_text())["verdicts"]:
+        colour = "yellow" if verdict["differs"] else "green" if verdict["passed"] else "red"
+        console.print(Text(f"\n{verdict['title']}", style=f"bold {colour}"))
+        console.print(Text(verdict["text"]))
+        for sentence in verdict["evidence"]:
+            console.print(Text(f"  - {sentence}", style="dim"))
+    console.print(Text(f"\nreport: {folder / 'report.html'}", style="bold"))
+
+
+def _counts(counts: dict[str, Any]) -> str:
+    return ", ".join(f"{n} {state}" for state, n in counts.items() if n)
+
+
+def _console() -> Console:
+    return Console(highlight=False)

@@ -1,0 +1,85 @@
+"""The report: one self-contained HTML file for people, one JSON file for machines.
+
+Both are made from artifacts on disk alone, so that a report can be written again at any time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ..calibration import CalibrationResult
+    from ..chain import Run
+
+__all__ = ["write_calibration", "write_report"]
+
+
+def write_report(run: Run) -> tuple[Path, Path]:
+    """Write ``report.html`` and ``report.json`` of a run.
+
+    Args:
+        run: all of whose other stages are done.
+
+    Returns:
+        The paths of both.
+
+    Raises:
+        StoreError: if an artifact is missing or damaged.
+    """
+    from ..calibration import CalibrationResult
+    from ..files import write_atomic
+    from ..stage import write_json
+    from .html import render
+    from .provenance import provenance
+    from .sections import build_sections
+    from .verdict import verdicts
+
+    result = CalibrationResult.from_json(run.folder("calibration") / "result.json")
+    facts, boxes = provenance(run), verdicts(result)
+    names = ", ".join(run.reference.parameters.inferred.names)
+    text = render(
+        run.config.report.title or f"Calibrated posterior: {run.config.system}",
+        f"{names} from {run.reference.output.name} fields of shape "
+        f"{' × '.join(map(str, run.reference.output.shape))}, {facts['date'][:10]}",
+        facts["date"], boxes, build_sections(run, result, facts),
+    )  # fmt: skip
+    folder = run.folder("report")
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomic(folder / "report.html", text.encode())
+    machine = {"verdicts": [asdict(box) for box in boxes], "checks": _checks(result), **facts}
+    write_json(folder / "report.json", machine)
+    return folder / "report.html", folder / "report.json"
+
+
+def write_calibration(result: CalibrationResult, path: str | Path) -> Path:
+    """Write the part of the report that needs nothing but a calibration.
+
+    Args:
+        result: of `sbitools.calibrate`.
+        path: of the HTML file.
+    """
+    from ..files import write_atomic
+    from .html import render
+    from .sections import calibration_sections
+    from .verdict import verdicts
+
+    date, sections = datetime.now(UTC).isoformat(timespec="seconds"), calibration_sections(result)
+    title, counts = "Calibration of a posterior", result.counts["emulated"]
+    subtitle = f"{counts['tests']} tests with {counts['draws']} draws each, {date[:10]}"
+    text = render(title, subtitle, date, verdicts(result), sections)
+    write_atomic(Path(path), text.encode())
+    return Path(path)
+
+
+def _checks(result: CalibrationResult) -> dict[str, list[dict[str, Any]]]:
+    """The checks without the arrays behind their plots, which are in the calibration's result."""
+    kinds = {"emulated": result.emulated, "reference": result.reference,
+             "transfer": result.transfer}  # fmt: skip
+    return {
+        name: [{k: v for k, v in check.to_dict().items() if k != "details"} for check in checks]
+        for name, checks in kinds.items()
+        if checks is not None
+    }

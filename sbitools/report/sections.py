@@ -1,0 +1,278 @@
+"""The sections of the report, each from artifacts of one or two stages."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .artifacts import load_examples, load_statistics
+from .blocks import Block, Code, Figure, Paragraph, Row, Section, Table
+from .emulator_figures import emulator_blocks
+from .figures import training_curve
+from .posterior_figures import calibration_panel, corner, recovery_panel
+from .verdict import MEANING, check_table, transfer_table
+
+if TYPE_CHECKING:
+    from ..calibration import CalibrationResult
+    from ..calibration.check import Check
+    from ..chain import Run
+
+__all__ = ["build_sections", "calibration_sections"]
+
+_PANELS = {
+    "sbc": "Ranks. The cumulative distribution of the truth's rank among posterior draws, minus "
+    "the diagonal. Inside the band: calibrated. A line above zero on the left and below on the "
+    "right: intervals too narrow; the reverse: too wide. One-sided: bias.",
+    "coverage": "Expected coverage. How often regions of a given credibility hold the truth. "
+    "Below the diagonal: over-confident, intervals too small. Above: too cautious.",
+    "tarp": "TARP. The same for balls around random points, in all parameters at once: it sees "
+    "errors in correlations, which single parameters hide.",
+    "contraction": "Contraction. 1 if a field fixes the parameter, 0 if it says nothing. Emulated "
+    "and reference fields should tell equally much.",
+}
+
+
+def build_sections(run: Run, result: CalibrationResult, facts: dict[str, Any]) -> list[Section]:
+    """All sections, in reading order.
+
+    Args:
+        run: whose artifacts are read.
+        result: of the calibration.
+        facts: from `provenance.provenance`.
+    """
+    return [
+        _checks(result), _emulator(run), _posteriors(run), _calibration(result), _recovery(result),
+        _training(run), _campaigns(run), _costs(run), _provenance(facts),
+    ]  # fmt: skip
+
+
+def calibration_sections(result: CalibrationResult) -> list[Section]:
+    """The sections that need nothing but a calibration."""
+    return [_checks(result), _calibration(result), _recovery(result)]
+
+
+def _checks(result: CalibrationResult) -> Section:
+    tested = [(c.name, MEANING[c.name]) for c in result.emulated if c.name in MEANING]
+    blocks: list[Block] = [
+        check_table(result.emulated, result.reference),
+        Table(("check", "what it asks"), tested),
+    ]
+    if result.transfer:
+        blocks.append(transfer_table(result.transfer))
+        asked = [(c.name, MEANING[c.name]) for c in result.transfer if c.name in MEANING]
+        blocks.append(Table(("transfer check", "what it asks"), asked))
+    notes = sorted({c.note for c in [*result.emulated, *(result.reference or [])] if c.note})
+    blocks += [Paragraph(f"Note: {note}.", "note") for note in notes]
+    return Section(
+        "checks", "Checks",
+        "Every check was run twice with the same code: on new emulated fields, and on fields of "
+        "the expensive reference simulator. The second column of results is the one that counts "
+        "for real data.", blocks,
+    )  # fmt: skip
+
+
+def _emulator(run: Run) -> Section:
+    statistics = load_statistics(run.folder("validation") / "statistics.npz")
+    history = json.loads((run.folder("emulator") / "history.json").read_text())
+    blocks = emulator_blocks(statistics)
+    blocks.append(_curve(history, "emulator", "loss of the emulator"))
+    return Section(
+        "emulator", "Emulator",
+        "The emulator learnt from a few expensive simulations. Here it is compared with reference "
+        "simulations it has not seen, from the same initial conditions.", blocks,
+    )  # fmt: skip
+
+
+def _curve(history: dict[str, Any], who: str, ylabel: str) -> Figure:
+    epochs, best = history["epochs"], history["best_epoch"]
+    ended = f"Stopped by: {history['stopped']}. " if history.get("stopped") else ""
+    return Figure(
+        training_curve(epochs, best, ylabel), f"training and validation loss of the {who}",
+        f"Training of the {who}, {len(epochs)} epochs. {ended}Both curves should have flattened; "
+        "a validation curve that rises while training falls would mean over-fitting.",
+    )  # fmt: skip
+
+
+def _posteriors(run: Run) -> Section:
+    examples = load_examples(run.folder("calibration") / "examples.npz")
+    space = run.reference.parameters.inferred
+    bounds = _bounds(examples.draws, examples.truth)
+    figures = [
+        Figure(
+            corner(draws, truth, space.labels, bounds, f"reference test {index}"),
+            f"corner plot of the posterior for reference test {index}",
+            "", wide=True,
+        )
+        for index, draws, truth in zip(
+            examples.indices, examples.draws, examples.truth, strict=True
+        )
+    ]  # fmt: skip
+    return Section(
+        "posteriors", "Posteriors",
+        "Posteriors for fields of the reference simulator, with the true parameters in orange. "
+        "Dark and light areas hold 68 % and 95 % of the probability; the truth should be inside "
+        "the dark one about two times in three. Axes are the same in all of them.", [Row(figures)],
+    )  # fmt: skip
+
+
+def _bounds(draws: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    flat = draws.reshape(-1, draws.shape[-1])
+    low = np.minimum(np.quantile(flat, 0.001, axis=0), truth.min(0))
+    high = np.maximum(np.quantile(flat, 0.999, axis=0), truth.max(0))
+    margin = 0.05 * np.maximum(high - low, np.finfo(float).eps)
+    return np.stack([low - margin, high + margin], axis=1)
+
+
+def _calibration(result: CalibrationResult) -> Section:
+    figures = [
+        Figure(
+            calibration_panel(check, _same(result, check.name)),
+            f"{check.name} on emulated and reference tests", _PANELS[check.name],
+        )
+        for check in result.emulated if check.name in _PANELS
+    ]  # fmt: skip
+    return Section(
+        "calibration", "Calibration",
+        "Blue: emulated tests, which show whether training succeeded. Orange: reference tests, "
+        "which show whether it holds for the real simulator. Shaded bands are what chance allows.",
+        [Row(figures[i : i + 2]) for i in range(0, len(figures), 2)],
+    )  # fmt: skip
+
+
+def _same(result: CalibrationResult, name: str) -> Check | None:
+    return next((check for check in result.reference or () if check.name == name), None)
+
+
+def _recovery(result: CalibrationResult) -> Section:
+    blocks: list[Block] = []
+    for check in result.emulated:
+        if check.name == "recovery":
+            source = recovery_panel(check, _same(result, "recovery"))
+            blocks.append(Figure(
+                source, "posterior mean against truth",
+                "Parameter recovery. Posterior mean and standard deviation against the true value. "
+                "Points scatter around the diagonal; flat clouds mean that the field says little "
+                "about that parameter.",
+            ))  # fmt: skip
+        if check.name in ("recovery", "contraction"):
+            blocks += _tables(check, _same(result, check.name))
+    return Section(
+        "recovery", "Recovery",
+        "What the fields tell about the parameters, and how far posteriors are from the prior.",
+        blocks,
+    )  # fmt: skip
+
+
+_COLUMNS = {
+    "recovery": (("r2", "R²"), ("nrmse", "NRMSE"), ("bias", "bias"), ("mean_z", "bias in sigma"),
+                 ("sd_z", "error / stated error")),
+    "contraction": (("contraction", "contraction"), ("p_value", "p (average = prior)")),
+}  # fmt: skip
+
+
+def _tables(emulated: Check, reference: Check | None) -> list[Block]:
+    columns = _COLUMNS[emulated.name]
+    rows = []
+    for name, check in (("emulated", emulated), ("reference", reference)):
+        for row in check.details["parameters"] if check is not None else ():
+            cells = [_number(row, key) for key, _ in columns]
+            rows.append((row["name"], name, *cells))
+    captions = {
+        "recovery": "R² is 1 for perfect recovery; NRMSE is the error in units of the prior's "
+        "spread; an exact posterior has error / stated error 1. ± is one standard error.",
+        "contraction": "Contraction is 1 if a field fixes the parameter, 0 if it says nothing.",
+    }
+    headings = ("parameter", "tests", *(heading for _, heading in columns))
+    numeric = frozenset(range(2, len(headings)))
+    return [Table(headings, rows, captions[emulated.name], numeric)]
+
+
+def _number(row: dict[str, Any], key: str) -> str:
+    value = row.get(key)
+    if value is None:
+        return "-"
+    error = row.get(f"{key}_error")
+    if key == "p_value" and value < 1e-4:
+        return "< 0.0001"
+    return f"{value:.3g}" + ("" if error is None else f" ± {error:.1g}")
+
+
+def _training(run: Run) -> Section:
+    info = json.loads((run.folder("posterior") / "info.json").read_text())
+    history = info["history"]
+    rows = [(key, str(value)) for key, value in info.items()
+            if isinstance(value, str | int | float) and len(str(value)) < 80]  # fmt: skip
+    blocks: list[Block] = [_curve(history, "posterior", "negative log posterior density [nats]")]
+    if rows:
+        blocks.append(Table(("quantity", "value"), rows))
+    return Section(
+        "training", "Training",
+        "The posterior network was trained on emulated fields only; the observation model "
+        "(smoothing, noise, mask) was redrawn at every step.", blocks,
+    )  # fmt: skip
+
+
+_STATES = ("done", "failed", "rejected", "running", "pending")
+
+
+def _campaigns(run: Run) -> Section:
+    rows, failures = [], []
+    for name in ("reference/train", "reference/validation", "reference/test", "emulated/train",
+                 "emulated/test"):  # fmt: skip
+        store = run.store(name)
+        counts = store.counts()
+        rows.append((name, *(str(counts.get(state, 0)) for state in _STATES),
+                     f"{100 * counts.get('done', 0) / max(1, len(store)):.1f} %"))  # fmt: skip
+        failures += [(name, str(f.index), f.state, _last_line(f.message))
+                     for f in store.failures()[:5]]  # fmt: skip
+    blocks: list[Block] = [
+        Table(("store", *_STATES, "accepted"), rows, numeric=frozenset(range(1, 7)),
+              caption="Failed and rejected simulations are kept on record, not dropped: a prior "
+              "with holes in it would bias the posterior unseen.")
+    ]  # fmt: skip
+    if failures:
+        blocks.append(Table(("store", "simulation", "state", "reason"), failures,
+                            "The first failures of each store."))  # fmt: skip
+    return Section(
+        "simulations", "Simulations",
+        "How many simulations were asked for, and what became of them.", blocks,
+    )  # fmt: skip
+
+
+def _last_line(message: str) -> str:
+    lines = message.strip().splitlines()
+    return lines[-1] if lines else ""
+
+
+def _costs(run: Run) -> Section:
+    from ..chain import STAGES
+    from ..console import clock
+
+    records = [record for name in STAGES if (record := run.record(name)) is not None]
+    done = [record for record in records if record.state == "done"]
+    rows = [(r.name, clock(r.seconds), f"{r.peak_memory_mb:.0f}", r.started) for r in done]
+    total = sum(record.seconds for record in done)
+    peak = max((record.peak_memory_mb for record in done), default=0.0)
+    rows.append(("all", clock(total), f"{peak:.0f}", ""))
+    return Section(
+        "costs", "Costs", "Time and peak memory of every stage, workers included.",
+        [Table(("stage", "time", "peak MiB", "started (UTC)"), rows, numeric=frozenset({1, 2}),
+               caption="A stage that was interrupted and resumed shows its last attempt.")],
+    )  # fmt: skip
+
+
+def _provenance(facts: dict[str, Any]) -> Section:
+    versions = " · ".join(f"{name} {value}" for name, value in facts["versions"].items())
+    machine = " · ".join(f"{name} {value}" for name, value in facts["machine"].items())
+    rows = [("date (UTC)", facts["date"]), ("versions", versions), ("machine", machine)]
+    rows += [(f"sha256 of {name}", value) for name, value in facts["specifications"].items()]
+    rows += [(f"seed of {name}", str(value)) for name, value in facts["seeds"].items()]
+    hashes = [(stage, name, value) for stage, outputs in facts["hashes"].items()
+              for name, value in outputs.items()]  # fmt: skip
+    return Section(
+        "provenance", "Provenance", "What is needed to repeat this run and to know it is the same.",
+        [Table(("what", "value"), rows), Table(("stage", "artifact", "sha256"), hashes),
+         Code(json.dumps(facts["config"], indent=2))],
+    )  # fmt: skip

@@ -1,0 +1,179 @@
+"""The worker process of a campaign: ``python -m sbitools.worker FD PARENT``.
+
+It receives the simulator through an inherited socket, in memory, and answers requests until the
+socket closes. It runs in its own session, so that Ctrl-C reaches the driver only, and ends when
+the driver ends. One thread per worker: results must not depend on how many workers there are.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import sys
+import threading
+import time
+import traceback
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import cloudpickle
+import numpy as np
+import torch
+
+from .errors import SbitoolsError, ShapeError, StoreError
+from .intake import nonfinite_rows
+from .manifest import DesignTable, Manifest
+from .parts import DONE, FAILED, REJECTED, Layout, PartData, RejectedSimulation, write_part
+
+__all__ = ["Task", "Worker", "main"]
+
+# (start, stop) of the rows to record, (low, high) of the whole groups to simulate for them
+Task = tuple[int, int, int, int]
+
+_WATCH_SECONDS = 0.5
+_ADDRESS = re.compile(r"0x[0-9a-f]{6,}")  # differs from run to run, and equal runs must be equal
+
+
+class Worker:
+    """Simulates tasks of one store.
+
+    Args:
+        simulator: the simulator.
+        path: of the store.
+    """
+
+    def __init__(self, simulator: Any, path: str) -> None:
+        manifest = Manifest.read(Path(path))
+        self.simulator, self.layout = simulator, manifest.layout
+        self.folder = Path(path) / "parts"
+        self.table = DesignTable.read(Path(path) / manifest.design_file, manifest.design_sha256)
+
+    def answer(self, verb: str, task: Task) -> tuple:
+        """The reply to one request.
+
+        ``write`` simulates a task and writes its part: ("written", [done, failed, rejected]).
+        ``rows`` sends the fields back instead: ("rows", fields). Both may answer
+        ("raised", state, message), or ("abort", error) when going on makes no sense.
+        """
+        try:
+            fields = self.simulate(task)
+        except ShapeError as error:
+            if isinstance(error, _WrongOutput):
+                return "abort", error.error
+            return "raised", FAILED, _describe(error)
+        except RejectedSimulation as error:
+            return "raised", REJECTED, str(error) or "rejected by the simulator"
+        except Exception as error:
+            return "raised", FAILED, _describe(error)
+        if verb == "rows":
+            return "rows", fields
+        data = as_part(self.table, task, fields)
+        try:
+            write_part(self.folder, self.layout, data)
+        except SbitoolsError as error:
+            return "abort", error
+        except OSError as error:
+            return "abort", _unwritable(self.folder, error)
+        return "written", [int(np.sum(data.state == s)) for s in (DONE, FAILED, REJECTED)]
+
+    def simulate(self, task: Task) -> dict[str, np.ndarray]:
+        """Fields of the rows of a task, checked for shape and dtype."""
+        start, stop, low, high = task
+        theta = torch.from_numpy(self.table.theta[low:high].copy())
+        seeds = torch.from_numpy(self.table.seeds[low:high].copy())
+        result = self.simulator.simulate(theta, seeds)
+        fields = _unpack(self.layout, result, high - low)
+        return {k: v[start - low : stop - low] for k, v in fields.items()}
+
+
+class _WrongOutput(ShapeError):
+    """The simulator does not keep its word: no rerun would help."""
+
+    def __init__(self, error: ShapeError) -> None:
+        self.error = error
+        super().__init__(error.subject, expected=error.expected, got=error.got, fix=error.fix)
+
+
+def _unpack(layout: Layout, result: Any, batch: int) -> dict[str, np.ndarray]:
+    if layout.source is None:
+        named = {"x": result}
+    elif isinstance(result, tuple) and len(result) == 2:
+        named = {"x": result[0], "source": result[1]}
+    else:
+        raise _WrongOutput(
+            ShapeError(
+                "result of simulate", expected="a pair (x, source)", got=f"{type(result)}",
+                fix="return both, or set the simulator's source to None",
+            )
+        )  # fmt: skip
+    fields = {}
+    for name, value in named.items():
+        array = value.detach().cpu().numpy() if isinstance(value, torch.Tensor) else value
+        array = np.asarray(array)
+        try:
+            layout.fields[name].check(array, batch, f"{name} returned by the simulator")
+        except ShapeError as error:
+            raise _WrongOutput(error) from error
+        fields[name] = array
+    return fields
+
+
+def as_part(table: DesignTable, task: Task, fields: dict[str, np.ndarray]) -> PartData:
+    """Rows of a task as a part; those with NaN or Inf are failures."""
+    start, stop, _, _ = task
+    state, errors = np.full(stop - start, DONE, np.uint8), [""] * (stop - start)
+    for name, array in fields.items():
+        bad = nonfinite_rows(array)
+        for i in np.flatnonzero(bad):
+            state[i] = FAILED
+            errors[i] = f"{bad[i]} of {array[i].size} values of {name} are NaN or infinite"
+    if (state != DONE).any():  # the writer blanks these rows, and arrays may be the simulator's
+        fields = {k: v.copy() for k, v in fields.items()}
+    rows = slice(start, stop)
+    return PartData(start, table.theta[rows], table.seeds[rows], state, errors, **fields)
+
+
+def _describe(error: BaseException) -> str:
+    frames = error.__traceback__
+    for _ in range(2):  # our own two frames say nothing to the user
+        frames = frames.tb_next if frames and frames.tb_next else frames
+    text = "".join(traceback.format_exception(type(error), error, frames))
+    return _ADDRESS.sub("0x...", text).strip()
+
+
+def _unwritable(folder: Path, error: OSError) -> StoreError:
+    return StoreError(
+        str(folder), expected="a writable directory", got=f"{error}",
+        fix="correct its permissions and run again; what was finished is kept",
+    )  # fmt: skip
+
+
+def _watch(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(_WATCH_SECONDS)
+    os.killpg(0, signal.SIGKILL)  # with whatever the simulator started
+
+
+def main(fd: int, parent: int) -> None:
+    """Serve requests from the socket `fd` until it closes."""
+    threading.Thread(target=_watch, args=(parent,), daemon=True).start()
+    torch.set_num_threads(1)
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # stdout belongs to the driver
+    connection = Connection(fd)
+    try:
+        try:
+            worker = Worker(cloudpickle.loads(connection.recv_bytes()), connection.recv())
+        except (Exception, SystemExit) as error:
+            connection.send(("setup", _describe(error)))
+            return
+        connection.send(("ready",))
+        while True:
+            connection.send(worker.answer(*connection.recv()))
+    except (EOFError, ConnectionError):
+        return
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), int(sys.argv[2]))
