@@ -124,7 +124,7 @@ class Emulator(ABC):
         def build() -> Self:
             emulator = cls.from_config(config)
             emulator.module().load_state_dict(tensors)
-            emulator.module().to(device).eval()
+            emulator.module().to(device).eval().requires_grad_(False)
             return emulator
 
         return rebuild(path, cls.kind, build)

@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from .config import RunConfig, validate_model
+from .config import EmulatedSection, ReferenceSection, RunConfig, validate_model
 from .errors import ConfigError
 from .stage import StageRecord, read_record, record_work, write_json
 from .systems import System, find_system
@@ -23,7 +23,10 @@ if TYPE_CHECKING:
     from .simulator import Simulator
     from .store import SimulationStore
 
-__all__ = ["STAGES", "Run", "Stage", "run_chain", "run_stage"]
+__all__ = [
+    "COMMANDS", "STAGES", "STORES", "Run", "Stage", "run_chain", "run_stage", "store_section",
+    "store_simulator", "store_size",
+]  # fmt: skip
 
 Outcome = tuple[dict[str, Path], dict[str, Any]]
 Announce = Callable[["Stage", Literal["start", "skip", "done"], StageRecord | None], None]
@@ -130,33 +133,14 @@ def run_chain(run: Run, stages: Iterable[str], announce: Announce | None = None)
             run_stage(run, stage, announce)
 
 
-def export_store_design(run: Run, name: str, path: Path) -> None:
-    """Plan a store and write its design, for a campaign that runs elsewhere.
-
-    Args:
-        run: configuration and folder.
-        name: of a store, e.g. ``"reference/test"``.
-        path: ``.csv`` or ``.npz`` with index, seed and theta.
-
-    Raises:
-        ConfigError: if the store's stage lacks its inputs.
-        StoreError: if the store holds another campaign, or for another suffix.
-    """
-    from .campaign import plan
-
-    simulator, n, section = _planned(run, name)
-    folder = run.folder(name)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    store = plan(simulator, n, folder, seed=run.seed(name), task_size=section.task_size)
-    store.export_design(path)
-
-
 def run_stage(run: Run, stage: Stage, announce: Announce | None = None) -> StageRecord:
     """Run one stage unless it is up to date; see `run_chain`."""
     tell = announce or (lambda *_: None)
-    settings, inputs = run.base | stage.settings(run), _inputs(run, stage)
+    settings, inputs = run.base | stage.settings(run), stage_inputs(run, stage)
     before = run.record(stage.name)
-    same = before is not None and before.matches(settings, inputs)
+    same = before is not None and (
+        before.matches(settings, inputs) or before.is_imported(run.base)
+    )
     if same and before is not None and before.state == "done" and _present(run, stage):
         tell(stage, "skip", before)
         return before
@@ -169,7 +153,8 @@ def run_stage(run: Run, stage: Stage, announce: Announce | None = None) -> Stage
     return record
 
 
-def _inputs(run: Run, stage: Stage) -> dict[str, str]:
+def stage_inputs(run: Run, stage: Stage) -> dict[str, str]:
+    """sha256 of what a stage reads; raises `ConfigError` if an earlier stage is not done."""
     inputs = {}
     for name in stage.needs:
         record = run.record(name)
@@ -205,40 +190,45 @@ def _clear(run: Run, stage: Stage, before: StageRecord | None, settings: dict[st
 # --- the stages ---------------------------------------------------------------------------------
 
 
-def _campaign(run: Run, stage: str, simulator: Simulator, n: int, section: Any) -> Outcome:
-    from .campaign import simulate
-
-    folder = run.folder(stage)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    store = simulate(
-        simulator, n, folder, seed=run.seed(stage), workers=run.config.workers,
-        task_size=section.task_size, time_limit=getattr(section, "time_limit", None),
-        progress=run.progress,
-    )  # fmt: skip
-    return {"store": folder}, {"counts": store.counts(), "digest": store.digest()}
+def store_section(run: Run, name: str) -> ReferenceSection | EmulatedSection:
+    """The table of the configuration a store belongs to."""
+    return run.config.reference if name.startswith("reference/") else run.config.emulated
 
 
-def _reference(stage: str, size: str, training: bool) -> Stage:
+def store_size(run: Run, name: str) -> int:
+    """Number of simulations a store is to have."""
+    return getattr(store_section(run, name), f"n_{name.split('/')[1]}")
+
+
+def store_simulator(run: Run, name: str) -> Simulator:
+    """What fills a store."""
+    if name.startswith("emulated/"):
+        return run.emulator()
+    if name == "reference/test":
+        return run.reference
+    return run.system.training_simulator(run.settings)
+
+
+def _campaign(name: str) -> Stage:
     def work(run: Run, resume: bool) -> Outcome:
-        simulator = run.system.training_simulator(run.settings) if training else run.reference
-        section = run.config.reference
-        return _campaign(run, stage, simulator, getattr(section, size), section)
+        from .campaign import simulate
+
+        section, folder = store_section(run, name), run.folder(name)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        store = simulate(
+            store_simulator(run, name), store_size(run, name), folder, seed=run.seed(name),
+            workers=run.config.workers, task_size=section.task_size,
+            time_limit=section.time_limit, progress=run.progress,
+        )  # fmt: skip
+        return {"store": folder}, {"counts": store.counts(), "digest": store.digest()}
 
     def settings(run: Run) -> dict[str, Any]:
-        return {"n": getattr(run.config.reference, size), "seed": run.seed(stage)}
+        return {"n": store_size(run, name), "seed": run.seed(name)}
 
-    return Stage(stage, "reference simulations", (), settings, work, costly=True)
-
-
-def _emulated(stage: str, size: str) -> Stage:
-    def work(run: Run, resume: bool) -> Outcome:
-        section = run.config.emulated
-        return _campaign(run, stage, run.emulator(), getattr(section, size), section)
-
-    def settings(run: Run) -> dict[str, Any]:
-        return {"n": getattr(run.config.emulated, size), "seed": run.seed(stage)}
-
-    return Stage(stage, "emulated simulations", ("emulator",), settings, work)
+    reference = name.startswith("reference/")
+    needs = () if reference else ("emulator",)
+    title = "reference simulations" if reference else "emulated simulations"
+    return Stage(name, title, needs, settings, work, costly=reference)
 
 
 def _fit(run: Run, resume: bool) -> Outcome:
@@ -269,7 +259,7 @@ def _train(run: Run, resume: bool) -> Outcome:
 
     folder = run.folder("posterior")
     folder.mkdir(parents=True, exist_ok=True)
-    options = {"seed": run.seed("posterior")} | run.config.train
+    options: dict[str, Any] = {"seed": run.seed("posterior")} | run.config.train
     posterior = train(
         run.store("emulated/train"), observe=Observation.from_dict(run.config.observe),
         run_dir=folder / "fit", resume=resume, **options,
@@ -309,15 +299,15 @@ def _report(run: Run, resume: bool) -> Outcome:
 
 
 _LIST = (
-    _reference("reference/train", "n_train", training=True),
-    _reference("reference/validation", "n_validation", training=True),
-    _reference("reference/test", "n_test", training=False),
+    _campaign("reference/train"),
+    _campaign("reference/validation"),
+    _campaign("reference/test"),
     Stage("emulator", "fit of the emulator", ("reference/train",),
           lambda run: {"options": run.config.emulator, "seed": run.seed("emulator")}, _fit),
     Stage("validation", "emulator against reference", ("emulator", "reference/validation"),
           lambda run: {}, _validate),
-    _emulated("emulated/train", "n_train"),
-    _emulated("emulated/test", "n_test"),
+    _campaign("emulated/train"),
+    _campaign("emulated/test"),
     Stage("posterior", "training of the posterior", ("emulated/train",),
           lambda run: {"options": run.config.train, "observe": run.config.observe,
                        "seed": run.seed("posterior")}, _train),
@@ -334,3 +324,4 @@ COMMANDS = {
     **dict.fromkeys(STAGES, "simulate"), "emulator": "fit", "validation": "fit",
     "posterior": "train", "calibration": "calibrate", "report": "report",
 }  # fmt: skip
+STORES = tuple(name for name, command in COMMANDS.items() if command == "simulate")

@@ -35,6 +35,10 @@ Set = Annotated[
     list[str] | None,
     typer.Option("--set", "-s", metavar="KEY=VALUE", help="Override a field: train.epochs=3."),
 ]
+Dataset = Annotated[
+    str | None, typer.Option(help="Name of the array in an .npz or HDF5 file; default: x.")
+]
+Unit = Annotated[str | None, typer.Option(help="Unit of the values, to be checked.")]
 
 
 def _version(wanted: bool) -> None:
@@ -87,13 +91,19 @@ def simulate(
     overrides: Set = None,
 ) -> None:  # fmt: skip
     """Fill the stores: reference simulations, and emulated ones once an emulator is fitted."""
-    from .chain import COMMANDS, export_store_design
+    from .external import export_store_design
 
     run = _run(config, overrides)
-    known = [name for name, command in COMMANDS.items() if command == "simulate"]
-    names = _known_stores(store, known)
+    names = _known_stores(store)
     if export_design is not None:
-        export_store_design(run, names, export_design)
+        if len(names) != 1:
+            raise ConfigError(
+                "--store",
+                expected="one store whose design is written",
+                got=f"{len(names)}",
+                fix="add for example --store reference/test",
+            )
+        export_store_design(run, names[0], export_design)
         typer.echo(f"wrote {export_design}; bring the results back with `sbitools import`")
         return
     if store is None and run.record("emulator") is None:
@@ -136,8 +146,8 @@ def sample(
         bool, typer.Option("--simulated", help="The file is a raw simulated field: apply the "
                            "observation model (noise, mask) to it first.")
     ] = False,
-    dataset: Annotated[str, typer.Option(help="Array inside an .npz or .h5 file.")] = "x",
-    unit: Annotated[str | None, typer.Option(help="Unit of the field, to be checked.")] = None,
+    dataset: Dataset = None,
+    unit: Unit = None,
     overrides: Set = None,
 ) -> None:  # fmt: skip
     """Posterior draws and their summary for your own field."""
@@ -152,10 +162,45 @@ def sample(
 @app.command(name="import")
 def import_(
     config: ConfigFile,
+    store: Annotated[str, typer.Option(help="Which store, e.g. reference/train.")],
+    x: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Fields (n, ...): .npy, .npz or HDF5.")
+    ] = None,
+    theta: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Parameter table with named columns: CSV, text, .npz."),
+    ] = None,
+    results: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Result files of a campaign that runs elsewhere, "
+                     "named by index; see `simulate --export-design`. Repeat as more come."),
+    ] = None,
+    source: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Source fields, if the store keeps them.")
+    ] = None,
+    dataset: Dataset = None,
+    unit: Unit = None,
+    nonfinite: Annotated[
+        str, typer.Option(help="error: refuse NaN and Inf; fail: record them as failed.")
+    ] = "error",
     overrides: Set = None,
-) -> None:
+) -> None:  # fmt: skip
     """Bring existing simulations into a store."""
-    _run(config, overrides)
+    from .external import import_arrays, import_results
+
+    run = _run(config, overrides)
+    (store,) = _known_stores([store])
+    if results is not None and x is None and theta is None:
+        typer.echo(import_results(run, store, results, unit=unit, nonfinite=nonfinite))
+    elif results is None and x is not None and theta is not None:
+        typer.echo(import_arrays(
+            run, store, x, theta, source=source, dataset=dataset, unit=unit, nonfinite=nonfinite
+        ))  # fmt: skip
+    else:
+        raise ConfigError(
+            "import", expected="either --x and --theta, or --results", got="another combination",
+            fix="see `sbitools import --help`",
+        )  # fmt: skip
 
 
 def _run(path: Path, overrides: Sequence[str] | None) -> Run:
@@ -175,13 +220,16 @@ def _stages(run: Run, names: Any) -> None:
     conclude(run)
 
 
-def _known_stores(wanted: Sequence[str] | None, known: Sequence[str]) -> list[str]:
+def _known_stores(wanted: Sequence[str] | None) -> list[str]:
+    from .chain import STORES
+
     for name in wanted or ():
-        if name not in known:
+        if name not in STORES:
             raise ConfigError(
-                "--store", expected=f"one of {list(known)}", got=repr(name), fix="correct the name"
-            )
-    return list(wanted or known)
+                "--store", expected=f"one of {', '.join(STORES)}", got=repr(name),
+                fix="correct the name",
+            )  # fmt: skip
+    return list(wanted or STORES)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -13,17 +13,20 @@ from dataclasses import replace
 from typing import Any
 
 from .errors import CampaignError, SbitoolsError
-from .runner import Payload, Runner
+from .runner import Cancelled, Payload, Runner
 
 __all__ = ["DaskEngine"]
 
 _TRIES = 4  # of a task whose Dask worker is lost
 _RUNNERS: dict[tuple[str, int], Runner] = {}  # of this Dask worker, by campaign and thread
+_CLOSED: set[str] = set()  # campaigns that are over: a late task of theirs must not start
 
 
 def _run(key: str, payload: Payload, simulator: bytes, start: int, stop: int) -> list[int]:
     """Run one task; executed by a Dask worker."""
     mine = (key, threading.get_ident())
+    if key in _CLOSED:
+        raise Cancelled
     if mine not in _RUNNERS:
         _RUNNERS[mine] = Runner(replace(payload, simulator=simulator))
     return _RUNNERS[mine].run(start, stop)
@@ -31,9 +34,9 @@ def _run(key: str, payload: Payload, simulator: bytes, start: int, stop: int) ->
 
 def _close(key: str) -> None:
     """End the worker processes of one campaign; executed by every Dask worker."""
+    _CLOSED.add(key)
     for mine in [k for k in _RUNNERS if k[0] == key]:
-        runner = _RUNNERS.pop(mine)
-        runner.cancel()
+        _RUNNERS.pop(mine).cancel()
 
 
 class DaskEngine:

@@ -47,6 +47,7 @@ class EmulatedSection(_Section):
     n_train: int = Field(default=4096, ge=1, description="fields the posterior is trained on")
     n_test: int = Field(default=512, ge=1, description="independent ones, for self-consistency")
     task_size: int | None = Field(default=None, ge=1, description="simulations in one part file")
+    time_limit: float | None = Field(default=None, gt=0, description="seconds for one field")
 
 
 class CalibrateSection(_Section):

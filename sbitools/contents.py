@@ -189,11 +189,18 @@ class StoreContents:
                 f"read(what={what!r})", expected=f"one of {list(self.layout.fields)}",
                 got=repr(what), fix="this store keeps no such field",
             )  # fmt: skip
-        rows = as_native(indices).astype(np.int64).reshape(-1)
+        rows = _whole(indices)
         self._require_done(rows)
         spec = self.layout.fields[what]
         out = np.empty((len(rows), *spec.shape), spec.dtype)
-        self._reader.read(what, rows, out)
+        known = self._catalog.parts
+        try:
+            self._reader.read(what, rows, out)
+        except (StoreError, FileNotFoundError):
+            self.refresh()  # another process may have merged parts: look where they are now
+            if self._catalog.parts is known:
+                raise
+            self._reader.read(what, rows, out)
         return torch.from_numpy(out)
 
     def _require_done(self, rows: np.ndarray) -> None:
@@ -212,7 +219,7 @@ class StoreContents:
         self, indices: Sequence[int] | np.ndarray, batch_size: int
     ) -> Iterator[tuple[np.ndarray, Tensor, Tensor]]:
         """(indices, theta, x) for `batch_size` simulations at a time, in order."""
-        rows = as_native(indices).astype(np.int64)
+        rows = _whole(indices)
         for begin in range(0, len(rows), batch_size):
             chunk = rows[begin : begin + batch_size]
             yield chunk, torch.from_numpy(self._table.theta[chunk]), self.read(chunk)
@@ -245,3 +252,13 @@ class StoreContents:
     def close(self) -> None:
         """Close open files; the store can be used on."""
         self._reader.close()
+
+
+def _whole(indices: Sequence[int] | np.ndarray | Tensor) -> np.ndarray:
+    rows = as_native(indices)
+    if len(rows) and (rows.dtype.kind not in "iu" or rows.ndim != 1):
+        raise StoreError(
+            "indices", expected="a list of integers", got=f"dtype {rows.dtype}, {rows.ndim}-D",
+            fix="pass indices, for example numpy.flatnonzero(mask)",
+        )  # fmt: skip
+    return rows.astype(np.int64).reshape(-1)

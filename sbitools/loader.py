@@ -7,7 +7,7 @@ be taken up at any step. A store that fits into one chunk is kept in memory.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -22,6 +22,8 @@ __all__ = ["Batch", "StreamingLoader", "noise_seeds", "split"]
 # (theta (B, P) float64, x (B, *shape), seeds (B,) int64 that change with the epoch)
 Batch = tuple[Tensor, Tensor, Tensor]
 
+_PIECE_BYTES = 32 << 20
+
 
 class StreamingLoader:
     """Batches of the simulations `indices` of a store.
@@ -32,6 +34,8 @@ class StreamingLoader:
         batch_size: rows of a batch; the last one of an epoch may be smaller.
         seed: of the shuffling and of the noise seeds.
         chunk_bytes: memory for one chunk; two may be held for a moment.
+        prepare: what is done to fields as they are read, the same at every reading.
+        row_bytes: size of a prepared field; that of the store's if None.
         shuffle: False keeps the given order and the noise seeds of epoch 0 (validation).
     """
 
@@ -43,6 +47,8 @@ class StreamingLoader:
         seed: int,
         chunk_bytes: int = 96 << 20,
         shuffle: bool = True,
+        prepare: Callable[[Tensor], Tensor] | None = None,
+        row_bytes: int | None = None,
     ) -> None:
         self.store, self.indices, self.seed, self.shuffle = (
             store,
@@ -51,7 +57,8 @@ class StreamingLoader:
             shuffle,
         )
         self.batch_size = batch_size
-        rows = max(batch_size, chunk_bytes // max(store.output.nbytes, 1))
+        self._prepare = prepare or (lambda x: x)
+        rows = max(batch_size, chunk_bytes // max(row_bytes or store.output.nbytes, 1))
         self._chunk_rows = int(rows)
         self._block_rows = int(max(1, min(64, rows // 32)))
         self._theta, self._seeds = store.theta, store.seeds
@@ -97,10 +104,16 @@ class StreamingLoader:
 
     def _read(self, positions: np.ndarray) -> Tensor:
         if len(self.indices) > self._chunk_rows:
-            return self.store.read(self.indices[positions])
+            return self._prepared(self.indices[positions])
         if self._kept is None:
-            self._kept = self.store.read(self.indices)
+            self._kept = self._prepared(self.indices)
         return self._kept[torch.from_numpy(positions)]
+
+    def _prepared(self, indices: np.ndarray) -> Tensor:
+        """Read in pieces, because a field may be far larger before it is prepared than after."""
+        step = max(1, _PIECE_BYTES // max(self.store.output.nbytes, 1))
+        pieces = range(0, len(indices), step)
+        return torch.cat([self._prepare(self.store.read(indices[i : i + step])) for i in pieces])
 
     def _batch(self, positions: np.ndarray, x: Tensor, epoch: int) -> Batch:
         rows = torch.from_numpy(self.indices[positions])

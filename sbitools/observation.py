@@ -240,6 +240,12 @@ class Observation:
             spec = step.output(spec)
         return spec
 
+    def split(self) -> tuple[Observation, Observation]:
+        """The steps before the first noise, which may be done once, and those from it on."""
+        kinds = [isinstance(step, Noise) for step in self.steps]
+        first = kinds.index(True) if any(kinds) else len(kinds)
+        return Observation(self.steps[:first]), Observation(self.steps[first:])
+
     def to_dict(self) -> list[dict[str, Any]]:
         """Plain values, for JSON."""
         return [step.to_dict() for step in self.steps]

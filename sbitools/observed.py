@@ -17,13 +17,12 @@ if TYPE_CHECKING:
 
 __all__ = ["check_field", "posterior_draws", "read_field", "sample_file", "summarise"]
 
-_MAX_BYTES = 64 << 30
 _QUANTILES = (0.025, 0.16, 0.84, 0.975)
 
 
 def sample_file(
-    run: Run, file: Path, *, n: int, seed: int, simulated: bool, dataset: str, unit: str | None,
-    out: Path | None,
+    run: Run, file: Path, *, n: int, seed: int, simulated: bool, dataset: str | None,
+    unit: str | None, out: Path | None,
 ) -> None:  # fmt: skip
     """Draw from the posterior of the field in `file`, print a summary, write the draws.
 
@@ -61,52 +60,23 @@ def sample_file(
         write_draws(out, posterior.parameters.names, draws)
 
 
-def read_field(file: Path, dataset: str = "x") -> tuple[np.ndarray, str | None]:
-    """The array in a file, and its unit if the file says one (attribute ``units``).
+def read_field(file: Path, dataset: str | None = None) -> tuple[np.ndarray, str | None]:
+    """The array in a file, and its unit if the file says one (attribute ``units`` or ``unit``).
+
+    Args:
+        file: .npy, .npz or HDF5.
+        dataset: name of the array in an .npz or HDF5 file; None for ``x`` or the only one.
 
     Raises:
-        ObservationError: if the file or the array in it cannot be read.
+        StoreError: if the file, or the array in it, cannot be read.
     """
-    try:
-        if file.suffix == ".npy":
-            return np.load(file, allow_pickle=False), None
-        if file.suffix == ".npz":
-            with np.load(file, allow_pickle=False) as arrays:
-                return arrays[_only(dataset, list(arrays.files))], None
-        if file.suffix in (".h5", ".hdf5", ".nc"):
-            return _read_hdf5(file, dataset)
-    except (OSError, ValueError, KeyError) as error:
-        raise ObservationError(
-            str(file), expected=f"an array {dataset!r} of numbers", got=str(error),
-            fix="check the path, or name the array with --dataset",
-        ) from error  # fmt: skip
-    raise ObservationError(
-        str(file), expected="a file .npy, .npz, .h5, .hdf5 or .nc", got=repr(file.suffix),
-        fix="convert it, for example with numpy.save",
-    )  # fmt: skip
+    from .arrayfiles import open_array
 
-
-def _read_hdf5(file: Path, dataset: str) -> tuple[np.ndarray, str | None]:
-    import h5py
-
-    with h5py.File(file, "r") as handle:
-        names = [k for k in handle if isinstance(handle.get(k, getlink=True), h5py.HardLink)]
-        data = handle[_only(dataset, names)]
-        if not isinstance(data, h5py.Dataset) or data.dtype.kind not in "fiuc":
-            raise ValueError(f"{dataset!r} is not an array of numbers")
-        if data.nbytes > _MAX_BYTES:
-            raise ValueError(f"{data.nbytes / 1e9:.0f} GB is more than one field")
-        unit = data.attrs.get("units", data.attrs.get("unit"))
-        return data[()], None if unit is None else str(unit)
-
-
-def _only(wanted: str, names: list[str]) -> str:
-    """The wanted name, or the only one there is."""
-    if wanted in names:
-        return wanted
-    if len(names) == 1:
-        return names[0]
-    raise KeyError(f"no array {wanted!r}; the file has {names}")
+    with open_array(file, dataset, prefer="x") as array:
+        attributes = getattr(array, "attrs", {})
+        unit = attributes.get("units", attributes.get("unit"))
+        values = np.asarray(array[()] if array.shape == () else array[:])
+        return values, None if unit is None else str(unit)
 
 
 def check_field(array: np.ndarray, spec: FieldSpec, unit: str | None = None) -> np.ndarray:

@@ -253,6 +253,7 @@ class Runner:
         self._cancelled.set()
         if (process := self._process) is not None:
             process.kill()
+            process.process.wait()
 
     def close(self) -> None:
         """End the worker process; a later `run` starts another."""

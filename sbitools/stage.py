@@ -53,6 +53,14 @@ class StageRecord:
         """Whether this record was made with these settings and inputs."""
         return self.settings == _plain(settings) and self.inputs == dict(inputs)
 
+    def is_imported(self, base: Mapping[str, Any]) -> bool:
+        """Whether this is an imported store of the system that `base` describes.
+
+        Such a store has its own size and no seed; the configuration does not say what they are.
+        """
+        same = all(self.settings.get(key) == value for key, value in _plain(base).items())
+        return same and bool(self.notes.get("imported"))
+
 
 def read_record(path: Path) -> StageRecord | None:
     """The record at `path`, or None if there is none.

@@ -274,15 +274,17 @@ def _design_table(
     groups: np.ndarray | None,
     group_size: int,
 ) -> DesignTable:
-    values = np.ascontiguousarray(parameters.check(theta).numpy())
-    numbers = as_native(seeds).astype(np.int64).reshape(-1)
+    values = np.array(parameters.check(theta).numpy())
+    numbers = as_native(seeds).reshape(-1)
     if groups is None:
-        groups = np.arange(len(values), dtype=np.int64) // group_size
-    groups = as_native(groups).astype(np.int64).reshape(-1)
-    if not len(values) == len(numbers) == len(groups) or (numbers < 0).any():
+        groups = np.arange(len(values)) // max(group_size, 1)
+    groups = as_native(groups).reshape(-1).astype(np.int64)
+    whole = numbers.dtype.kind in "iu" and (numbers.astype(np.int64) >= 0).all()
+    lengths = len(values), len(numbers), len(groups)
+    if len(set(lengths)) != 1 or not lengths[0] or not whole or group_size < 1:
         raise StoreError(
             "theta, seeds, groups", expected="one row, one seed in [0, 2^63), one group each",
-            got=f"{len(values)} rows, {len(numbers)} seeds, {len(groups)} groups",
-            fix="give tables of equal length",
+            got=f"{lengths[0]} rows, {lengths[1]} seeds ({numbers.dtype}), {lengths[2]} groups, "
+            f"group_size {group_size}", fix="give tables of equal length",
         )  # fmt: skip
-    return DesignTable(values, numbers, groups)
+    return DesignTable(values, numbers.astype(np.int64), groups)

@@ -1,1 +1,25 @@
 """N-body fields: a particle-mesh reference, Lagrangian perturbation theory and their emulator."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+# Bound here, at once, since importing the submodule of the same name would bind that instead; it
+# does not import torch.
+from .system import system
+
+if TYPE_CHECKING:
+    from .emulator import NBodyEmulator
+    from .simulator import NBodySimulator
+
+__all__ = ["NBodyEmulator", "NBodySimulator", "system"]
+
+_HOME = {"NBodyEmulator": "emulator", "NBodySimulator": "simulator"}
+
+
+def __getattr__(name: str) -> Any:
+    from importlib import import_module
+
+    if name in _HOME:
+        return getattr(import_module(f".{_HOME[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

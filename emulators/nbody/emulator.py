@@ -78,10 +78,12 @@ class NBodyEmulator(Emulator):
         batches = self._batches(store, options)
         self._build(list(options.channels), options.scale, options.precision, options.seed)
         loss = _Loss(options, self.simulator.box_size)
-        return run_training(
+        history = run_training(
             self.module(), loss, batches.train, batches.validation, options, run_dir,
             steps_per_epoch=batches.steps, resume=resume,
         )  # fmt: skip
+        self.module().requires_grad_(False)  # a fitted emulator is a function of its arguments
+        return history
 
     def latent(self, theta: Tensor, seeds: Tensor) -> Tensor:
         """White noise, float32, (B, n, n, n)."""
@@ -150,6 +152,11 @@ class NBodyEmulator(Emulator):
         other.network, other._architecture = self.network, self._architecture
         return other
 
+    def particle_simulator(self, **changes: Any) -> NBodySimulator:
+        """The simulator whose store the emulator is fitted to, with some arguments changed."""
+        values = self._simulator_config() | {"redshifts": self.redshifts} | changes
+        return _simulator(values, "particles")
+
     def module(self) -> DisplacementNetwork:
         """The network.
 
@@ -196,8 +203,7 @@ class NBodyEmulator(Emulator):
         )
 
     def _batches(self, store: SimulationStore, options: EmulatorOptions) -> ParticleBatches:
-        values = self._simulator_config() | {"redshifts": self.redshifts}
-        expected = _simulator(values, "particles")
+        expected = self.particle_simulator()
         same = (
             store.output == expected.output
             and store.source == expected.source

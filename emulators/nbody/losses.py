@@ -11,10 +11,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from numba import njit
 from torch import Tensor
 
-from .painting import cic_deposit
+from .painting import _compile, cic_deposit
 
 __all__ = ["density_errors", "mean_square"]
 
@@ -95,7 +94,7 @@ class _Deposit(torch.autograd.Function):
         return torch.from_numpy(out), None
 
 
-@njit(cache=True)
+@_compile
 def _deposit_gradient(displacement, cells, g, out):  # noqa: ANN001, ANN202 (types are inferred)
     """d/d(displacement) of sum(g * mass), mesh as fine as the lattice."""
     n = displacement.shape[1]

@@ -4,9 +4,9 @@ The time variable is D, the velocity v = dx/dD, and one step is drift - kick - d
 
     v <- alpha v + (1 - alpha) A / D,    A = -grad laplace^-1 delta,
 
-has alpha such that the step is exact to second order in Lagrangian perturbation theory: where
-particles follow 2LPT they do so whatever the step size, and elsewhere the scheme converges
-with the square of the step.
+has alpha such that the velocity stays exact to second order in Lagrangian perturbation theory
+whatever the step (the position too, in an Einstein-de Sitter universe; to 1e-4 otherwise). Beyond
+it the scheme converges with the square of the step.
 
 References:
     | BullFrog: Multi-step N-body simulations beyond 2LPT (Rampf, List & Hahn, 2024),
@@ -71,14 +71,21 @@ def plan_steps(edges: np.ndarray, omega_m: float) -> list[Step]:
 
 @lru_cache(maxsize=4)
 def _force_kernels(mesh: int, box_size: float, dtype: torch.dtype) -> tuple[Tensor, ...]:
-    """i k / k^2 per component, zero for the mean and at the Nyquist frequency of its axis."""
+    """i g(k) / k^2 per component, with g the four-point difference instead of k.
+
+    Particles on a lattice carry images of every mode at multiples of the lattice frequency. The
+    exact gradient passes the images on to the force: linear growth came out 5 % too fast on large
+    scales with it, and with this one within 1 % (2 Mpc/h between particles, D = 0.05).
+
+    References:
+        | FastPM (Feng, Chu, Seljak & McDonald, 2016), arXiv:1603.00476, section 2.3
+    """
     k = wavenumbers(mesh, box_size, torch.empty((), dtype=dtype))
     k2 = k[0] ** 2 + k[1] ** 2 + k[2] ** 2
     k2[0, 0, 0] = 1
-    kernels = [1j * ki / k2 for ki in k]
-    for axis, kernel in enumerate(kernels):
-        kernel.select(axis, mesh // 2).zero_()
-    return tuple(kernels)
+    cell = box_size / mesh
+    gradient = [(8 * torch.sin(ki * cell) - torch.sin(2 * ki * cell)) / (6 * cell) for ki in k]
+    return tuple(1j * g / k2 for g in gradient)
 
 
 def acceleration(displacement: np.ndarray, box_size: float, mesh: int) -> np.ndarray:

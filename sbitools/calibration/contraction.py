@@ -97,7 +97,8 @@ def _row(d: CalibrationDraws, i: int) -> dict[str, Any]:
 
 def _contraction(terms: np.ndarray) -> np.ndarray:
     variance, mean, square = terms.T
-    return 1 - variance / np.maximum(square - mean**2, np.finfo(np.float64).tiny ** 0.5)
+    # A bootstrap sample of equal truths has no variance; it must not divide by zero.
+    return 1 - variance / np.maximum(square - mean**2, 1e-12 * variance + 1e-150)
 
 
 def _averages(d: CalibrationDraws, false_alarm: float) -> tuple[list[EcdfTest], float]:

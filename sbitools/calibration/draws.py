@@ -135,11 +135,13 @@ class CalibrationDraws:
         """(theta - posterior mean) / posterior sd, shape (N, P).
 
         Mean 0 and mean square 1 for every exact posterior, whatever its shape. The error of a mean
-        of L draws is divided out.
+        of L draws is divided out. At most 10^6 in absolute value.
         """
         mean, sd = self.draws.mean(1, dtype=np.float64), self.draws.std(1, dtype=np.float64)
         sd = sd * np.sqrt((self.n_draws + 1) / max(self.n_draws - 1, 1))
-        return (self.theta - mean) / np.maximum(sd, np.finfo(np.float64).tiny)
+        # Draws without any spread (or one draw) say nothing about their error: a bounded z.
+        sd = np.maximum(sd, 1e-6 * np.abs(self.theta - mean))
+        return (self.theta - mean) / np.where(sd > 0, sd, 1.0)
 
     def rng(self, *key: int) -> np.random.Generator:
         """A generator of this object's seed."""

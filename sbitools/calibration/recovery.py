@@ -14,6 +14,7 @@ from .draws import CalibrationDraws, as_draws
 __all__ = ["recovery"]
 
 _BOOTSTRAP = 5
+_TINY = 1e-150
 
 
 def recovery(
@@ -80,7 +81,7 @@ def _figures(terms: np.ndarray) -> dict[str, np.ndarray]:
     """Figures of merit from means of (e, e^2, t, t^2, z, z^2), shape (n, 6)."""
     error, error2, truth, truth2, z, z2 = terms.T
     # A bootstrap sample of equal truths has no variance; it must not divide by zero.
-    variance = np.maximum(truth2 - truth**2, np.finfo(np.float64).tiny ** 0.5)
+    variance = np.maximum(truth2 - truth**2, 1e-12 * error2 + _TINY)
     return {
         "r2": 1 - error2 / variance,
         "nrmse": np.sqrt(error2 / variance),

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sbitools.errors import ConfigError
+from sbitools.files import write_atomic
 
 from .check import Check, decode, encode
 from .verdict import verdict
@@ -136,7 +137,7 @@ class CalibrationResult:
     def to_json(self, path: str | Path) -> Path:
         """Write everything, arrays of the plots included; numbers keep all their digits."""
         path = Path(path)
-        path.write_text(json.dumps(self.to_dict(), allow_nan=False), encoding="utf-8")
+        write_atomic(path, json.dumps(self.to_dict(), allow_nan=False).encode())
         return path
 
     @classmethod

@@ -131,10 +131,11 @@ def _coordinates(
         centre = prior_probability(d.prior, given) if given is not None else None
     else:
         # Scales may depend on the draws, a function of x alone, but not on the truth.
-        mean, sd = d.draws.mean(1), np.maximum(d.draws.std(1), np.finfo(np.float64).tiny)
+        mean, sd = d.draws.mean(1), d.draws.std(1)
+        sd = np.where(sd > 0, sd, 1.0)
         truth = (d.theta - mean) / (6 * sd) + 0.5
         points = (d.draws - mean[:, None]) / (6 * sd[:, None]) + 0.5
         centre = (given - mean) / (6 * sd) + 0.5 if given is not None else None
-    if references == "posterior":
+    if isinstance(references, str) and references == "posterior":
         return truth, points[:, 1:], points[:, 0]
     return truth, points, d.rng(_REFERENCES).random(truth.shape) if centre is None else centre

@@ -7,10 +7,13 @@ on both sets still shows whether the emulator made it worse.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from scipy.special import ndtri
+
+from sbitools.seeds import derive
 
 from .bootstrap import bootstrap_means
 from .check import Check
@@ -66,7 +69,7 @@ def _ranks(pair: _Pair, false_alarm: float) -> Check:
     rows = []
     for i, name in enumerate(names):
         u = [_probabilities(d, d.ranks[:, i], i) for d in pair]
-        rows.append({"name": name, **_two_sample(u, pair[0].rng(_PERMUTATIONS, i))})
+        rows.append({"name": name, **_two_sample(u)})
     p_value = min(1.0, len(rows) * min(row["p_value"] for row in rows))
     worst = max(rows, key=lambda row: abs(row["effect"]))
     return _check(
@@ -78,7 +81,7 @@ def _ranks(pair: _Pair, false_alarm: float) -> Check:
 
 def _coverage(pair: _Pair, false_alarm: float) -> Check:
     u = [_probabilities(d, np.asarray(d.hpd_ranks), len(pair[0].names)) for d in pair]
-    row = {"name": "density", **_two_sample(u, pair[0].rng(_PERMUTATIONS, len(pair[0].names)))}
+    row = {"name": "density", **_two_sample(u)}
     level = LEVELS[1]
     inside = [(values <= level).astype(float)[:, None] for values in u]
     effect, band = _difference(inside, pair)
@@ -92,7 +95,7 @@ def _coverage(pair: _Pair, false_alarm: float) -> Check:
 def _tarp(pair: _Pair, false_alarm: float) -> Check:
     key = len(pair[0].names) + 1
     u = [_probabilities(d, tarp_ranks(d)[0], key) for d in pair]
-    row = {"name": "distance", **_two_sample(u, pair[0].rng(_PERMUTATIONS, key))}
+    row = {"name": "distance", **_two_sample(u)}
     return _check(
         "transfer tarp", row["statistic"], row["p_value"], row["effect"], row["band"],
         false_alarm, pair, [row], f"distance ranks: ECDFs differ by {row['effect']:+.3f}",
@@ -100,14 +103,12 @@ def _tarp(pair: _Pair, false_alarm: float) -> Check:
 
 
 def _bias(pair: _Pair, false_alarm: float) -> Check:
-    from scipy.stats import ttest_ind
-
     scores = [_scores(d) for d in pair]
     rows = []
     for i, name in enumerate(pair[0].names):
-        test: Any = ttest_ind(scores[1][:, i], scores[0][:, i], equal_var=False)
+        statistic, p_value = _welch(scores[1][:, i], scores[0][:, i])
         effect, band = _difference([-d.z_scores[d.members, i : i + 1] for d in pair], pair)
-        row = {"name": name, "statistic": float(test.statistic), "p_value": float(test.pvalue)}
+        row = {"name": name, "statistic": statistic, "p_value": p_value}
         rows.append({**row, "effect": effect, "band": band})
     worst = max(rows, key=lambda row: abs(row["effect"]))
     return _check(
@@ -122,10 +123,9 @@ def _width(pair: _Pair, false_alarm: float) -> Check:
     rows = []
     for i, name in enumerate(pair[0].names):
         tested, samples = _log_sd([_scores(d)[:, i] for d in pair], pair)
-        error = max(float(samples.std()), np.finfo(np.float64).tiny)
         shown, spread = _log_sd([d.z_scores[d.members, i] for d in pair], pair)
         band = tuple(float(v) for v in np.expm1(np.quantile(spread, (0.025, 0.975))))
-        statistic = tested / error
+        statistic = _ratio(tested, float(samples.std()))
         rows.append({
             "name": name, "statistic": statistic, "p_value": _normal_tail(statistic),
             "effect": float(np.expm1(shown)), "band": band,
@@ -149,8 +149,8 @@ def _log_prob(pair: _Pair, false_alarm: float) -> Check:
     columns = [np.maximum(v, lowest)[:, None] for v in values]
     effect, band = _difference(columns, pair)
     samples = _resampled(columns, pair)
-    error = max(float((samples[1] - samples[0]).std()), np.finfo(np.float64).tiny)
-    statistic = effect / error
+    error = float((samples[1] - samples[0]).std())
+    statistic = _ratio(effect, error)
     check = _check(
         "transfer log_prob", statistic, _normal_tail(statistic), effect, band, false_alarm, pair,
         [{"name": "log_prob", "effect": effect, "error": error, "outside_support": lost}],
@@ -189,19 +189,15 @@ def _scores(d: CalibrationDraws) -> np.ndarray:
     return -ndtri(np.clip(np.stack(u, axis=1), 1e-12, 1 - 1e-12))
 
 
-def _two_sample(u: list[np.ndarray], rng: np.random.Generator) -> dict[str, Any]:
+def _two_sample(u: list[np.ndarray]) -> dict[str, Any]:
     """Anderson-Darling statistic, permutation p-value, and the largest ECDF difference."""
     n0, n = len(u[0]), len(u[0]) + len(u[1])
-    order = np.argsort(np.concatenate(u), kind="stable")
-    first = (order < n0).astype(np.float64)
-    observed, curve = _anderson_darling(first[None])
-    worst = float(-curve[0][np.abs(curve[0]).argmax()])
-    hits, done = 0, 0
-    while done < _N_PERMUTATIONS:
-        rows = min(_N_PERMUTATIONS - done, max(1, 2_000_000 // n))
-        shuffled = rng.permuted(np.tile(first, (rows, 1)), axis=1)
-        hits += int((_anderson_darling(shuffled)[0] >= observed[0] - 1e-12).sum())
-        done += rows
+    first = (np.argsort(np.concatenate(u), kind="stable") < n0).astype(np.uint8)
+    observed, excess = _anderson_darling(first[None])
+    curve = -excess[0] * n / (n0 * (n - n0))  # reference minus emulated ECDF
+    worst = float(curve[np.abs(curve).argmax()])
+    # A permutation that only rounds differently counts as a tie.
+    hits = int((_permutations(n0, n) >= observed[0] * (1 - 1e-9)).sum())
     # Chance band of the difference of the two curves at one place: 1.96 binomial sigmas at 1/2.
     half = 0.98 * np.sqrt(1 / n0 + 1 / (n - n0))
     return {
@@ -210,14 +206,31 @@ def _two_sample(u: list[np.ndarray], rng: np.random.Generator) -> dict[str, Any]
     }  # fmt: skip
 
 
+@lru_cache(maxsize=8)
+def _permutations(n0: int, n: int) -> np.ndarray:
+    """Statistics of random memberships of n0 of n members: the null needs the sizes alone."""
+    rng = np.random.default_rng(derive(_PERMUTATIONS, n0, n))
+    statistics, rows = [], max(1, 1_000_000 // n)
+    for start in range(0, _N_PERMUTATIONS, rows):
+        some = np.zeros((min(rows, _N_PERMUTATIONS - start), n), dtype=np.uint8)
+        some[:, :n0] = 1
+        rng.permuted(some, axis=1, out=some)
+        statistics.append(_anderson_darling(some)[0])
+    return np.concatenate(statistics)
+
+
 def _anderson_darling(first: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Statistic (rows,) and F_first - F_second (rows, n - 1) for sorted membership (rows, n)."""
-    n = first.shape[1]
-    n0 = int(first[0].sum())
+    """Statistic (rows,), and members of the first set in excess of their share (rows, n - 1).
+
+    Scholz & Stephens (1987, "K-sample Anderson-Darling tests"), equation 3 for two samples.
+
+    Args:
+        first: 1 where the member in this place of the sorted union is of the first set, (rows, n).
+    """
+    n, n0 = first.shape[1], int(first[0].sum())
     k = np.arange(1, n)
-    count = np.cumsum(first, axis=1)[:, :-1]
-    curve = count / n0 - (k - count) / (n - n0)
-    return n0 * (n - n0) * (curve**2 / (k * (n - k))).sum(1), curve
+    excess = np.cumsum(first, axis=1, dtype=np.int32)[:, :-1] - k * (n0 / n)
+    return excess**2 @ (n**2 / (n0 * (n - n0) * k * (n - k))), excess
 
 
 def _resampled(values: list[np.ndarray], pair: _Pair) -> list[np.ndarray]:
@@ -239,12 +252,29 @@ def _log_sd(values: list[np.ndarray], pair: _Pair) -> tuple[float, np.ndarray]:
     """log (sd of reference / sd of emulated), and its bootstrap samples."""
 
     def log_sd(means: np.ndarray) -> np.ndarray:
-        return 0.5 * np.log(np.maximum(means[:, 1] - means[:, 0] ** 2, 1e-300))
+        return 0.5 * np.log(
+            np.maximum(means[:, 1] - means[:, 0] ** 2, 1e-24 * means[:, 1] + 1e-150)
+        )
 
     terms = [np.stack([v, v**2], axis=1) for v in values]
     samples = [log_sd(m) for m in _resampled(terms, pair)]
     point = [log_sd(t.mean(0, keepdims=True))[0] for t in terms]
     return float(point[1] - point[0]), samples[1] - samples[0]
+
+
+def _welch(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
+    """Statistic and p-value of Welch's test; a set of one test says nothing: (0, 1)."""
+    from scipy.stats import ttest_ind
+
+    if min(len(a), len(b)) < 2:
+        return 0.0, 1.0
+    test: Any = ttest_ind(a, b, equal_var=False)
+    return float(test.statistic), max(1e-12, float(test.pvalue))
+
+
+def _ratio(effect: float, error: float) -> float:
+    """Effect in units of its error; 0 if too few tests leave no error to measure it by."""
+    return effect / error if error > 1e-12 * abs(effect) else 0.0
 
 
 def _normal_tail(statistic: float) -> float:

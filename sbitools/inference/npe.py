@@ -80,15 +80,22 @@ def train(
     spec = observation.output(store.output)
     _check_parameters(store)
     train_rows, held_out = split(store, parsed.validation_fraction, parsed.seed)
-    training = StreamingLoader(store, train_rows, parsed.batch_size, parsed.seed)
-    validation = StreamingLoader(store, held_out, parsed.batch_size, parsed.seed, shuffle=False)
+    once, noisy = observation.split()  # only the noise need be drawn anew at every step
+    common: dict[str, Any] = {
+        "prepare": lambda x: once(x, torch.zeros(len(x), dtype=torch.int64)),
+        "row_bytes": once.output(store.output).nbytes,
+    }
+    training = StreamingLoader(store, train_rows, parsed.batch_size, parsed.seed, **common)
+    validation = StreamingLoader(
+        store, held_out, parsed.batch_size, parsed.seed, shuffle=False, **common
+    )
 
     estimator = Estimator(_only(EstimatorOptions, parsed), len(store.parameters.inferred), spec)
-    estimator.embedding.set_scale(*_moments(training, observation, spec))
+    estimator.embedding.set_scale(*_moments(training, noisy, spec))
     estimator.to(_device(parsed.device))
     started = time.monotonic()
     history = run_training(
-        estimator, _Loss(store, observation, parsed.symmetry), training.batches,
+        estimator, _Loss(store, noisy, parsed.symmetry), training.batches,
         lambda: validation.batches(0), _only(TrainingOptions, parsed), run_dir,
         steps_per_epoch=training.steps, resume=resume, on_epoch=on_epoch,
     )  # fmt: skip

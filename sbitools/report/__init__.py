@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ..calibration import CalibrationResult
-    from ..chain import Run
+    from sbitools.calibration import CalibrationResult
+    from sbitools.chain import Run
 
 __all__ = ["write_calibration", "write_report"]
 
@@ -29,9 +29,10 @@ def write_report(run: Run) -> tuple[Path, Path]:
     Raises:
         StoreError: if an artifact is missing or damaged.
     """
-    from ..calibration import CalibrationResult
-    from ..files import write_atomic
-    from ..stage import write_json
+    from sbitools.calibration import CalibrationResult
+    from sbitools.files import write_atomic
+    from sbitools.stage import write_json
+
     from .html import render
     from .provenance import provenance
     from .sections import build_sections
@@ -61,7 +62,8 @@ def write_calibration(result: CalibrationResult, path: str | Path) -> Path:
         result: of `sbitools.calibrate`.
         path: of the HTML file.
     """
-    from ..files import write_atomic
+    from sbitools.files import write_atomic
+
     from .html import render
     from .sections import calibration_sections
     from .verdict import verdicts

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import StoreError
-from ..files import write_atomic
+from sbitools.errors import StoreError
+from sbitools.files import write_atomic
 
 if TYPE_CHECKING:
-    from ..store import SimulationStore
+    from sbitools.store import SimulationStore
 
 __all__ = ["Examples", "load_examples", "load_statistics", "save_examples", "save_statistics"]
 
@@ -58,13 +58,11 @@ def load_statistics(path: Path) -> dict[str, Any]:
     return nested
 
 
-def save_examples(
-    path: Path, posterior: Any, store: SimulationStore, n: int, seed: int
-) -> Path:
+def save_examples(path: Path, posterior: Any, store: SimulationStore, n: int, seed: int) -> Path:
     """Draw from the posterior for `n` simulations spread over the store, and write the draws."""
     import torch
 
-    from ..seeds import derive
+    from sbitools.seeds import derive
 
     done = store.done
     indices = done[np.linspace(0, len(done) - 1, min(n, len(done))).astype(int)]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-__all__ = ["Block", "Code", "Figure", "Paragraph", "Row", "Section", "Table"]
+__all__ = ["Block", "CheckLine", "CheckTable", "Code", "Figure", "Paragraph", "Row", "Section", "Table"]
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,42 @@ class Table:
     block: str = "table"
 
 
-Block = Paragraph | Figure | Row | Code | Table
+@dataclass(frozen=True)
+class CheckLine:
+    """One check on one kind of tests, all as text.
+
+    Args:
+        tests: ``"emulated"`` or ``"reference"``.
+        statistic: value of what was tested.
+        effect: size of the deviation.
+        band: its interval.
+        p_value: or a dash.
+        result: pass, fail or not tested.
+    """
+
+    tests: str
+    statistic: str
+    effect: str
+    band: str
+    p_value: str
+    result: str
+
+
+@dataclass(frozen=True)
+class CheckTable:
+    """Checks with what each asks: emulated and reference tests in neighbouring lines.
+
+    Args:
+        checks: name, one sentence, and the lines.
+        caption: how to read it.
+    """
+
+    checks: list[tuple[str, str, list[CheckLine]]]
+    caption: str
+    block: str = "checks"
+
+
+Block = Paragraph | Figure | Row | Code | CheckTable | Table
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,16 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Canvas
 
-__all__ = ["EMULATED", "GREY", "PALETTE", "REFERENCE", "canvas", "embed", "styled", "training_curve"]
+__all__ = [
+    "EMULATED",
+    "GREY",
+    "PALETTE",
+    "REFERENCE",
+    "canvas",
+    "embed",
+    "styled",
+    "training_curve",
+]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -21,7 +30,7 @@ R = TypeVar("R")
 REFERENCE, EMULATED, GREY = "#c2570c", "#1f5fa8", "#6b7280"
 PALETTE = (EMULATED, REFERENCE, "#2f855a", "#8a4fbf", "#b7791f")
 
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "font.family": "sans-serif", "font.size": 9.5, "axes.titlesize": 10, "axes.labelsize": 9.5,
     "axes.edgecolor": "#9aa3af", "axes.linewidth": 0.8, "axes.spines.top": False,
     "axes.spines.right": False, "axes.grid": True, "grid.color": "#e5e7eb", "grid.linewidth": 0.7,

@@ -7,7 +7,7 @@ from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
-from .. import __version__
+from sbitools import __version__
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -24,7 +24,7 @@ def _template() -> Template:
 
     # Everything that is not part of the template itself is escaped: names come from users.
     environment = Environment(autoescape=True, undefined=StrictUndefined)
-    text = (files(__package__) / "template.html").read_text(encoding="utf-8")
+    text = (files("sbitools.report") / "template.html").read_text(encoding="utf-8")
     return environment.from_string(text)
 
 

@@ -12,7 +12,7 @@ from .figures import EMULATED, GREY, REFERENCE, canvas, embed, styled
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from ..calibration.check import Check
+    from sbitools.calibration.check import Check
 
 __all__ = ["calibration_panel", "corner", "recovery_panel"]
 
@@ -68,9 +68,7 @@ def _joint(ax: Axes, draws: np.ndarray, truth: np.ndarray, bounds: np.ndarray) -
     from scipy.ndimage import gaussian_filter
 
     (x0, x1), (y0, y1) = bounds
-    counts, x, y = np.histogram2d(
-        draws[:, 0], draws[:, 1], bins=_BINS, range=((x0, x1), (y0, y1))
-    )
+    counts, x, y = np.histogram2d(draws[:, 0], draws[:, 1], bins=_BINS, range=((x0, x1), (y0, y1)))
     density = gaussian_filter(counts, _SMOOTH)
     heights = contour_heights(density, _LEVELS)
     if np.all(np.diff([*heights, density.max()]) > 0):

@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ..chain import Run
+    from sbitools.chain import Run
 
 __all__ = ["PACKAGES", "machine", "provenance", "versions"]
 
@@ -46,7 +46,7 @@ def provenance(run: Run) -> dict[str, Any]:
         Plain values: date (UTC), versions, machine, the specifications' digests, the seeds and
         hashes of every stage, and the configuration.
     """
-    from ..chain import STAGES
+    from sbitools.chain import STAGES
 
     records = {name: record for name in STAGES if (record := run.record(name)) is not None}
     reference = run.reference

@@ -12,12 +12,12 @@ from .blocks import Block, Code, Figure, Paragraph, Row, Section, Table
 from .emulator_figures import emulator_blocks
 from .figures import training_curve
 from .posterior_figures import calibration_panel, corner, recovery_panel
-from .verdict import MEANING, check_table, transfer_table
+from .verdict import check_table, transfer_table
 
 if TYPE_CHECKING:
-    from ..calibration import CalibrationResult
-    from ..calibration.check import Check
-    from ..chain import Run
+    from sbitools.calibration import CalibrationResult
+    from sbitools.calibration.check import Check
+    from sbitools.chain import Run
 
 __all__ = ["build_sections", "calibration_sections"]
 
@@ -54,22 +54,16 @@ def calibration_sections(result: CalibrationResult) -> list[Section]:
 
 
 def _checks(result: CalibrationResult) -> Section:
-    tested = [(c.name, MEANING[c.name]) for c in result.emulated if c.name in MEANING]
-    blocks: list[Block] = [
-        check_table(result.emulated, result.reference),
-        Table(("check", "what it asks"), tested),
-    ]
+    blocks: list[Block] = [check_table(result.emulated, result.reference)]
     if result.transfer:
         blocks.append(transfer_table(result.transfer))
-        asked = [(c.name, MEANING[c.name]) for c in result.transfer if c.name in MEANING]
-        blocks.append(Table(("transfer check", "what it asks"), asked))
     notes = sorted({c.note for c in [*result.emulated, *(result.reference or [])] if c.note})
     blocks += [Paragraph(f"Note: {note}.", "note") for note in notes]
     return Section(
         "checks", "Checks",
         "Every check was run twice with the same code: on new emulated fields, and on fields of "
-        "the expensive reference simulator. The second column of results is the one that counts "
-        "for real data.", blocks,
+        "the expensive reference simulator. The reference lines are the ones that count for real "
+        "data.", blocks,
     )  # fmt: skip
 
 
@@ -152,7 +146,7 @@ def _recovery(result: CalibrationResult) -> Section:
             source = recovery_panel(check, _same(result, "recovery"))
             blocks.append(Figure(
                 source, "posterior mean against truth",
-                "Parameter recovery. Posterior mean and standard deviation against the true value. "
+                "Parameter recovery. Posterior mean and standard deviation against the truth. "
                 "Points scatter around the diagonal; flat clouds mean that the field says little "
                 "about that parameter.",
             ))  # fmt: skip
@@ -247,8 +241,8 @@ def _last_line(message: str) -> str:
 
 
 def _costs(run: Run) -> Section:
-    from ..chain import STAGES
-    from ..console import clock
+    from sbitools.chain import STAGES
+    from sbitools.console import clock
 
     records = [record for name in STAGES if (record := run.record(name)) is not None]
     done = [record for record in records if record.state == "done"]
@@ -272,7 +266,7 @@ def _provenance(facts: dict[str, Any]) -> Section:
     hashes = [(stage, name, value) for stage, outputs in facts["hashes"].items()
               for name, value in outputs.items()]  # fmt: skip
     return Section(
-        "provenance", "Provenance", "What is needed to repeat this run and to know it is the same.",
+        "provenance", "Provenance", "What is needed to repeat this run.",
         [Table(("what", "value"), rows), Table(("stage", "artifact", "sha256"), hashes),
          Code(json.dumps(facts["config"], indent=2))],
     )  # fmt: skip

@@ -8,12 +8,12 @@ import dataclasses
 
 import numpy as np
 import pytest
-from oracles.gaussian import LinearGaussian, calibration_draws
 
 from sbitools import ParameterSpace, priors
 from sbitools.calibration import CalibrationDraws, contraction, coverage, recovery, sbc, tarp
 from sbitools.errors import ShapeError
 from sbitools.parameters import Parameter
+from tests.oracles.gaussian import LinearGaussian, calibration_draws
 
 TESTED = (sbc, coverage, tarp, contraction)
 # The level of one check of four at a joint false-alarm rate of 1 %.

@@ -126,7 +126,7 @@ def calibration_draws(
     seed: int = 0,
     width: float = 1.0,
     shift: float = 0.0,
-    model: LinearGaussian = LinearGaussian(),  # noqa: B008  (frozen)
+    model: LinearGaussian = LinearGaussian(),
     **options,
 ):
     """`CalibrationDraws` of the exact posterior, or of one that is wrong by a known amount."""

@@ -103,9 +103,9 @@ def test_second_order_growth_early_and_its_published_fit(om):
     # Bouchet et al. 1995: -3/7 D^2 Omega^(-1/143), a fit good to 0.6 % for Omega > 0.1.
     np.testing.assert_allclose(e[:2], -3 / 7 * d[:2] ** 2 * omega ** (-1 / 143), rtol=6e-3)
     eps = 1e-5
-    slope = [(second_order_growth(x * (1 + eps), om)[0] - second_order_growth(x * (1 - eps), om)[0])
-             / (2 * eps * x) for x in d[1:2]]  # fmt: skip
-    assert de[1] == pytest.approx(slope[0], rel=1e-6)
+    up, down = (second_order_growth(d[1] * (1 + sign * eps), om)[0] for sign in (1, -1))
+    slope = (up - down) / (2 * eps * d[1])
+    assert de[1] == pytest.approx(slope, rel=1e-6)
 
 
 def test_transfer_function_limits():

@@ -1,0 +1,105 @@
+"""The N-body system: what the chain needs to know about it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+if TYPE_CHECKING:
+    from sbitools.store import SimulationStore
+
+    from .emulator import NBodyEmulator
+    from .simulator import NBodySimulator
+
+__all__ = ["NBodySettings", "NBodySystem", "system"]
+
+Name = Literal["Omega_m", "sigma_8", "Omega_b", "h", "n_s"]
+
+
+class NBodySettings(BaseModel):
+    """What is simulated.
+
+    Attributes:
+        n: particles and cells per side.
+        box_size: side of the box in Mpc/h.
+        parameters: those that vary, with the priors of the Quijote Latin hypercube.
+        redshift: of the density.
+        redshifts: of the particles the emulator is fitted to; `redshift` is added if absent.
+        steps: time steps of the reference.
+        mesh_factor: cells of its force mesh per particle and axis.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    n: int = Field(32, ge=8, multiple_of=4)
+    box_size: float = Field(100.0, gt=0)
+    parameters: tuple[Name, ...] = Field(("Omega_m", "sigma_8"), min_length=1)
+    redshift: float = Field(0.0, ge=0)
+    redshifts: tuple[float, ...] = Field((0.0, 0.5, 1.0, 2.0), min_length=1)
+    steps: int = Field(16, ge=1)
+    mesh_factor: int = Field(2, ge=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _include_output(cls, values: Any) -> Any:
+        if isinstance(values, Mapping) and "redshifts" in values:
+            redshift = values.get("redshift", 0.0)
+            if redshift not in values["redshifts"]:
+                return {**values, "redshifts": (redshift, *values["redshifts"])}
+        elif isinstance(values, Mapping) and values.get("redshift", 0.0) not in _REDSHIFTS:
+            return {**values, "redshifts": (values["redshift"], *_REDSHIFTS)}
+        return values
+
+
+_REDSHIFTS = (0.0, 0.5, 1.0, 2.0)
+
+
+class NBodySystem:
+    """See `sbitools.systems.System`."""
+
+    name = "nbody"
+    settings = NBodySettings
+
+    def simulator(self, settings: NBodySettings) -> NBodySimulator:
+        """Density contrast at one redshift."""
+        return self._simulator(settings, (settings.redshift,), "density")
+
+    def training_simulator(self, settings: NBodySettings) -> NBodySimulator:
+        """The same universes as particles, at several redshifts."""
+        return self._simulator(settings, settings.redshifts, "particles")
+
+    def emulator(self, settings: NBodySettings) -> NBodyEmulator:
+        """Not fitted yet."""
+        from .emulator import NBodyEmulator
+
+        return NBodyEmulator(self.simulator(settings), settings.redshifts)
+
+    def load_emulator(self, path: Path) -> NBodyEmulator:
+        """The fitted emulator in the folder `path`."""
+        from .emulator import NBodyEmulator
+
+        return NBodyEmulator.load(path)
+
+    def validate(
+        self, emulator: NBodyEmulator, settings: NBodySettings, store: SimulationStore
+    ) -> dict[str, Any]:
+        """See `emulators.nbody.validation.compare`."""
+        from .validation import compare
+
+        return compare(emulator, store, steps=settings.steps, mesh_factor=settings.mesh_factor)
+
+    def _simulator(
+        self, settings: NBodySettings, redshifts: tuple[float, ...], quantity: Any
+    ) -> NBodySimulator:
+        from .simulator import NBodySimulator
+
+        return NBodySimulator(
+            settings.n, settings.box_size, settings.parameters, redshifts=redshifts,
+            steps=settings.steps, mesh_factor=settings.mesh_factor, quantity=quantity,
+        )  # fmt: skip
+
+
+system = NBodySystem()

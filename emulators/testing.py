@@ -1,0 +1,229 @@
+"""The conformance suite: what every emulator promises, as one function to call in a test.
+
+    check_emulator(fitted)                                    # the contract of a simulator
+    check_resume(unfitted_factory, store, config, tmp_path)   # an interrupted fit ends the same
+
+Each check raises `AssertionError` with what was expected and what came.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from emulators.emulator import Emulator
+from sbitools.errors import CheckpointError, ParameterError, SbitoolsError, ShapeError
+from sbitools.seeds import derive, normal, simulation_seeds
+from sbitools.simulator import FieldSpec, Simulator
+
+__all__ = ["check_emulator", "check_resume"]
+
+_N = 4  # fields per check: the fewest that can be split unevenly
+
+
+def check_emulator(emulator: Emulator, folder: Path, *, seed: int = 0) -> None:
+    """Check a fitted emulator against the contract.
+
+    Args:
+        emulator: fitted.
+        folder: empty or absent; checkpoints are written there.
+        seed: of the parameters and fields that are tried.
+
+    Raises:
+        AssertionError: naming the promise that is broken.
+    """
+    theta = emulator.parameters.design(_N, seed)
+    seeds = torch.from_numpy(simulation_seeds(seed, range(_N)))
+    with _global_state_untouched():
+        x = emulator.simulate(theta, seeds)
+        _check_contract(emulator, x)
+        _check_seeds(emulator, theta, seeds, x)
+        _check_batches(emulator, theta, seeds, x)
+        _check_effects(emulator, theta, seeds, x)
+        _check_checkpoint(emulator, theta, seeds, x, folder)
+        _check_bad_input(emulator, theta, seeds)
+        if "latent" in emulator.differentiable:
+            _check_latent_gradient(emulator, theta[:1], seeds[:1])
+        if "theta" in emulator.differentiable:
+            _check_theta_gradient(emulator, theta[:1], seeds[:1])
+
+
+def check_resume(
+    factory: Callable[[], Emulator],
+    store: Any,
+    config: Mapping[str, Any],
+    folder: Path,
+    *,
+    reads: int = 4,
+) -> None:
+    """An interrupted fit, taken up again, gives the emulator of the uninterrupted one.
+
+    Args:
+        factory: makes an emulator that is not fitted.
+        store: what it is fitted to.
+        config: of a short fit that saves its state often (``checkpoint_seconds=0``).
+        folder: run folders are made there.
+        reads: how many times the store is read before it fails.
+    """
+    whole = factory()
+    whole.fit(store, config, run_dir=folder / "whole")
+    broken = factory()
+    try:
+        broken.fit(_Breaking(store, reads), config, run_dir=folder / "broken")  # pyright: ignore
+    except KeyboardInterrupt:
+        pass
+    else:
+        raise AssertionError(f"the fit ended within {reads} reads of the store: nothing tested")
+    resumed = factory()
+    resumed.fit(store, config, run_dir=folder / "broken", resume=True)
+    for name, value in whole.module().state_dict().items():
+        same = torch.equal(value, resumed.module().state_dict()[name])
+        _require(same, f"weights {name!r} of a resumed fit equal to the uninterrupted one's")
+
+
+class _Breaking:
+    """A store that is interrupted after some reads."""
+
+    def __init__(self, store: Any, reads: int) -> None:
+        self._store, self._left = store, reads
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def __len__(self) -> int:
+        return len(self._store)
+
+    def read(self, *args: Any, **kwargs: Any) -> Tensor:
+        self._left -= 1
+        if self._left < 0:
+            raise KeyboardInterrupt
+        return self._store.read(*args, **kwargs)
+
+
+def _require(ok: bool, expected: str, got: object = "otherwise") -> None:
+    if not ok:
+        raise AssertionError(f"emulator contract: expected {expected}; got {got}")
+
+
+@contextmanager
+def _global_state_untouched() -> Iterator[None]:
+    torch_state = torch.random.get_rng_state()
+    numpy_state = np.random.get_state()[1].copy()  # noqa: NPY002  # pyright: ignore
+    threads = torch.get_num_threads()
+    yield
+    _require(torch.equal(torch_state, torch.random.get_rng_state()), "torch's RNG untouched")
+    same = np.array_equal(numpy_state, np.random.get_state()[1])  # noqa: NPY002  # pyright: ignore
+    _require(same, "numpy's RNG untouched")
+    _require(threads == torch.get_num_threads(), "the number of threads as it was")
+
+
+def _check_contract(emulator: Emulator, x: Tensor) -> None:
+    _require(isinstance(emulator, Simulator), "the attributes of a Simulator")
+    _require(isinstance(emulator.output, FieldSpec), "a FieldSpec as output", emulator.output)
+    emulator.output.check(x, _N)
+    _require(bool(torch.isfinite(x).all()), "finite fields")
+    _require(not x.requires_grad, "fields without a graph from simulate")
+
+
+def _check_seeds(emulator: Emulator, theta: Tensor, seeds: Tensor, x: Tensor) -> None:
+    _require(torch.equal(x, emulator.simulate(theta, seeds)), "same seeds, same fields")
+    other = emulator.simulate(theta, seeds + 1)
+    for i in range(_N):
+        _require(not torch.equal(x[i], other[i]), "other seeds, other fields", f"field {i} same")
+
+
+def _check_batches(emulator: Emulator, theta: Tensor, seeds: Tensor, x: Tensor) -> None:
+    latent = emulator.latent(theta, seeds)
+    size = x.abs().flatten(1).amax(1)
+    for part in (slice(0, 1), slice(1, _N)):
+        alone = emulator.latent(theta[part], seeds[part])
+        _require(torch.equal(alone, latent[part]), "latents bit-equal whatever the batch")
+        with torch.no_grad():
+            again = emulator.decode(theta[part], alone)
+        error = (again - x[part]).abs().flatten(1).amax(1)
+        ok = bool((error <= 1e-5 * size[part]).all())
+        _require(ok, "fields equal to 1e-5 whatever the batch", float((error / size[part]).max()))
+    back = torch.arange(_N - 1, -1, -1)
+    flipped = emulator.latent(theta[back], seeds[back])[back]
+    _require(torch.equal(flipped, latent), "latents bit-equal whatever the order")
+
+
+def _check_effects(emulator: Emulator, theta: Tensor, seeds: Tensor, x: Tensor) -> None:
+    for column, name in enumerate(emulator.parameters.names):
+        moved = theta.clone()
+        moved[:, column] = theta[:, column].roll(1)  # other values, inside the prior
+        change = (emulator.simulate(moved, seeds) - x).abs().flatten(1).amax(1)
+        _require(bool((change > 0).all()), f"an effect of {name}", "none")
+
+
+def _check_checkpoint(
+    emulator: Emulator, theta: Tensor, seeds: Tensor, x: Tensor, folder: Path
+) -> None:
+    path = emulator.save(folder / "checkpoint")
+    again = type(emulator).load(path)
+    _require(again.parameters.digest() == emulator.parameters.digest(), "parameters survive save")
+    _require(again.output == emulator.output, "the output survives save", again.output)
+    _require(torch.equal(again.simulate(theta, seeds), x), "save then load bit-equal")
+    _raises(CheckpointError, lambda: type(emulator).load(folder / "absent"), "an absent file")
+
+
+def _check_bad_input(emulator: Emulator, theta: Tensor, seeds: Tensor) -> None:
+    wide = torch.cat([theta, theta[:, :1]], dim=1)
+    _raises(ParameterError, lambda: emulator.simulate(wide, seeds), "a column too many")
+    outside = torch.full_like(theta, float("nan"))
+    _raises(ParameterError, lambda: emulator.simulate(outside, seeds), "theta that is not finite")
+    _raises((ParameterError, ShapeError), lambda: emulator.simulate(theta, seeds[1:]), "few seeds")
+
+
+def _raises(
+    kind: type[SbitoolsError] | tuple[type[SbitoolsError], ...],
+    call: Callable[[], Any],
+    what: str,
+) -> None:
+    try:
+        call()
+    except kind:
+        return
+    except Exception as error:
+        raise AssertionError(
+            f"emulator contract: expected {kind} for {what}; got {type(error).__name__}: {error}"
+        ) from error
+    raise AssertionError(f"emulator contract: expected {kind} for {what}; got no error")
+
+
+def _check_latent_gradient(emulator: Emulator, theta: Tensor, seeds: Tensor) -> None:
+    latent = emulator.latent(theta, seeds).requires_grad_()
+    _compare_slope(lambda z: emulator.decode(theta, z), latent, "latent")
+
+
+def _check_theta_gradient(emulator: Emulator, theta: Tensor, seeds: Tensor) -> None:
+    latent = emulator.latent(theta, seeds)
+    start = theta.clone().requires_grad_()
+    _compare_slope(lambda t: emulator.decode(t, latent), start, "theta")
+
+
+def _compare_slope(decode: Callable[[Tensor], Tensor], start: Tensor, what: str) -> None:
+    """The gradient of a random projection of x against central differences along itself."""
+    seed = derive(0, 1)
+    weight = normal([seed], decode(start.detach()).shape[1:])
+
+    def value(z: Tensor) -> Tensor:
+        return (decode(z) * weight).sum()
+
+    (gradient,) = torch.autograd.grad(value(start), start)
+    _require(bool(torch.isfinite(gradient).all() & (gradient != 0).any()), f"a gradient in {what}")
+    direction = gradient / gradient.norm()
+    # A thousandth of the latent's size: far above float32 rounding, far below its curvature.
+    step = 1e-3 * float(start.detach().norm())
+    with torch.no_grad():
+        up, down = value(start + step * direction), value(start - step * direction)
+    slope, expected = float((up - down) / (2 * step)), float(gradient.norm())
+    # Kinks (cells that particles enter) and rounding leave a few per cent.
+    ok = abs(slope - expected) <= 0.1 * expected
+    _require(ok, f"slope {expected:.4g} along the gradient in {what}", f"{slope:.4g}")

@@ -1,0 +1,123 @@
+"""Stores that other programs fill: designs out, results and existing sets in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .chain import STAGES, run_stage, stage_inputs, store_section, store_simulator, store_size
+from .errors import ConfigError
+from .stage import record_work
+
+if TYPE_CHECKING:
+    from .chain import Run
+    from .store import SimulationStore
+
+__all__ = ["export_store_design", "import_arrays", "import_results"]
+
+
+def export_store_design(run: Run, name: str, path: Path) -> None:
+    """Plan a store and write its design, for a campaign that runs elsewhere.
+
+    Args:
+        run: configuration and folder.
+        name: of a store, e.g. ``"reference/test"``.
+        path: ``.csv`` or ``.npz`` with index, seed and theta.
+
+    Raises:
+        ConfigError: if the store's stage lacks its inputs.
+        StoreError: for another suffix.
+    """
+    from .campaign import _create, _manifest
+    from .store import SimulationStore
+
+    stage_inputs(run, STAGES[name])
+    folder, size = run.folder(name), store_section(run, name).task_size
+    if not folder.exists():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        simulator = store_simulator(run, name)
+        manifest = _manifest(simulator, store_size(run, name), run.seed(name), "random", size)
+        _create(folder, simulator, manifest, size)
+    SimulationStore.open(folder).export_design(path)
+
+
+def import_results(
+    run: Run, name: str, folder: Path, *, unit: str | None = None, nonfinite: str = "error"
+) -> str:
+    """Add result files of a campaign whose design was exported; run it again as more come.
+
+    Args:
+        run: configuration and folder.
+        name: of the store.
+        folder: with one file per simulation, its index last in the name.
+        unit: of the fields, checked if given.
+        nonfinite: ``"error"``, or ``"fail"`` to record such simulations as failed.
+
+    Returns:
+        What was done, one line.
+
+    Raises:
+        StoreError: if no design was exported, or a file does not fit; others are added before.
+    """
+    from .imports import add_results
+    from .store import SimulationStore
+
+    store = SimulationStore.open(run.folder(name))
+    added = add_results(store, folder, unit=unit, nonfinite=nonfinite)
+    missing = store.counts()["pending"]
+    if missing:
+        return f"{name}: {added} added, {missing} of {len(store)} still missing"
+    run_stage(run, STAGES[name])  # nothing is left to simulate: it records the finished store
+    return f"{name}: {added} added, complete"
+
+
+def import_arrays(
+    run: Run, name: str, x: Path, theta: Path, *, source: Path | None = None,
+    dataset: str | None = None, unit: str | None = None, nonfinite: str = "error",
+) -> str:  # fmt: skip
+    """Make a store of existing simulations.
+
+    Args:
+        run: configuration and folder.
+        name: of the store.
+        x: file of fields, (n, *shape).
+        theta: parameter table of n rows.
+        source: file of source fields, if the store keeps them.
+        dataset: name of x in an .npz or HDF5 file.
+        unit: of the fields, checked if given.
+        nonfinite: ``"error"``, or ``"fail"`` to record such simulations as failed.
+
+    Returns:
+        What was done, one line.
+
+    Raises:
+        ConfigError: if the run has this store already.
+        StoreError: for damaged files, different lengths, NaN or Inf.
+        ShapeError: for another shape, dtype or unit.
+        ParameterError: for missing columns, or theta outside the priors.
+    """
+    stage, folder = STAGES[name], run.folder(name)
+    if folder.exists():
+        raise ConfigError(
+            str(folder),
+            expected="no store yet",
+            got="one",
+            fix="use another run_dir, or delete it",
+        )
+    inputs = stage_inputs(run, stage)
+    store: list[SimulationStore] = []
+
+    def work() -> tuple[dict[str, Path], dict]:
+        from .imports import import_files
+
+        simulator = store_simulator(run, name)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        store.append(import_files(
+            folder, x, theta, simulator.parameters, simulator.output, dataset=dataset,
+            source=simulator.source if source else None, source_x=source, unit=unit,
+            group_size=simulator.group_size, nonfinite=nonfinite,
+        ))  # fmt: skip
+        return {"store": folder}, {"imported": True, "counts": store[0].counts()}
+
+    record_work(run.record_path(name), name, run.base, inputs, work)
+    return f"{name}: {len(store[0])} imported"

@@ -1,0 +1,128 @@
+"""Parameter tables: named columns of text, .npz and HDF5 files become theta."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from .arrayfiles import HDF5, UNREADABLE, bad_file, hdf5_members, open_array, open_npz
+from .errors import ParameterError
+from .parameters import ParameterSpace
+
+__all__ = ["read_theta"]
+
+_TEXT = (".csv", ".txt", ".dat", ".tsv")
+_SPLIT = re.compile(r"\s*[,;\t]\s*|\s+")
+
+
+def read_theta(
+    path: str | Path, parameters: ParameterSpace, dataset: str | None = None
+) -> np.ndarray:
+    """Theta, float64, (n, P), with columns in the order of `parameters`.
+
+    Args:
+        path: text (.csv, .txt, .dat, .tsv) whose first line names the columns, with or without
+            ``#``, other columns being ignored; .npz or HDF5 with one 1-D array per parameter, or
+            a 2-D array with ``names``; or a plain .npy array of P columns.
+        parameters: whose names are looked up.
+        dataset: name of a 2-D array in an .npz or HDF5 file.
+
+    Raises:
+        ParameterError: for missing columns, numbers that are none, or theta outside the priors.
+        StoreError: for a damaged or foreign file.
+    """
+    path = Path(path)
+    if path.suffix in _TEXT:
+        theta = _from_text(path, parameters.names)
+    elif path.suffix in (".npz", *HDF5):
+        theta = _from_archive(path, parameters.names, dataset)
+    else:
+        with open_array(path) as array:
+            theta = _by_name(path, np.asarray(array[:]), None, parameters.names)
+    return parameters.check(theta, f"theta of {path.name}").numpy()
+
+
+def _from_text(path: Path, names: list[str]) -> np.ndarray:
+    try:
+        lines = path.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise bad_file(path, "a readable text table", str(error)) from error
+    rows = [_SPLIT.split(line.strip().lstrip("#").strip()) for line in lines if line.strip()]
+    header, body = (rows[0], rows[1:]) if rows else ([], [])
+    header = [h.strip("\"'") for h in header]
+    columns = _columns(path, header, names)
+    out = np.empty((len(body), len(names)))
+    for i, row in enumerate(body):
+        try:
+            if len(row) != len(header):
+                raise ValueError(f"{len(row)} entries")
+            out[i] = [float(row[c]) for c in columns]
+        except ValueError as error:
+            raise ParameterError(
+                f"row {i} of {path}", expected=f"{len(header)} entries, numbers under {names}",
+                got=str(error), fix="correct the row",
+            ) from error  # fmt: skip
+    return out
+
+
+def _columns(path: Path, header: list[str], names: list[str]) -> list[int]:
+    missing = [n for n in names if header.count(n) != 1]
+    if missing:
+        raise ParameterError(
+            f"columns of {path}", expected=f"one column for each of {names}",
+            got=f"columns {header[:20]}, so not one {missing}",
+            fix="name the columns in the first line as in the parameter space",
+        )  # fmt: skip
+    return [header.index(n) for n in names]
+
+
+def _from_archive(path: Path, names: list[str], dataset: str | None) -> np.ndarray:
+    with contextlib.ExitStack() as stack:
+        try:
+            arrays: Any
+            if path.suffix == ".npz":
+                arrays = open_npz(path, stack)
+            else:
+                arrays = hdf5_members(path, stack.enter_context(h5py.File(path, "r")))
+            keys = list(arrays)
+        except UNREADABLE as error:
+            raise bad_file(path, "a whole file", str(error)) from error
+        if dataset is None and names and all(n in keys for n in names):
+            return _stack(path, {n: np.asarray(arrays[n][...], np.float64) for n in names})
+        key = dataset or ("theta" if "theta" in keys else None)
+        if key is None:
+            _columns(path, sorted(keys), names)
+        header = None
+        if "names" in keys and arrays["names"].dtype.kind in "US":
+            header = [str(n) for n in arrays["names"][...].astype("U")]
+    with open_array(path, key) as array:
+        return _by_name(path, np.asarray(array[:]), header, names)
+
+
+def _stack(path: Path, columns: dict[str, np.ndarray]) -> np.ndarray:
+    shapes = {k: v.shape for k, v in columns.items()}
+    if len(set(shapes.values())) != 1 or next(iter(shapes.values()))[1:]:
+        raise ParameterError(
+            f"columns of {path}", expected="1-D arrays of equal length", got=f"{shapes}",
+            fix="one entry per simulation",
+        )  # fmt: skip
+    return np.stack(list(columns.values()), axis=1)
+
+
+def _by_name(
+    path: Path, table: np.ndarray, header: list[str] | None, names: list[str]
+) -> np.ndarray:
+    width = len(header) if header is not None else len(names)
+    if table.ndim != 2 or table.shape[1] != width:
+        raise ParameterError(
+            f"table {path}", expected=f"shape (n, {width}), columns {header or names}",
+            got=f"shape {table.shape}", fix="one row per simulation, one column per parameter",
+        )  # fmt: skip
+    if header is not None:
+        table = table[:, _columns(path, header, names)]
+    return table.astype(np.float64)

@@ -1,0 +1,150 @@
+"""The N-body emulator: data, losses, options, fitting, errors."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+
+from emulators.nbody.data import ParticleBatches, transform
+from emulators.nbody.emulator import NBodyEmulator
+from emulators.nbody.losses import density_errors, mean_square
+from emulators.nbody.options import parse_options
+from emulators.nbody.painting import density_contrast
+from emulators.nbody.simulator import NBodySimulator
+from sbitools.errors import ConfigError, ShapeError, StoreError, TrainingError
+from sbitools.seeds import normal
+
+from .tiny import OPTIONS, TINY, particles
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    return particles(tmp_path_factory.mktemp("nbody") / "store", 6)
+
+
+@pytest.fixture(scope="module")
+def fitted(store, tmp_path_factory):
+    emulator = NBodyEmulator(NBodySimulator(**TINY), (0.0, 1.0))
+    emulator.fit(store, OPTIONS, run_dir=tmp_path_factory.mktemp("fit"))
+    return emulator
+
+
+def test_training_lowers_the_loss(store, tmp_path):
+    emulator = NBodyEmulator(NBodySimulator(**TINY), (0.0, 1.0))
+    history = emulator.fit(store, OPTIONS | {"epochs": 3, "passes": 6}, run_dir=tmp_path)
+    losses = [row["validation_loss"] for row in history.epochs]
+    assert losses[-1] < losses[0]
+
+
+def test_same_universe_as_the_simulator(fitted, store):
+    psi = fitted.initial_displacement(store.theta, fitted.latent(store.theta, store.seeds))
+    assert torch.equal(psi, store.read(range(len(store)), what="source"))
+
+
+def test_sigma_8_enters_by_the_displacement_only(fitted):
+    psi = normal([1], (3, 8, 8, 8))
+    low, high = torch.tensor([[0.3, 0.7]]), torch.tensor([[0.3, 0.9]])
+    assert torch.equal(fitted.displacement(low, psi)[0], fitted.displacement(high, psi)[0])
+    assert not torch.equal(
+        fitted.displacement(low, psi)[0], fitted.displacement(torch.tensor([[0.2, 0.7]]), psi)[0]
+    )
+
+
+def test_redshift_and_velocity(fitted):
+    psi, theta = normal([1], (3, 8, 8, 8)), torch.tensor([[0.3, 0.8]])
+    now, rate = fitted.displacement(theta, psi, velocity=True)
+    early, none = fitted.displacement(theta, psi, redshift=1.0)
+    assert none is None
+    assert rate.shape == now.shape
+    assert early.std() < now.std()
+
+
+def test_runs_on_a_larger_box(fitted):
+    large = fitted.resized(16)
+    assert large.simulator.box_size == 2 * fitted.simulator.box_size
+    theta, seeds = torch.tensor([[0.3, 0.8]]), torch.tensor([5])
+    assert large.simulate(theta, seeds).shape == (1, 16, 16, 16)
+
+
+@pytest.mark.parametrize("axes", list(itertools.permutations(range(3))))
+def test_symmetries_commute_with_painting(axes):
+    """The density of the transformed particles is the transformed density."""
+    field = normal([0], (6, 4, 4, 4))[0] * 3
+    for flips in itertools.product((False, True), repeat=3):
+        turned = transform(field[None], axes, flips, 17)[0]
+        density = density_contrast(turned[None, :3], 10.0)[0]
+        expected = density_contrast(field[None, :3], 10.0)[0].roll((1, 0, 1), (0, 1, 2))
+        expected = expected.permute(axes)
+        # A mirrored lattice starts at cell 0 as before: positions -q are cells n - 1 - q, one off.
+        for axis, flip in enumerate(flips):
+            if flip:
+                expected = expected.flip(axis)
+        assert torch.allclose(density, expected, atol=1e-5)
+
+
+def test_symmetries_keep_velocity_beside_displacement():
+    field = normal([0], (6, 4, 4, 4))
+    turned = transform(field, (2, 0, 1), (True, False, True), 5)
+    assert torch.equal(turned[:, 3:], transform(field[:, 3:], (2, 0, 1), (True, False, True), 5))
+    assert not torch.equal(turned[:, :3], turned[:, 3:])
+
+
+def test_batches_resume_where_they_stopped(store):
+    def batches(start):
+        growth = np.ones((len(store), 2))
+        data = ParticleBatches(
+            store, store.theta[:, 0].numpy(), growth, [0.5, 0.5],
+            batch_size=2, passes=3, validation_fraction=0.2, seed=1,
+        )  # fmt: skip
+        assert not set(data.training) & set(data.held_out)
+        assert data.steps == 7
+        return list(data.train(2, start))
+
+    whole, rest = batches(0), batches(3)
+    assert len(whole) == 7
+    for a, b in zip(whole[3:], rest, strict=True):
+        assert all(torch.equal(u, v) for u, v in zip(a, b, strict=True))
+
+
+def test_density_loss_gradient():
+    a = (2 * normal([0], (3, 4, 4, 4), torch.float64)).requires_grad_()
+    b = 2 * normal([1], (3, 4, 4, 4), torch.float64)
+
+    def direct(x):
+        from emulators.nbody.painting import _deposit_torch
+
+        return (_deposit_torch(x, 10.0, 4) - density_contrast(b, 10.0)).square().mean()
+
+    square, power = density_errors(a, b, 10.0)
+    assert torch.allclose(square, direct(a), rtol=1e-12)
+    (compiled,) = torch.autograd.grad(square.sum(), a, retain_graph=True)
+    (automatic,) = torch.autograd.grad(direct(a), a)
+    assert torch.allclose(compiled, automatic, atol=1e-12)
+    assert float(power.detach()) > 0
+    assert torch.equal(density_errors(b, b, 10.0)[1], torch.zeros(1).double())
+    assert torch.equal(mean_square(b, b), torch.zeros(1).double())
+
+
+def test_options():
+    assert parse_options({"epochs": 3}).epochs == 3
+    assert parse_options(None).resolved().precision in ("float32", "bfloat16")
+    for bad in ({"epoch": 3}, {"velocity_share": 2}, {"channels": []}):
+        with pytest.raises(ConfigError, match="emulator option"):
+            parse_options(bad)
+
+
+def test_bad_input(store, fitted, tmp_path):
+    simulator = NBodySimulator(**TINY)
+    with pytest.raises(TrainingError, match="fitted"):
+        NBodyEmulator(simulator).simulate(torch.tensor([[0.3, 0.8]]), torch.tensor([1]))
+    with pytest.raises(StoreError, match="training_simulator"):
+        NBodyEmulator(simulator, (0.0,)).fit(store, OPTIONS, run_dir=tmp_path)
+    with pytest.raises(ConfigError, match="redshift"):
+        NBodyEmulator(simulator, (0.5,))
+    with pytest.raises(ConfigError, match="density"):
+        NBodyEmulator(NBodySimulator(**TINY, quantity="particles"))
+    with pytest.raises(ShapeError, match="latent"):
+        fitted.decode(torch.tensor([[0.3, 0.8]]), torch.zeros(1, 4, 4, 4))

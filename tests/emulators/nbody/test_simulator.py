@@ -1,0 +1,189 @@
+"""The reference simulator: contract, determinism, bad input, and published power spectra."""
+
+import cloudpickle
+import numpy as np
+import pytest
+import torch
+
+from emulators.nbody import lpt
+from emulators.nbody.cosmology import Cosmology, growth_factor
+from emulators.nbody.halofit import halofit
+from emulators.nbody.painting import density_contrast
+from emulators.nbody.simulator import FIDUCIAL, NBodySimulator
+from sbitools.errors import ConfigError, ParameterError
+from sbitools.priors import Uniform
+from sbitools.simulator import Simulator
+from sbitools.statistics import power_spectrum
+
+ALL = ("Omega_m", "sigma_8", "Omega_b", "h", "n_s")
+THETA = torch.tensor([[0.3, 0.8], [0.2, 0.9], [0.4, 0.7]], dtype=torch.float64)
+SEEDS = torch.tensor([3, 4, 5])
+
+
+def make(**options):
+    return NBodySimulator(**{"n": 8, "box_size": 40.0, "steps": 4, **options})
+
+
+def test_density_contract():
+    simulator = make()
+    assert isinstance(simulator, Simulator)
+    assert simulator.source is None
+    assert simulator.parameters.names == ["Omega_m", "sigma_8"]
+    x = simulator.simulate(THETA, SEEDS)
+    simulator.output.check(x, 3)
+    simulator.output.check_unit("")
+    assert x.mean((1, 2, 3)).abs().max() < 1e-6
+    assert torch.isfinite(x).all()
+
+
+def test_particles_contract():
+    simulator = make(quantity="particles")
+    x, source = simulator.simulate(THETA, SEEDS)
+    assert simulator.output.shape == (4, 6, 8, 8, 8)
+    assert simulator.source is not None
+    simulator.output.check(x, 3)
+    simulator.source.check(source, 3)
+    simulator.output.check_unit("Mpc/h")
+    assert torch.equal(source, simulator.initial_displacement(THETA, SEEDS))
+    second = simulator.perturbation_theory(THETA, SEEDS)
+    first = simulator.perturbation_theory(THETA, SEEDS, order=1)
+    simulator.output.check(second, 3)
+    torch.testing.assert_close(first[:, 0, :3], source)
+    # Early on the particles are where perturbation theory puts them, 2LPT better than ZA.
+    early = make(quantity="particles", redshifts=[30.0, 12.0], n=16, box_size=400.0)
+    x, _ = early.simulate(THETA, SEEDS)
+    errors = [
+        (x - early.perturbation_theory(THETA, SEEDS, order=o)).square().mean((0, 2, 3, 4, 5))
+        for o in (2, 1)
+    ]
+    assert errors[0][0] == 0
+    assert errors[0][1] < 0.05 * x[:, 1].square().mean()
+
+
+@pytest.mark.parametrize("z", [0.0, 1.0])
+def test_a_seed_is_one_universe_in_both_quantities(z):
+    density = make(redshifts=[z]).simulate(THETA, SEEDS)
+    particles = make(quantity="particles", redshifts=[0.5, z, 0.0, 2.0])
+    x, _ = particles.simulate(THETA, SEEDS)
+    assert torch.equal(density_contrast(x[:, 1, :3], 40.0), density)
+
+
+def test_bits_do_not_depend_on_batch_threads_or_process_image():
+    simulator = make(n=16, quantity="particles")
+    x, source = simulator.simulate(THETA, SEEDS)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        one, one_source = simulator.simulate(THETA[1:2], SEEDS[1:2])
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(one[0], x[1])
+    assert torch.equal(one_source[0], source[1])
+    copy = cloudpickle.loads(cloudpickle.dumps(simulator))
+    assert torch.equal(copy.simulate(THETA.flip(0), SEEDS.flip(0))[0], x.flip(0))
+    assert simulator.simulate(THETA[:0], SEEDS[:0])[0].shape == (0, *simulator.output.shape)
+
+
+def test_other_seeds_are_other_universes():
+    x = make().simulate(THETA[:1].expand(2, 2), torch.tensor([1, 2]))
+    assert not torch.allclose(x[0], x[1])
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_each_parameter_moves_the_output(name):
+    simulator = make(parameters=ALL)
+    theta = torch.tensor([[FIDUCIAL[p] for p in ALL]] * 2, dtype=torch.float64)
+    theta[1, ALL.index(name)] *= 1.1
+    x = simulator.simulate(theta, torch.tensor([1, 1]))
+    # A tenth of a parameter is far more than rounding, and keeps the phases.
+    assert (x[0] - x[1]).std() > 3e-3 * x[0].std()
+    correlation = torch.corrcoef(torch.stack([x[0].flatten(), x[1].flatten()]))[0, 1]
+    assert correlation > 0.5
+
+
+def test_unvaried_parameters_can_be_fixed_and_priors_replaced():
+    varied = make(parameters=["sigma_8"], priors={"sigma_8": Uniform(0.5, 1.5)}, fixed={"h": 0.8})
+    assert varied.parameters[0].prior == Uniform(0.5, 1.5)
+    theta = torch.tensor([[1.4]])
+    cosmology = varied.cosmologies(theta)[0]
+    assert (cosmology.h, cosmology.Omega_m) == (0.8, FIDUCIAL["Omega_m"])
+    assert cosmology.sigma_8 == pytest.approx(1.4)
+
+
+@pytest.mark.parametrize(
+    ("theta", "seeds"),
+    [([[0.05, 0.8]], [1]), ([[0.3, float("nan")]], [1]), ([[0.3]], [1]), ([[0.3, 0.8]], [1, 2])],
+)
+def test_theta_outside_the_priors_and_unpaired_seeds_are_refused(theta, seeds):
+    with pytest.raises(ParameterError, match="expected"):
+        make().simulate(torch.tensor(theta), torch.tensor(seeds))
+
+
+def test_more_baryons_than_matter_is_refused():
+    simulator = make(priors={"Omega_m": Uniform(0.01, 0.5)})
+    with pytest.raises(ParameterError, match="Omega_b < Omega_m"):
+        simulator.simulate(torch.tensor([[0.02, 0.8]]), torch.tensor([1]))
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        ({"n": 7}, "n"), ({"n": 2}, "n"), ({"box_size": 0.0}, "box_size"), ({"steps": 0}, "steps"),
+        ({"mesh_factor": 0}, "mesh_factor"), ({"quantity": "halos"}, "quantity"),
+        ({"redshifts": [0.0, 1.0]}, "redshifts"), ({"redshifts": [-0.5]}, "redshifts"),
+        ({"redshifts": []}, "redshifts"), ({"parameters": ["w"]}, "parameters"),
+        ({"parameters": ["h", "h"]}, "parameters"), ({"priors": {"h": Uniform(0, 1)}}, "priors"),
+        ({"fixed": {"w": -1}}, "fixed"),
+    ],
+)  # fmt: skip
+def test_settings_that_cannot_be_used_are_refused(options, name):
+    with pytest.raises(ConfigError, match=f"NBodySimulator {name}"):
+        make(**options)
+
+
+def spectra(simulator, n_seeds, z):
+    """k, P of the particles, and P of their own linear fields at redshift z, means over seeds."""
+    theta = torch.tensor([[FIDUCIAL["Omega_m"], FIDUCIAL["sigma_8"]]] * n_seeds)
+    seeds, n, size = torch.arange(n_seeds), simulator.n, simulator.box_size
+    x, _ = simulator.simulate(theta, seeds)
+    density = density_contrast(x[:, simulator.redshifts.index(z), :3], size, 2 * n)
+    power = power_spectrum(density, size, deconvolve_cic=True)
+    modes = lpt.linear_modes(lpt.white_noise(seeds, n), size, Cosmology().linear_power)
+    linear = power_spectrum(torch.fft.irfftn(modes, s=(n,) * 3, dim=(1, 2, 3)), size)
+    own = linear.power.mean(0) * growth_factor(z, FIDUCIAL["Omega_m"]) ** 2
+    keep = slice(0, n // 2 - 1)
+    return power.k[keep], power.power.mean(0)[keep], own[keep]
+
+
+def test_large_scales_grow_linearly():
+    """Against the linear spectrum of the same phases: sample variance is nearly gone."""
+    simulator = NBodySimulator(32, 512.0, quantity="particles", redshifts=[0.0, 2.0])
+    for z in (0.0, 2.0):
+        k, power, own = spectra(simulator, 3, z)
+        large = k < 0.04
+        # Nonlinear growth and mode coupling are below 3 % at k < 0.04 h/Mpc (halofit: 2 %).
+        np.testing.assert_allclose(power[large] / own[large], 1, atol=0.04)
+
+
+def check_against_halofit(simulator, n_seeds, k_max, tolerance):
+    for z in simulator.redshifts:
+        k, power, own = spectra(simulator, n_seeds, z)
+        # What the phases of these seeds have too much of, the fit should have too.
+        luck = own / Cosmology().linear_power(k, z)
+        ratio = power / (halofit(k, Cosmology(), z) * luck)
+        used = (k > 0.1) & (k < k_max)
+        assert used.sum() > 3
+        np.testing.assert_allclose(ratio[used], 1, atol=tolerance)
+
+
+def test_nonlinear_power_against_the_published_fit():
+    """4 Mpc/h between particles. halofit itself is 5 % accurate; four boxes scatter by 10 %."""
+    simulator = NBodySimulator(32, 128.0, quantity="particles", redshifts=[0.0, 1.0])
+    check_against_halofit(simulator, 4, 0.5, 0.2)
+
+
+@pytest.mark.slow
+def test_nonlinear_power_against_the_published_fit_at_higher_resolution():
+    """1.6 Mpc/h between particles, 205 Mpc/h boxes, up to a third of the particles' Nyquist."""
+    simulator = NBodySimulator(128, 204.8, quantity="particles", redshifts=[0.0, 1.0])
+    check_against_halofit(simulator, 2, 0.65, 0.15)
