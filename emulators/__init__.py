@@ -1,0 +1,1 @@
+"""Emulators of expensive simulators, one folder for each system."""

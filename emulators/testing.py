@@ -1,17 +1,18 @@
 """The conformance suite: what every emulator promises, as one function to call in a test.
 
-    check_emulator(fitted)                                    # the contract of a simulator
-    check_resume(unfitted_factory, store, config, tmp_path)   # an interrupted fit ends the same
+    check_emulator(fitted, store, config, folder=tmp_path)
 
 Each check raises `AssertionError` with what was expected and what came.
 """
 
 from __future__ import annotations
 
+import contextlib
+import sys
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -22,22 +23,46 @@ from sbitools.errors import CheckpointError, ParameterError, SbitoolsError, Shap
 from sbitools.seeds import derive, normal, simulation_seeds
 from sbitools.simulator import FieldSpec, Simulator
 
+if TYPE_CHECKING:
+    from sbitools.store import SimulationStore
+
 __all__ = ["check_emulator", "check_resume"]
 
 _N = 4  # fields per check: the fewest that can be split unevenly
 
 
-def check_emulator(emulator: Emulator, folder: Path, *, seed: int = 0) -> None:
+def check_emulator(
+    emulator: Emulator,
+    store: SimulationStore | None = None,
+    config: Mapping[str, Any] | None = None,
+    *,
+    folder: Path | None = None,
+    seed: int = 0,
+) -> None:
     """Check a fitted emulator against the contract.
 
     Args:
         emulator: fitted.
-        folder: empty or absent; checkpoints are written there.
+        store: what it was fitted to; its parameters must be the emulator's.
+        config: of a short fit to `store` that saves its state often (``checkpoint_seconds=0``);
+            an interrupted one must resume to the same weights. None leaves that out.
+        folder: empty or absent, for checkpoints and runs; a temporary one if None.
         seed: of the parameters and fields that are tried.
 
     Raises:
         AssertionError: naming the promise that is broken.
     """
+    with _folder(folder) as place:
+        _check_simulator(emulator, place, seed)
+        if store is None:
+            return
+        same = store.parameters.names == emulator.parameters.names
+        _require(same, f"the parameters of the store, {store.parameters.names}")
+        if config is not None:
+            check_resume(emulator, store, config, place)
+
+
+def _check_simulator(emulator: Emulator, folder: Path, seed: int) -> None:
     theta = emulator.parameters.design(_N, seed)
     seeds = torch.from_numpy(simulation_seeds(seed, range(_N)))
     with _global_state_untouched():
@@ -55,33 +80,29 @@ def check_emulator(emulator: Emulator, folder: Path, *, seed: int = 0) -> None:
 
 
 def check_resume(
-    factory: Callable[[], Emulator],
-    store: Any,
-    config: Mapping[str, Any],
-    folder: Path,
-    *,
-    reads: int = 4,
+    emulator: Emulator, store: SimulationStore, config: Mapping[str, Any], folder: Path
 ) -> None:
     """An interrupted fit, taken up again, gives the emulator of the uninterrupted one.
 
     Args:
-        factory: makes an emulator that is not fitted.
-        store: what it is fitted to.
-        config: of a short fit that saves its state often (``checkpoint_seconds=0``).
+        emulator: fitted or not; it is not changed.
+        store: what is fitted to.
+        config: of a short fit that saves its state often.
         folder: run folders are made there.
-        reads: how many times the store is read before it fails.
     """
-    whole = factory()
-    whole.fit(store, config, run_dir=folder / "whole")
-    broken = factory()
-    try:
-        broken.fit(_Breaking(store, reads), config, run_dir=folder / "broken")  # pyright: ignore
-    except KeyboardInterrupt:
-        pass
-    else:
-        raise AssertionError(f"the fit ended within {reads} reads of the store: nothing tested")
-    resumed = factory()
-    resumed.fit(store, config, run_dir=folder / "broken", resume=True)
+
+    def fit(from_store: Any, name: str, resume: bool = False) -> Emulator:
+        fresh = type(emulator).from_config(emulator.config())
+        fresh.fit(from_store, config, run_dir=folder / name, resume=resume)
+        return fresh
+
+    counting = _Breaking(store, sys.maxsize)
+    whole = fit(counting, "whole")
+    reads = sys.maxsize - counting.left
+    with contextlib.suppress(KeyboardInterrupt):
+        fit(_Breaking(store, reads // 2), "broken")
+        raise AssertionError(f"the fit read the store {reads} times, and half of it was enough")
+    resumed = fit(store, "broken", resume=True)
     for name, value in whole.module().state_dict().items():
         same = torch.equal(value, resumed.module().state_dict()[name])
         _require(same, f"weights {name!r} of a resumed fit equal to the uninterrupted one's")
@@ -91,7 +112,7 @@ class _Breaking:
     """A store that is interrupted after some reads."""
 
     def __init__(self, store: Any, reads: int) -> None:
-        self._store, self._left = store, reads
+        self._store, self.left = store, reads
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
@@ -100,9 +121,9 @@ class _Breaking:
         return len(self._store)
 
     def read(self, *args: Any, **kwargs: Any) -> Tensor:
-        self._left -= 1
-        if self._left < 0:
+        if self.left <= 0:
             raise KeyboardInterrupt
+        self.left -= 1
         return self._store.read(*args, **kwargs)
 
 
@@ -111,7 +132,16 @@ def _require(ok: bool, expected: str, got: object = "otherwise") -> None:
         raise AssertionError(f"emulator contract: expected {expected}; got {got}")
 
 
-@contextmanager
+@contextlib.contextmanager
+def _folder(folder: Path | None) -> Iterator[Path]:
+    if folder is not None:
+        yield folder
+        return
+    with tempfile.TemporaryDirectory() as name:
+        yield Path(name)
+
+
+@contextlib.contextmanager
 def _global_state_untouched() -> Iterator[None]:
     torch_state = torch.random.get_rng_state()
     numpy_state = np.random.get_state()[1].copy()  # noqa: NPY002  # pyright: ignore

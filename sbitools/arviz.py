@@ -223,7 +223,8 @@ def _container(groups: dict[str, Any], container: Container) -> Any:
         warnings.simplefilter("ignore", FutureWarning)
         import arviz
 
-    known = hasattr(arviz, "InferenceData")
+    # Not hasattr: ArviZ 1 still answers to the name, with a warning.
+    known = int(arviz.__version__.split(".")[0]) < 1
     if container not in ("auto", "InferenceData", "DataTree") or (
         container == "InferenceData" and not known
     ):

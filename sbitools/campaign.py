@@ -263,29 +263,13 @@ class _Local:
         try:
             while True:
                 start, stop = self._todo.popleft()
-                with claimed(self.payload.path, start, stop):
-                    counts = runner.run(start, stop)
-                self._results.put((start, stop, counts))
+                self._results.put((start, stop, runner.run(start, stop)))
         except (IndexError, Cancelled):  # nothing left
             return
         except BaseException as error:
             self._results.put(error)
         finally:
             runner.close()
-
-
-@contextlib.contextmanager
-def claimed(path: str, start: int, stop: int) -> Iterator[None]:
-    """Mark rows as running; the mark counts while the campaign holds the store's lock."""
-    marker = Path(path) / "running" / f"{start}-{stop}"
-    with contextlib.suppress(OSError):  # a full disk, say: marks are for show
-        marker.parent.mkdir(exist_ok=True)
-        marker.touch()
-    try:
-        yield
-    finally:
-        with contextlib.suppress(OSError):
-            marker.unlink()
 
 
 @contextlib.contextmanager

@@ -108,6 +108,23 @@ class Run:
         """The fitted emulator."""
         return self.system.load_emulator(self.folder("emulator") / "checkpoint")
 
+    def check(self) -> None:
+        """Check the tables that later stages read, before hours go into the earlier ones.
+
+        Raises:
+            ConfigError: for an option of ``[train]`` or ``[emulator]`` that does not exist.
+            ObservationError: for an observation step that does not fit the field.
+        """
+        from .inference import NPEOptions
+        from .observation import Observation
+
+        options = {k: v for k, v in self.config.train.items() if k != "method"}
+        validate_model(NPEOptions, options, "train")
+        known = getattr(self.system, "emulator_options", None)
+        if known is not None:
+            validate_model(known, self.config.emulator, "emulator")
+        Observation.from_dict(self.config.observe).output(self.reference.output)
+
     @property
     def base(self) -> dict[str, Any]:
         """What every stage depends on."""
@@ -115,13 +132,16 @@ class Run:
         return {"system": self.config.system, "settings": plain}
 
 
-def run_chain(run: Run, stages: Iterable[str], announce: Announce | None = None) -> None:
+def run_chain(
+    run: Run, stages: Iterable[str], announce: Announce | None = None, again: bool = False
+) -> None:
     """Run the named stages in the order of the chain; those up to date are skipped.
 
     Args:
         run: configuration and folder.
         stages: names of `STAGES`.
         announce: called when a stage starts, is skipped or is done.
+        again: run stages that are up to date too.
 
     Raises:
         ConfigError: if a stage lacks its inputs, or its costly results were made with other
@@ -130,18 +150,21 @@ def run_chain(run: Run, stages: Iterable[str], announce: Announce | None = None)
     wanted = set(stages)
     for stage in STAGES.values():
         if stage.name in wanted:
-            run_stage(run, stage, announce)
+            run_stage(run, stage, announce, again)
 
 
-def run_stage(run: Run, stage: Stage, announce: Announce | None = None) -> StageRecord:
-    """Run one stage unless it is up to date; see `run_chain`."""
+def run_stage(
+    run: Run, stage: Stage, announce: Announce | None = None, again: bool = False
+) -> StageRecord:
+    """Run one stage, unless it is up to date; see `run_chain`."""
     tell = announce or (lambda *_: None)
     settings, inputs = run.base | stage.settings(run), stage_inputs(run, stage)
     before = run.record(stage.name)
     same = before is not None and (
         before.matches(settings, inputs) or before.is_imported(run.base)
-    )
-    if same and before is not None and before.state == "done" and _present(run, stage):
+    )  # fmt: skip
+    done = before is not None and before.state == "done" and run.folder(stage.name).exists()
+    if before is not None and same and done and not again:
         tell(stage, "skip", before)
         return before
     if not same:
@@ -168,15 +191,18 @@ def stage_inputs(run: Run, stage: Stage) -> dict[str, str]:
     return inputs
 
 
-def _present(run: Run, stage: Stage) -> bool:
-    return run.folder(stage.name).exists()
-
-
 def _clear(run: Run, stage: Stage, before: StageRecord | None, settings: dict[str, Any]) -> None:
     """Make room for results of new settings; refuse where that would destroy costly ones."""
     folder = run.folder(stage.name)
     if before is None or not folder.exists():
         return
+    grows = before.settings | {"n": settings.get("n")} == settings
+    if (
+        grows
+        and before.inputs == stage_inputs(run, stage)
+        and settings["n"] > before.settings["n"]
+    ):
+        return  # a campaign extends its store
     if stage.costly:
         plain = {k: v for k, v in settings.items() if before.settings.get(k) != v}
         was = {k: before.settings.get(k) for k in plain}
@@ -281,7 +307,7 @@ def _calibrate(run: Run, resume: bool) -> Outcome:
     result = calibrate(
         posterior, run.store("emulated/test"), reference=reference,
         n_draws=run.config.calibrate.n_draws, seed=run.seed("calibration"),
-        progress=run.progress,
+        false_alarm=run.config.calibrate.false_alarm, progress=run.progress,
     )  # fmt: skip
     result.to_json(folder / "result.json")
     examples = save_examples(

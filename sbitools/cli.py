@@ -131,8 +131,8 @@ def calibrate(config: ConfigFile, overrides: Set = None) -> None:
 
 @app.command()
 def report(config: ConfigFile, overrides: Set = None) -> None:
-    """Write the report from the artifacts on disk."""
-    _stages(_run(config, overrides), ["report"])
+    """Write the report, once more if it exists, from the artifacts on disk."""
+    _stages(_run(config, overrides), ["report"], again=True)
 
 
 @app.command()
@@ -212,11 +212,13 @@ def _run(path: Path, overrides: Sequence[str] | None) -> Run:
     return Run(config, progress=True)
 
 
-def _stages(run: Run, names: Any) -> None:
+def _stages(run: Run, names: Any, again: bool = False) -> None:
     from .chain import run_chain
     from .console import announce, conclude
 
-    run_chain(run, names, announce)
+    if not again:
+        run.check()
+    run_chain(run, names, announce, again)
     conclude(run)
 
 

@@ -6,6 +6,7 @@ campaign does, so that time limits and crashes are handled alike and the bits ar
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import uuid
 from collections.abc import Iterator
@@ -79,7 +80,8 @@ class DaskEngine:
                     yield (*task, counts)
         finally:
             self.client.cancel(list(flying))
-            self.client.run(_close, self.key)
+            with contextlib.suppress(OSError, TimeoutError):  # workers that are gone already
+                self.client.run(_close, self.key, on_error="ignore")
 
     def _scatter(self) -> None:
         self._data = self.client.scatter(self.simulator, broadcast=True, hash=False)

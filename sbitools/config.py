@@ -54,9 +54,7 @@ class CalibrateSection(_Section):
     """Calibration of the posterior."""
 
     n_draws: int = Field(default=1000, ge=20, description="posterior draws per test simulation")
-    false_alarm: float | None = Field(
-        default=None, gt=0, lt=1, description="of one check; None: default"
-    )
+    false_alarm: float = Field(default=0.01, gt=0, lt=1, description="of each set of checks")
 
 
 class ReportSection(_Section):

@@ -43,7 +43,7 @@ def announce(
     counts = record.notes.get("counts")
     if counts:
         text.append(f"  {_counts(counts)}", style="dim")
-    console.print(text)
+    console.print(text, soft_wrap=True)
 
 
 def conclude(run: Run) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor
 from .catalog import Catalog
 from .errors import StoreError
 from .intake import as_native
-from .manifest import DesignTable, Manifest, is_live
+from .manifest import DesignTable, Manifest, is_live, stamp
 from .parameters import ParameterSpace
 from .parts import DONE, FAILED, STATES, Layout
 from .reader import Reader
@@ -57,14 +57,17 @@ class StoreContents:
     def __init__(self, path: str | Path, verify: bool = True) -> None:
         self.path = Path(path)
         self.verify_parts = verify
-        self.manifest = Manifest.read(self.path)
-        m = self.manifest
+        self._load()
+
+    def _load(self) -> None:
+        self._stamp = stamp(self.path)
+        self.manifest = m = Manifest.read(self.path)
         self._table = DesignTable.read(self.path / m.design_file, m.design_sha256)
         self._catalog = Catalog(
             self.path / "parts", m.layout, self._table.theta, self._table.seeds
         )  # fmt: skip
         self._catalog.refresh()
-        self._reader = Reader(self._catalog, verify)
+        self._reader = Reader(self._catalog, self.verify_parts)
 
     @classmethod
     def open(cls, path: str | Path, verify: bool = True) -> Self:
@@ -132,7 +135,9 @@ class StoreContents:
         return self._table.groups.copy()
 
     def refresh(self) -> None:
-        """Take note of simulations that other processes added."""
+        """Take note of simulations that other processes added, or planned."""
+        if stamp(self.path) != self._stamp:
+            self._load()
         self._catalog.refresh()
 
     def states(self) -> np.ndarray:

@@ -43,6 +43,7 @@ def import_files(
     source_dataset: str | None = None,
     unit: str | None = None,
     group_size: int = 1,
+    design: str = "imported",
     nonfinite: str = "error",
 ) -> SimulationStore:
     """A new store from files.
@@ -61,6 +62,7 @@ def import_files(
         source_dataset: its name there.
         unit: of the values in x; checked if given.
         group_size: consecutive simulations that belong together (slices of one cube, say).
+        design: ``"random"`` if theta are independent draws from the priors.
         nonfinite: ``"error"``, or ``"fail"`` to record such simulations as failed.
 
     Raises:
@@ -79,7 +81,8 @@ def import_files(
             extra = stack.enter_context(open_array(source_x, source_dataset))
         return SimulationStore.from_arrays(
             path, table, fields, parameters, output, seeds=numbers, group_size=group_size,
-            unit=unit, source=source, source_x=extra, nonfinite=nonfinite,
+            unit=unit, source=source, source_x=extra, design=design,
+            nonfinite=nonfinite,
         )  # fmt: skip
 
 

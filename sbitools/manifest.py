@@ -27,7 +27,7 @@ from .parameters import ParameterSpace
 from .parts import Layout
 from .simulator import FieldSpec
 
-__all__ = ["DesignTable", "Manifest", "is_live", "lock", "prepare_folder"]
+__all__ = ["DesignTable", "Manifest", "is_live", "lock", "prepare_folder", "stamp"]
 
 SCHEMA = 1
 _FILE = "store.json"
@@ -190,6 +190,15 @@ def _damaged(path: Path, got: str) -> StoreError:
         str(path), expected="the file that sbitools wrote", got=got,
         fix="restore it from a copy, or make the store again",
     )  # fmt: skip
+
+
+def stamp(path: Path) -> tuple[int, int] | None:
+    """What changes when ``store.json`` is replaced."""
+    try:
+        status = (path / _FILE).stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns
 
 
 def prepare_folder(path: Path) -> None:

@@ -25,7 +25,7 @@ import numpy as np
 from .errors import CampaignError
 from .manifest import DesignTable, Manifest
 from .parts import DONE, FAILED, REJECTED, PartData, write_part
-from .worker import Task, as_part
+from .worker import KEPT_PATH, Task, as_part
 
 __all__ = ["Cancelled", "Payload", "Runner", "import_path"]
 
@@ -78,6 +78,7 @@ class _Process:
         ours, theirs = socket.socketpair()
         paths = os.pathsep.join(dict.fromkeys([*payload.import_path, *import_path()]))
         env = os.environ | dict.fromkeys(_ONE_THREAD, "1") | {"PYTHONPATH": paths}
+        env[KEPT_PATH] = os.environ.get("PYTHONPATH", "")
         fd = theirs.fileno()
         command = [sys.executable, "-P", "-m", "sbitools.worker", str(fd), str(os.getpid())]
         with theirs:
@@ -156,6 +157,10 @@ class Runner:
                 loaded or returns the wrong shape.
             Cancelled: after `cancel`.
         """
+        with _claimed(self.payload.path, start, stop):
+            return self._run(start, stop)
+
+    def _run(self, start: int, stop: int) -> list[int]:
         whole, units = self._task(start, stop), list(self._units(start, stop))
         reply = self._batch(whole)
         if reply is not None and reply[0] == "written":
@@ -267,3 +272,17 @@ def _cannot_start(text: str) -> CampaignError:
         "worker process", expected="a simulator that a fresh process can load", got=text,
         fix="define it so that cloudpickle can send it: no open files, locks or CUDA tensors",
     )  # fmt: skip
+
+
+@contextlib.contextmanager
+def _claimed(path: str, start: int, stop: int) -> Iterator[None]:
+    """Mark rows as running; the mark counts while the campaign holds the store's lock."""
+    marker = Path(path) / "running" / f"{start}-{stop}"
+    with contextlib.suppress(OSError):  # a full disk, say: marks are for show
+        marker.parent.mkdir(exist_ok=True)
+        marker.touch()
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            marker.unlink()

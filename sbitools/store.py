@@ -31,6 +31,7 @@ __all__ = ["Failure", "SimulationStore", "default_task_size"]
 
 _PART_BYTES = 64_000_000
 _MAX_TASK = 1024
+_DESIGNS = ("random", "sobol", "latin_hypercube", "imported")
 _MIN_TASKS = 16  # per campaign, so that workers share the work; never a matter of their number
 
 
@@ -92,6 +93,11 @@ class SimulationStore(StoreContents):
             ParameterError: if theta is outside the priors.
         """
         layout = Layout(parameters, output, source)
+        if design not in _DESIGNS or (task_size is not None and task_size < 1):
+            raise StoreError(
+                "design, task_size", expected=f"one of {_DESIGNS}, and at least 1",
+                got=f"{design!r}, {task_size}", fix="correct the arguments",
+            )  # fmt: skip
         table = _design_table(parameters, theta, seeds, groups, group_size)
         n = len(table.seeds)
         size = task_size or default_task_size(n, layout, group_size)
@@ -119,6 +125,7 @@ class SimulationStore(StoreContents):
         source_x: Tensor | np.ndarray | None = None,
         nonfinite: str = "error",
         task_size: int | None = None,
+        design: str = "imported",
         simulator: str = "imported",
     ) -> SimulationStore:
         """Import an existing set of simulations; see `sbitools.imports` for files.
@@ -138,6 +145,8 @@ class SimulationStore(StoreContents):
             source_x: its values, (n, *source.shape).
             nonfinite: ``"error"``, or ``"fail"`` to record such simulations as failed.
             task_size: simulations per part.
+            design: ``"random"`` if theta are independent draws from the priors: p-values of
+                calibration are valid for these only.
             simulator: label for provenance.
 
         Raises:
@@ -152,7 +161,7 @@ class SimulationStore(StoreContents):
             output.check_unit(unit)
         store = cls.create(
             path, parameters, output, theta, seeds, source=source, group_size=group_size,
-            groups=groups, task_size=task_size, design="imported", simulator=simulator,
+            groups=groups, task_size=task_size, design=design, simulator=simulator,
         )  # fmt: skip
         try:
             store._import(x, source_x, nonfinite)

@@ -27,11 +27,12 @@ from .intake import nonfinite_rows
 from .manifest import DesignTable, Manifest
 from .parts import DONE, FAILED, REJECTED, Layout, PartData, RejectedSimulation, write_part
 
-__all__ = ["Task", "Worker", "main"]
+__all__ = ["KEPT_PATH", "Task", "Worker", "as_part", "main"]
 
 # (start, stop) of the rows to record, (low, high) of the whole groups to simulate for them
 Task = tuple[int, int, int, int]
 
+KEPT_PATH = "SBITOOLS_PYTHONPATH"  # the user's PYTHONPATH, for programs a simulator starts
 _WATCH_SECONDS = 0.5
 _ADDRESS = re.compile(r"0x[0-9a-f]{6,}")  # differs from run to run, and equal runs must be equal
 
@@ -160,6 +161,7 @@ def main(fd: int, parent: int) -> None:
     """Serve requests from the socket `fd` until it closes."""
     threading.Thread(target=_watch, args=(parent,), daemon=True).start()
     torch.set_num_threads(1)
+    os.environ["PYTHONPATH"] = os.environ.pop(KEPT_PATH, "")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # stdout belongs to the driver
     connection = Connection(fd)
     try:

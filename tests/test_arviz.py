@@ -102,3 +102,13 @@ def test_bad_input_is_named(draws):
     other = ParameterSpace([Parameter("w", priors.Uniform(-1, 0))])
     with pytest.raises(PosteriorError, match="no w"):
         from_arviz(draws_to_arviz(draws, SPACE), other)
+
+
+def test_arviz_1_gets_a_data_tree(draws, monkeypatch):
+    draws_to_arviz(draws, SPACE)  # imports arviz without its announcement
+    import arviz
+
+    monkeypatch.setattr(arviz, "__version__", "1.3.0")
+    assert type(draws_to_arviz(draws, SPACE)).__name__ == "DataTree"
+    with pytest.raises(PosteriorError, match="ArviZ 1.3.0"):
+        draws_to_arviz(draws, SPACE, container="InferenceData")

@@ -77,7 +77,9 @@ def test_resume_and_extension(reference, tmp_path):
     lost.unlink()
     run(tmp_path / "s", 8, task_size=2)
     assert lost.read_bytes() == content
+    watcher = SimulationStore(tmp_path / "s")
     store = run(tmp_path / "s", 12)  # extends; the task size is the store's
+    assert watcher.counts()["done"] == len(watcher) == 12
     assert store.manifest.segments == (8, 4)
     assert store.manifest.task_size == 2
     assert all(p.stat().st_mtime_ns == t for p, t in stamp.items() if p != lost)

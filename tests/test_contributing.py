@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from sbitools import SimulationStore
+from emulators.testing import check_emulator
+from sbitools import FieldSpec, SimulationStore
 from sbitools.errors import StoreError
 from sbitools.systems import System
 
@@ -53,10 +54,9 @@ def test_the_example_learns_its_reference(ripple, fitted):
     assert error.square().mean().sqrt() < 0.05
 
 
-def test_the_example_conforms(fitted, store):
-    from emulators.testing import check_emulator
-
-    check_emulator(fitted, store)
+def test_the_example_conforms(fitted, store, tmp_path):
+    short = {"epochs": 2, "batch_size": 250, "checkpoint_seconds": 0}
+    check_emulator(fitted, store, short, folder=tmp_path / "conformance")
 
 
 def test_the_example_is_a_system(ripple, fitted, store, tmp_path):
@@ -71,8 +71,6 @@ def test_the_example_is_a_system(ripple, fitted, store, tmp_path):
 
 
 def test_a_foreign_store_is_refused(ripple, tmp_path):
-    from sbitools import FieldSpec
-
     parameters = ripple.Ripple.parameters
     theta = parameters.design(4, seed=1, kind="random")
     foreign = SimulationStore.from_arrays(

@@ -42,10 +42,9 @@ import numpy as np
 import torch
 
 import sbitools
-from emulators.nbody.emulator import NBodyEmulator
+from emulators.nbody import NBodyEmulator, NBodySimulator
 from emulators.nbody.painting import density_contrast
-from emulators.nbody.simulator import NBodySimulator
-from sbitools.observation import Noise, Observation, Smooth
+from sbitools.observation import Coarsen, Noise, Observation, Smooth
 from sbitools.statistics import cross_correlation, power_spectrum
 
 # %% [markdown]
@@ -58,7 +57,7 @@ SMALL = os.environ.get("SBITOOLS_SMALL") == "1"
 RUN = Path(os.environ.get("SBITOOLS_RUN", "runs")) / ("chain-small" if SMALL else "chain")
 RUN.mkdir(parents=True, exist_ok=True)
 
-CELLS, BOX = (16, 32.0) if SMALL else (32, 64.0)  # cells per side; side in Mpc/h
+CELLS, BOX = (16, 50.0) if SMALL else (32, 100.0)  # cells per side; side in Mpc/h
 EXPENSIVE, CHEAP, TESTS = (8, 128, 32) if SMALL else (64, 2000, 300)
 
 # %% [markdown]
@@ -89,7 +88,7 @@ def show(fields, titles):
     """Boxes seen from the side: the mean over a quarter of their depth."""
     _, axes = plt.subplots(1, len(fields), figsize=(3.2 * len(fields), 3.4), squeeze=False)
     for ax, field, title in zip(axes[0], fields, titles, strict=True):
-        slab = np.log10(np.clip(1 + np.asarray(field)[: CELLS // 4].mean(0), 0.05, None))
+        slab = np.log10(np.clip(1 + np.asarray(field)[: len(field) // 4].mean(0), 0.05, None))
         ax.imshow(slab, cmap="magma", vmin=-0.8, vmax=1.0, extent=(0, BOX, 0, BOX))
         ax.set(title=title, xlabel="Mpc/h", yticks=[])
     plt.tight_layout()
@@ -198,15 +197,15 @@ print(cheap.counts(), cheap_tests.counts())
 # ## 5. What is observed
 #
 # No telescope sees every cell exactly. The *observation model* says what happens on the way:
-# here the box is smoothed over a cell or so, and noise is added. It is one object, and the same
-# one is used in training, where its noise is drawn anew at every step, in every test, and for
-# your data.
+# here the box is smoothed over a cell, averaged over blocks of two cells a side, and noise is
+# added. It is one object, and the same one is used in training, where its noise is drawn anew at
+# every step, in every test, and for your data.
 #
 # It is also a choice about trust. Smoothing takes away the scales where the emulator is worst.
 # What the posterior cannot see, cannot mislead it, and cannot inform it either.
 
 # %%
-observe = Observation([Smooth(1.0), Noise(0.1)])
+observe = Observation([Smooth(1.0), Coarsen(2), Noise(0.1)])
 show(observe(boxes[:2], seeds[:2]), ["observed", "another one"])
 
 # %% [markdown]
@@ -221,7 +220,7 @@ show(observe(boxes[:2], seeds[:2]), ["observed", "another one"])
 # (`symmetry="cube"`): 48 boxes for the price of one.
 
 # %%
-settings = {"symmetry": "cube", "epochs": 3 if SMALL else 60, "seed": 5}
+settings = {"symmetry": "cube", "epochs": 3 if SMALL else 40, "seed": 5}
 posterior = sbitools.train(
     cheap, observe=observe, run_dir=RUN / "posterior", resume=True, **settings
 )

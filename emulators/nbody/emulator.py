@@ -23,6 +23,7 @@ from .losses import density_errors, mean_square
 from .network import DisplacementNetwork
 from .options import EmulatorOptions, fast_bfloat16, parse_options
 from .painting import density_contrast
+from .parallel import mean_loss
 from .simulator import NBodySimulator
 
 if TYPE_CHECKING:
@@ -137,10 +138,11 @@ class NBodyEmulator(Emulator):
                 "latent", expected=f"white noise of shape {(len(cosmologies), n, n, n)}",
                 got=f"shape {tuple(latent.shape)}", fix="make it with latent(theta, seeds)",
             )  # fmt: skip
-        boxes = [
-            lpt.zeldovich(lpt.linear_modes(white[None], box, c.linear_power), box)
-            for c, white in zip(cosmologies, latent, strict=True)
-        ]
+        with lpt.one_thread():  # else the last bit depends on the threads, and bfloat16 shows it
+            boxes = [
+                lpt.zeldovich(lpt.linear_modes(white[None], box, c.linear_power), box)
+                for c, white in zip(cosmologies, latent, strict=True)
+            ]
         return torch.cat(boxes)
 
     def resized(self, n: int) -> NBodyEmulator:
@@ -254,10 +256,17 @@ class _Loss:
     def __call__(
         self, module: nn.Module, batch: Sequence[Tensor], generator: torch.Generator
     ) -> Tensor:
-        psi, target, omega_m, growth = batch
         # Evaluations compare epochs, so they leave out what only some of the steps have.
         share = self.options.velocity_share if module.training else 0.0
         velocity = bool(torch.rand((), generator=generator) < share)
+
+        def box(i: int) -> Tensor:
+            return self._box(module, [part[i : i + 1] for part in batch], velocity)
+
+        return mean_loss(box, len(batch[0]), list(module.parameters()), self.options.workers)
+
+    def _box(self, module: nn.Module, batch: Sequence[Tensor], velocity: bool) -> Tensor:
+        psi, target, omega_m, growth = batch
         # The network casts its activations itself; styles and filters stay float32.
         with torch.autocast(psi.device.type, enabled=False):
             moved, rate = module(psi, omega_m, growth, velocity)

@@ -18,6 +18,8 @@ class EmulatorOptions(TrainingOptions):
     """`TrainingOptions`, and what is particular to this emulator.
 
     Attributes:
+        workers: boxes of a batch that are computed at the same time, one thread each; the result
+            does not depend on it.
         precision: of the activations; weights are float32. ``"auto"`` is bfloat16 where the
             processor multiplies it in hardware (about eight times faster), else float32.
         channels: of each level of the network, finest first.
@@ -31,19 +33,21 @@ class EmulatorOptions(TrainingOptions):
     """
 
     epochs: int = Field(6, ge=1)
-    batch_size: int = Field(1, ge=1)
-    learning_rate: float = Field(2e-3, gt=0)
+    batch_size: int = Field(2, ge=1)
+    learning_rate: float = Field(3e-3, gt=0)
     weight_decay: float = Field(0.0, ge=0)
     warmup_steps: int = Field(30, ge=0)
     patience: int | None = Field(None, ge=1)
+    threads: int | None = Field(1, ge=1)
+    workers: int = Field(2, ge=1)
     precision: Literal["auto", "float32", "bfloat16"] = "auto"  # pyright: ignore[reportIncompatibleVariableOverride]
     channels: tuple[int, ...] = Field((16, 32, 48), min_length=1, max_length=6)
     scale: float = Field(6.0, gt=0)
     passes: int = Field(4, ge=1)
     output_share: float = Field(0.4, gt=0, le=1)
     velocity_share: float = Field(0.25, ge=0, le=1)
-    density_weight: float = Field(0.5, ge=0)
-    power_weight: float = Field(1.0, ge=0)
+    density_weight: float = Field(0.0, ge=0)
+    power_weight: float = Field(3.0, ge=0)
 
     def resolved(self) -> EmulatorOptions:
         """The same with ``"auto"`` replaced by what this machine is good at."""

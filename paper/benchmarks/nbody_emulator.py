@@ -85,8 +85,8 @@ def _table(found: dict[str, Any], quick: bool) -> Table:
             *(f"r {n}" for n in names),
             "r floor",
         ],
-        "transfer T and cross-correlation r closer to 1 than those of ZA and 2LPT at every k up to "
-        "half the particle Nyquist frequency where 2LPT is off by more than 1 %, elsewhere not "
+        "transfer T and cross-correlation r closer to 1 than those of ZA and 2LPT at every k up "
+        "to half the particle Nyquist frequency where 2LPT is off by more than 1 %, elsewhere not "
         "farther from 1 than 2LPT by more than the noise floor and two standard errors.",
         quick,
     )

@@ -2,7 +2,9 @@
 
 Every level is pooled to the mean and the log-variance of its channels, so that the features hold
 one-point and two-point statistics of learned filters on every scale; the network is invariant
-under translations by its coarsest cell, as a homogeneous field wants.
+under translations by its coarsest cell, as a homogeneous field wants. The field's own power
+spectrum is given to the last layers as well: a network learns it slowly, and it carries much of
+what a homogeneous field says.
 """
 
 from __future__ import annotations
@@ -49,8 +51,11 @@ class FieldCNN(nn.Module):
         self.widen = nn.ModuleList(
             _Conv(a, b, 1, self.axes, boundary) for a, b in itertools.pairwise(widths)
         )
+        self.power = _LogPower(shape)
         self.head = nn.Sequential(
-            nn.Linear(2 * sum(widths), 128), nn.SiLU(), nn.Linear(128, features)
+            nn.Linear(2 * sum(widths) + self.power.n_bins, 128),
+            nn.SiLU(),
+            nn.Linear(128, features),
         )
 
     def set_scale(self, mean: Tensor, std: Tensor) -> None:
@@ -62,11 +67,12 @@ class FieldCNN(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, *shape) to (B, n_features)."""
         # asinh is the identity for small fluctuations and tames the rare high peaks.
-        y = torch.asinh((x - self.mean) / self.std)[:, None]
+        x = (x - self.mean) / self.std
+        y = torch.asinh(x)[:, None]
         if self.axes == 3:
             y = y.contiguous(memory_format=torch.channels_last_3d)
         y = nn.functional.silu(self.stem(y))
-        pooled = []
+        pooled = [self.power(x)]
         for i, block in enumerate(self.blocks):
             y = block(y)
             pooled += self._pool(y)
@@ -78,6 +84,35 @@ class FieldCNN(nn.Module):
     def _pool(y: Tensor) -> list[Tensor]:
         cells = y.flatten(2).float()
         return [cells.mean(2), torch.log(cells.var(2, unbiased=False) + 1e-4)]
+
+
+class _LogPower(nn.Module):
+    """Log of the mean power in shells one fundamental wide, up to the Nyquist frequency."""
+
+    bins: Tensor
+    counts: Tensor
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        n = min(shape)
+        self.n_bins = n // 2
+        k2 = torch.zeros(*shape[:-1], shape[-1] // 2 + 1)
+        for axis, size in enumerate(shape):
+            last = axis == len(shape) - 1
+            k = torch.fft.rfftfreq(size) if last else torch.fft.fftfreq(size)
+            k2 = k2 + (n * k.view([-1 if a == axis else 1 for a in range(len(shape))])) ** 2
+        bins = (k2.sqrt() + 0.5).long().flatten()
+        bins[bins > self.n_bins] = 0  # shell 0 holds the mean and the corners; it is dropped
+        self.register_buffer("bins", bins, persistent=False)
+        counts = torch.bincount(bins, minlength=self.n_bins + 1).float()
+        self.register_buffer("counts", counts * math.prod(shape), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        modes = torch.fft.rfftn(x.float(), dim=tuple(range(1, x.ndim)))
+        power = (modes.real**2 + modes.imag**2).flatten(1)
+        total = torch.zeros(len(x), len(self.counts), dtype=power.dtype, device=x.device)
+        mean = total.index_add(1, self.bins, power) / self.counts
+        return torch.log(mean[:, 1:] + 1e-8)
 
 
 class _Conv(nn.Module):

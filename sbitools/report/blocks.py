@@ -7,7 +7,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-__all__ = ["Block", "CheckLine", "CheckTable", "Code", "Figure", "Paragraph", "Row", "Section", "Table"]
+__all__ = [
+    "Block",
+    "CheckLine",
+    "CheckTable",
+    "Code",
+    "Figure",
+    "Paragraph",
+    "Row",
+    "Section",
+    "Table",
+]
 
 
 @dataclass(frozen=True)

@@ -68,7 +68,7 @@ def _fields(statistics: Mapping[str, Any]) -> Figure:
 def _field_figure(fields: Mapping[str, np.ndarray], label: str) -> str:
     plain = [image for name, image in fields.items() if name != "difference"]
     low, high = np.min(plain), np.max(plain)
-    figure, axes = canvas(1, len(fields), size=(2.75 * len(fields), 3.5))
+    figure, axes = canvas(1, len(fields), size=(2.2 * len(fields), 2.95))
     for ax, (name, image) in zip(axes[0], fields.items(), strict=True):
         own = name == "difference"
         reach = float(np.abs(image).max()) or 1.0
@@ -81,7 +81,7 @@ def _field_figure(fields: Mapping[str, np.ndarray], label: str) -> str:
         ax.grid(visible=False)
         for spine in ax.spines.values():
             spine.set_visible(False)
-        bar = figure.colorbar(shown, ax=ax, location="bottom", shrink=0.92, pad=0.02, aspect=26)
+        bar = figure.colorbar(shown, ax=ax, location="bottom", shrink=0.92, pad=0.02, aspect=22)
         bar.outline.set_visible(False)
         bar.ax.tick_params(labelsize=7.5)
         bar.set_label("difference" if own else label, fontsize=8)
@@ -96,14 +96,14 @@ def _spectra(statistics: Mapping[str, Any], labels: Mapping[str, str]) -> Figure
     return Figure(
         _spectra_figure(statistics), "power spectrum, transfer function and cross-correlation",
         f"{text} Grey band: noise floor. {floor}{mean} A dashed line marks half the Nyquist "
-        "frequency, above which neither simulation is to be trusted.",
+        "frequency of the particles, above which neither simulation is to be trusted.",
     )  # fmt: skip
 
 
 @styled
 def _spectra_figure(statistics: Mapping[str, Any]) -> str:
     curves = statistics["curves"]
-    figure, axes = canvas(1, len(curves), size=(3.6 * len(curves), 3.5))
+    figure, axes = canvas(1, len(curves), size=(3.0 * len(curves), 3.2))
     for ax, (key, lines) in zip(axes[0], curves.items(), strict=True):
         _spectrum(ax, key, lines, statistics)
     handles, names = axes[0, 0].get_legend_handles_labels()
@@ -124,6 +124,7 @@ def _spectrum(
     if statistics.get("k_nyquist"):
         ax.axvline(0.5 * statistics["k_nyquist"], color=GREY, lw=0.8, ls="--")
     ax.set(xscale="log", xlabel=statistics.get("k_label", "k"), title=_TITLES.get(key, key))
+    _plain_ticks(ax)
     if key == "power":
         ax.set_yscale("log")
         return
@@ -132,6 +133,15 @@ def _spectrum(
     if emulator is not None:  # rivals may fall out of the picture, the emulator may not
         low = min(0.5, float(np.nanmin(emulator)) - 0.05)
         ax.set_ylim(low, 1.05 if key == "correlation" else max(1.3, np.nanmax(emulator) + 0.05))
+
+
+def _plain_ticks(ax: Axes) -> None:
+    """0.1, 0.2, 0.5 instead of crowded powers of ten."""
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+    ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    ax.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    ax.xaxis.set_minor_formatter(NullFormatter())
 
 
 def _line_style(name: str, names: list[str]) -> dict[str, Any]:

@@ -87,6 +87,8 @@ def embed(figure: Canvas, kind: str = "svg") -> str:
 @styled
 def training_curve(epochs: Sequence[dict[str, float]], best: int, ylabel: str) -> str:
     """Training and validation loss by epoch, the kept epoch marked."""
+    from matplotlib.ticker import MaxNLocator
+
     figure, axes = canvas(size=(8.6, 2.9))
     ax: Axes = axes[0, 0]
     x = [row["epoch"] + 1 for row in epochs]
@@ -97,6 +99,7 @@ def training_curve(epochs: Sequence[dict[str, float]], best: int, ylabel: str) -
         ax.plot(x[best], validation[best], "o", color=EMULATED, ms=6, label="kept")
     ax.set_ylim(*loss_limits([row["train_loss"] for row in epochs], validation))
     ax.set(xlabel="epoch", ylabel=ylabel)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.legend()
     return embed(figure)
 

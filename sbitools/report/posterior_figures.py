@@ -33,7 +33,7 @@ def corner(
         title: of the figure.
     """
     n = len(labels)
-    figure, axes = canvas(n, n, size=(1.0 + 1.65 * n, 0.9 + 1.6 * n))
+    figure, axes = canvas(n, n, size=(0.9 + 1.25 * n, 0.8 + 1.25 * n))
     figure.suptitle(title, fontsize=10)
     for row in range(n):
         for column in range(n):
@@ -101,8 +101,8 @@ def _outer_labels(ax: Axes, row: int, column: int, n: int, labels: Sequence[str]
         ax.set_ylabel(labels[row])
     elif column > 0:
         ax.set_yticklabels([])
-    ax.tick_params(labelsize=7.5)
-    ax.locator_params(nbins=4)
+    ax.tick_params(labelsize=8)
+    ax.locator_params(nbins=3)
 
 
 @styled

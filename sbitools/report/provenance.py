@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sbitools.chain import Run
 
-__all__ = ["PACKAGES", "machine", "provenance", "versions"]
+__all__ = ["PACKAGES", "machine", "provenance", "toml_text", "versions"]
 
 PACKAGES = ("sbitools", "torch", "numpy", "scipy", "sbi", "zuko", "nflows", "h5py", "safetensors",
             "matplotlib")  # fmt: skip
@@ -62,3 +62,31 @@ def provenance(run: Run) -> dict[str, Any]:
         "hashes": {name: r.outputs for name, r in records.items() if r.outputs},
         "config": json.loads(run.config.model_dump_json()),
     }  # fmt: skip
+
+
+def toml_text(values: dict[str, Any], table: str = "") -> str:
+    """Plain values as a TOML text; None is left out, as absence means the same."""
+    plain = {k: v for k, v in values.items() if v is not None}
+    tables = {k: v for k, v in plain.items() if _is_table(v)}
+    lines = [f"{k} = {_toml(v)}" for k, v in plain.items() if k not in tables]
+    for key, value in tables.items():
+        path = f"{table}.{key}" if table else key
+        rows = [value] if isinstance(value, dict) else value
+        head = f"[{path}]" if isinstance(value, dict) else f"[[{path}]]"
+        lines += [f"\n{head}\n{toml_text(row, path)}" for row in rows]
+    return "\n".join(lines)
+
+
+def _is_table(value: Any) -> bool:
+    rows = isinstance(value, list) and value and all(isinstance(v, dict) for v in value)
+    return isinstance(value, dict) or bool(rows)
+
+
+def _toml(value: Any) -> str:
+    """A JSON value is a TOML value, unless a table hides in a list."""
+    if isinstance(value, list):
+        return f"[{', '.join(_toml(v) for v in value)}]"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{json.dumps(k)} = {_toml(v)}" for k, v in value.items()) + "}"
+    # JSON may write DEL as it is, and characters beyond 16 bits in halves; TOML allows neither.
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

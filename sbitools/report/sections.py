@@ -8,9 +8,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .artifacts import load_examples, load_statistics
-from .blocks import Block, Code, Figure, Paragraph, Row, Section, Table
+from .blocks import Block, Figure, Paragraph, Row, Section, Table
+from .bookkeeping import (
+    campaign_section,
+    cost_section,
+    curve,
+    provenance_section,
+    training_section,
+)  # fmt: skip
 from .emulator_figures import emulator_blocks
-from .figures import training_curve
 from .posterior_figures import calibration_panel, corner, recovery_panel
 from .verdict import check_table, transfer_table
 
@@ -44,7 +50,7 @@ def build_sections(run: Run, result: CalibrationResult, facts: dict[str, Any]) -
     """
     return [
         _checks(result), _emulator(run), _posteriors(run), _calibration(result), _recovery(result),
-        _training(run), _campaigns(run), _costs(run), _provenance(facts),
+        training_section(run), campaign_section(run), cost_section(run), provenance_section(facts),
     ]  # fmt: skip
 
 
@@ -71,21 +77,11 @@ def _emulator(run: Run) -> Section:
     statistics = load_statistics(run.folder("validation") / "statistics.npz")
     history = json.loads((run.folder("emulator") / "history.json").read_text())
     blocks = emulator_blocks(statistics)
-    blocks.append(_curve(history, "emulator", "loss of the emulator"))
+    blocks.append(curve(history, "emulator", "loss of the emulator"))
     return Section(
         "emulator", "Emulator",
         "The emulator learnt from a few expensive simulations. Here it is compared with reference "
         "simulations it has not seen, from the same initial conditions.", blocks,
-    )  # fmt: skip
-
-
-def _curve(history: dict[str, Any], who: str, ylabel: str) -> Figure:
-    epochs, best = history["epochs"], history["best_epoch"]
-    ended = f"Stopped by: {history['stopped']}. " if history.get("stopped") else ""
-    return Figure(
-        training_curve(epochs, best, ylabel), f"training and validation loss of the {who}",
-        f"Training of the {who}, {len(epochs)} epochs. {ended}Both curves should have flattened; "
-        "a validation curve that rises while training falls would mean over-fitting.",
     )  # fmt: skip
 
 
@@ -141,7 +137,7 @@ def _same(result: CalibrationResult, name: str) -> Check | None:
 
 def _recovery(result: CalibrationResult) -> Section:
     blocks: list[Block] = []
-    for check in result.emulated:
+    for check in sorted(result.emulated, key=lambda check: check.name != "recovery"):
         if check.name == "recovery":
             source = recovery_panel(check, _same(result, "recovery"))
             blocks.append(Figure(
@@ -191,82 +187,3 @@ def _number(row: dict[str, Any], key: str) -> str:
     if key == "p_value" and value < 1e-4:
         return "< 0.0001"
     return f"{value:.3g}" + ("" if error is None else f" ± {error:.1g}")
-
-
-def _training(run: Run) -> Section:
-    info = json.loads((run.folder("posterior") / "info.json").read_text())
-    history = info["history"]
-    rows = [(key, str(value)) for key, value in info.items()
-            if isinstance(value, str | int | float) and len(str(value)) < 80]  # fmt: skip
-    blocks: list[Block] = [_curve(history, "posterior", "negative log posterior density [nats]")]
-    if rows:
-        blocks.append(Table(("quantity", "value"), rows))
-    return Section(
-        "training", "Training",
-        "The posterior network was trained on emulated fields only; the observation model "
-        "(smoothing, noise, mask) was redrawn at every step.", blocks,
-    )  # fmt: skip
-
-
-_STATES = ("done", "failed", "rejected", "running", "pending")
-
-
-def _campaigns(run: Run) -> Section:
-    rows, failures = [], []
-    for name in ("reference/train", "reference/validation", "reference/test", "emulated/train",
-                 "emulated/test"):  # fmt: skip
-        store = run.store(name)
-        counts = store.counts()
-        rows.append((name, *(str(counts.get(state, 0)) for state in _STATES),
-                     f"{100 * counts.get('done', 0) / max(1, len(store)):.1f} %"))  # fmt: skip
-        failures += [(name, str(f.index), f.state, _last_line(f.message))
-                     for f in store.failures()[:5]]  # fmt: skip
-    blocks: list[Block] = [
-        Table(("store", *_STATES, "accepted"), rows, numeric=frozenset(range(1, 7)),
-              caption="Failed and rejected simulations are kept on record, not dropped: a prior "
-              "with holes in it would bias the posterior unseen.")
-    ]  # fmt: skip
-    if failures:
-        blocks.append(Table(("store", "simulation", "state", "reason"), failures,
-                            "The first failures of each store."))  # fmt: skip
-    return Section(
-        "simulations", "Simulations",
-        "How many simulations were asked for, and what became of them.", blocks,
-    )  # fmt: skip
-
-
-def _last_line(message: str) -> str:
-    lines = message.strip().splitlines()
-    return lines[-1] if lines else ""
-
-
-def _costs(run: Run) -> Section:
-    from sbitools.chain import STAGES
-    from sbitools.console import clock
-
-    records = [record for name in STAGES if (record := run.record(name)) is not None]
-    done = [record for record in records if record.state == "done"]
-    rows = [(r.name, clock(r.seconds), f"{r.peak_memory_mb:.0f}", r.started) for r in done]
-    total = sum(record.seconds for record in done)
-    peak = max((record.peak_memory_mb for record in done), default=0.0)
-    rows.append(("all", clock(total), f"{peak:.0f}", ""))
-    return Section(
-        "costs", "Costs", "Time and peak memory of every stage, workers included.",
-        [Table(("stage", "time", "peak MiB", "started (UTC)"), rows, numeric=frozenset({1, 2}),
-               caption="A stage that was interrupted and resumed shows its last attempt.")],
-    )  # fmt: skip
-
-
-def _provenance(facts: dict[str, Any]) -> Section:
-    versions = " · ".join(f"{name} {value}" for name, value in facts["versions"].items())
-    machine = " · ".join(f"{name} {value}" for name, value in facts["machine"].items())
-    rows = [("date (UTC)", facts["date"]), ("versions", versions), ("machine", machine)]
-    rows += [(f"sha256 of {name}", value) for name, value in facts["specifications"].items()]
-    rows += [(f"seed of {name}", str(value)) for name, value in facts["seeds"].items()]
-    hashes = [(stage, name, value) for stage, outputs in facts["hashes"].items()
-              for name, value in outputs.items()]  # fmt: skip
-    return Section(
-        "provenance", "Provenance", "What is needed to repeat this run.",
-        [Table(("what", "value"), rows), Table(("stage", "artifact", "sha256"), hashes),
-         Code(json.dumps(facts["config"], indent=2))],
-    )  # fmt: skip

@@ -101,8 +101,7 @@ def _transfer(
         title += "no failure seen, but not self-consistent"
         text = (
             f"On {n} fields of the expensive reference simulator no check fails. But the posterior "
-            "is not calibrated on the emulator's own fields, so this is luck, or too few tests to "
-            "see it."
+            "is not calibrated on the emulator's own fields, so this is luck or too few tests."
         )
     elif not calibrated:
         title += "failed"

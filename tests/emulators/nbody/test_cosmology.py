@@ -18,7 +18,7 @@ from sbitools.errors import ParameterError
 
 OMEGA = [0.1, 0.3, 0.5, 0.95]
 
-# CAMB 2 (Lewis & Challinor; Takahashi halofit), massless neutrinos, T_CMB = 2.7255 K, A_s set by
+# CAMB 2.0 (Lewis & Challinor; Takahashi halofit), massless neutrinos, T_CMB = 2.7255 K, A_s set by
 # sigma_8: rows are k in h/Mpc, P_linear in (Mpc/h)^3 and P_nonlinear / P_linear.
 CAMB = {
     (0.3175, 0.834, 0.049, 0.6711, 0.9624): {
@@ -39,6 +39,18 @@ CAMB = {
         1: [(0.09981, 1240.3, 1.0281), (0.29829, 187.72, 1.2114), (0.99044, 13.453, 2.5495),
             (3.02308, 0.84363, 9.0826)],
     },
+}  # fmt: skip
+
+# Colossus 1.4 (Diemer 2018, arXiv:1712.04512), modelEisenstein98 with T_CMB = 2.7255 K: another
+# implementation of the same fit. Keys are Omega_m, Omega_b, h.
+COLOSSUS_K = [0.003, 0.02, 0.05, 0.07, 0.09, 0.12, 0.15, 0.2, 1.0, 10.0]
+COLOSSUS = {
+    (0.3175, 0.049, 0.6711): [0.9530339, 0.5884938, 0.27647, 0.2075257, 0.1565771, 0.108252,
+                              0.08324014, 0.05667195, 0.004851466, 9.326442e-05],
+    (0.15, 0.03, 0.8): [0.8961172, 0.3914396, 0.1536117, 0.09926203, 0.0699958, 0.04717424,
+                        0.03554551, 0.02299849, 0.001739348, 3.059526e-05],
+    (0.45, 0.06, 0.55): [0.9626775, 0.6402593, 0.3268379, 0.2430593, 0.1940244, 0.1346256,
+                         0.104692, 0.07082414, 0.006518252, 0.0001290312],
 }  # fmt: skip
 
 
@@ -114,6 +126,12 @@ def test_transfer_function_limits():
     k = np.geomspace(0.05, 0.3, 200)  # baryons imprint oscillations, and more of them more so
     wiggle = [np.diff(np.log(eisenstein_hu(k, 0.3, b, 0.7)), 3).std() for b in (0.01, 0.07)]
     assert wiggle[1] > 3 * wiggle[0]
+
+
+@pytest.mark.parametrize("values", list(COLOSSUS))
+def test_transfer_function_against_another_implementation(values):
+    transfer = eisenstein_hu(np.array(COLOSSUS_K), *values)
+    np.testing.assert_allclose(transfer, COLOSSUS[values], rtol=2e-6)  # seven digits are printed
 
 
 @pytest.mark.parametrize("values", list(CAMB))

@@ -13,6 +13,7 @@ from emulators.nbody.emulator import NBodyEmulator
 from emulators.nbody.losses import density_errors, mean_square
 from emulators.nbody.options import parse_options
 from emulators.nbody.painting import density_contrast
+from emulators.nbody.parallel import mean_loss
 from emulators.nbody.simulator import NBodySimulator
 from sbitools.errors import ConfigError, ShapeError, StoreError, TrainingError
 from sbitools.seeds import normal
@@ -42,6 +43,18 @@ def test_training_lowers_the_loss(store, tmp_path):
 def test_same_universe_as_the_simulator(fitted, store):
     psi = fitted.initial_displacement(store.theta, fitted.latent(store.theta, store.seeds))
     assert torch.equal(psi, store.read(range(len(store)), what="source"))
+
+
+def test_fields_do_not_depend_on_torch_threads():
+    emulator = NBodyEmulator(NBodySimulator(n=32, box_size=100.0))
+    emulator._build([4, 6], 6.0, "bfloat16", 0)
+    theta, seeds = torch.tensor([[0.3, 0.8]]), torch.tensor([5])
+    one = emulator.simulate(theta, seeds)
+    torch.set_num_threads(2)
+    try:
+        assert torch.equal(emulator.simulate(theta, seeds), one)
+    finally:
+        torch.set_num_threads(1)
 
 
 def test_sigma_8_enters_by_the_displacement_only(fitted):
@@ -126,6 +139,35 @@ def test_density_loss_gradient():
     assert float(power.detach()) > 0
     assert torch.equal(density_errors(b, b, 10.0)[1], torch.zeros(1).double())
     assert torch.equal(mean_square(b, b), torch.zeros(1).double())
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_gradients_of_boxes_side_by_side(workers):
+    """The mean's gradient, whatever the number of threads; unused leaves get none."""
+    a, b, unused = (normal([i], (4,), torch.float64)[0].requires_grad_() for i in range(3))
+
+    def loss(i):
+        return ((i + 1) * a * b.sin()).sum()
+
+    value = mean_loss(loss, 3, [a, b, unused], workers)
+    expected = torch.stack([loss(i) for i in range(3)]).mean()
+    assert torch.allclose(value, expected)
+    got = torch.autograd.grad(2 * value, (a, b, unused), allow_unused=True)
+    for g, e in zip(got, torch.autograd.grad(2 * expected, (a, b)), strict=False):
+        assert torch.allclose(g, e)
+    assert got[2] is None
+    with torch.no_grad():
+        assert not mean_loss(loss, 3, [a, b], workers).requires_grad
+
+
+def test_fit_does_not_depend_on_workers(store, tmp_path):
+    weights = []
+    for workers in (1, 2):
+        emulator = NBodyEmulator(NBodySimulator(**TINY), (0.0, 1.0))
+        options = OPTIONS | {"epochs": 1, "workers": workers}
+        emulator.fit(store, options, run_dir=tmp_path / str(workers))
+        weights.append(emulator.module().state_dict())
+    assert all(torch.equal(v, weights[1][k]) for k, v in weights[0].items())
 
 
 def test_options():

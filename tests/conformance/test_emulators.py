@@ -2,38 +2,54 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import pytest
 import torch
 
+from emulators.emulator import Emulator
 from emulators.nbody.emulator import NBodyEmulator
 from emulators.nbody.simulator import NBodySimulator
 from emulators.testing import check_emulator, check_resume
+from sbitools.store import SimulationStore
+from tests.emulators.nbody import tiny
 
-from .nbody.tiny import OPTIONS, TINY, particles
+
+class Case(NamedTuple):
+    """An emulator that is not fitted, a small store, and the options of a short fit."""
+
+    emulator: Emulator
+    store: SimulationStore
+    options: dict
 
 
-def make():
-    return NBodyEmulator(NBodySimulator(**TINY), (0.0, 1.0))
+def nbody(path):
+    emulator = NBodyEmulator(NBodySimulator(**tiny.TINY), (0.0, 1.0))
+    return Case(emulator, tiny.particles(path, 6), tiny.OPTIONS)
+
+
+# A new emulator adds a row: name and a function of a path that returns a `Case`.
+EMULATORS = {"nbody": nbody}
+
+
+@pytest.fixture(scope="module", params=EMULATORS)
+def case(request, tmp_path_factory):
+    folder = tmp_path_factory.mktemp(request.param)
+    case = EMULATORS[request.param](folder / "store")
+    case.emulator.fit(case.store, case.options, run_dir=folder / "fit")
+    return case
+
+
+def test_conforms(case, tmp_path):
+    check_emulator(case.emulator, case.store, case.options, folder=tmp_path)
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    return particles(tmp_path_factory.mktemp("nbody") / "store", 6)
-
-
-@pytest.fixture(scope="module")
-def fitted(store, tmp_path_factory):
-    emulator = make()
-    emulator.fit(store, OPTIONS, run_dir=tmp_path_factory.mktemp("fit"))
-    return emulator
-
-
-def test_nbody(fitted, tmp_path):
-    check_emulator(fitted, tmp_path)
-
-
-def test_nbody_fit_resumes(store, tmp_path):
-    check_resume(make, store, OPTIONS, tmp_path, reads=11)
+def fitted(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("nbody")
+    case = nbody(folder / "store")
+    case.emulator.fit(case.store, case.options, run_dir=folder / "fit")
+    return case.emulator
 
 
 def _broken(fitted, **methods):
@@ -63,23 +79,17 @@ def _broken(fitted, **methods):
 )  # fmt: skip
 def test_the_suite_catches(fitted, tmp_path, promise, methods):
     with pytest.raises(AssertionError, match=promise), torch.random.fork_rng(devices=[]):
-        check_emulator(_broken(fitted, **methods), tmp_path)
+        check_emulator(_broken(fitted, **methods), folder=tmp_path)
 
 
-def test_the_suite_catches_a_fit_that_forgets(store, tmp_path):
+def test_the_suite_catches_a_fit_that_forgets(tmp_path):
     class Forgetful(NBodyEmulator):
         def fit(self, store, config=None, *, run_dir, resume=False):
             seed = 6 if resume else 5
             return super().fit(store, config | {"seed": seed}, run_dir=run_dir)
 
-    def make_forgetful():
-        return Forgetful(NBodySimulator(**TINY), (0.0, 1.0))
-
+    emulator = Forgetful(NBodySimulator(**tiny.TINY), (0.0, 1.0))
+    emulator._build([4, 6], 6.0, "float32", 0)
+    store = tiny.particles(tmp_path / "store", 6)
     with pytest.raises(AssertionError, match="resumed fit"):
-        check_resume(
-            lambda: Forgetful(NBodySimulator(**TINY), (0.0, 1.0)),
-            store,
-            OPTIONS,
-            tmp_path,
-            reads=11,
-        )
+        check_resume(emulator, store, tiny.OPTIONS, tmp_path)

@@ -1,0 +1,35 @@
+"""Systems are found by entry point; what is wrong with one is said, with the known ones."""
+
+from __future__ import annotations
+
+import pytest
+
+from sbitools.errors import ConfigError
+from sbitools.systems import System, find_system, known_systems
+from tests.plugins.run import line_installed  # noqa: F401  (a fixture)
+
+
+def test_a_third_partys_system_is_found(line_installed):  # noqa: F811
+    system = find_system("line")
+    assert isinstance(system, System)
+    assert system.name == "line"
+    assert {"line", "nbody"} <= set(known_systems())
+
+
+def test_the_own_system_is_one():
+    assert isinstance(find_system("nbody"), System)
+
+
+def test_an_unknown_name_lists_the_known_ones():
+    with pytest.raises(ConfigError) as caught:
+        find_system("n-body")
+    assert "nbody" in caught.value.expected
+    assert "did you mean 'nbody'?" in caught.value.fix
+
+
+@pytest.mark.parametrize(
+    ("name", "message"), [("broken", "ModuleNotFoundError"), ("wrong", "without .*load_emulator")]
+)
+def test_a_broken_system_is_a_typed_error(line_installed, name, message):  # noqa: F811
+    with pytest.raises(ConfigError, match=message):
+        find_system(name)
