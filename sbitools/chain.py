@@ -196,12 +196,7 @@ def _clear(run: Run, stage: Stage, before: StageRecord | None, settings: dict[st
     folder = run.folder(stage.name)
     if before is None or not folder.exists():
         return
-    grows = before.settings | {"n": settings.get("n")} == settings
-    if (
-        grows
-        and before.inputs == stage_inputs(run, stage)
-        and settings["n"] > before.settings["n"]
-    ):
+    if _grows(before, settings) and before.inputs == stage_inputs(run, stage):
         return  # a campaign extends its store
     if stage.costly:
         plain = {k: v for k, v in settings.items() if before.settings.get(k) != v}
@@ -211,6 +206,12 @@ def _clear(run: Run, stage: Stage, before: StageRecord | None, settings: dict[st
             fix="use another run_dir, or delete that folder if it is no longer needed",
         )  # fmt: skip
     shutil.rmtree(folder)
+
+
+def _grows(before: StageRecord, settings: dict[str, Any]) -> bool:
+    """Whether nothing but a store's size changed, and upwards."""
+    n = settings.get("n")
+    return n is not None and before.settings | {"n": n} == settings and n > before.settings["n"]
 
 
 # --- the stages ---------------------------------------------------------------------------------

@@ -253,6 +253,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         traceback.print_exc()
         typer.echo("\nThis is a bug in sbitools, please report it with the lines above.", err=True)
         return BUG
+    if code == INTERRUPTED:  # typer catches Ctrl-C itself
+        return _interrupted()
     return code if isinstance(code, int) else 0
 
 

@@ -168,13 +168,16 @@ def _meta_digest(file: Any) -> str:
     return h.hexdigest()
 
 
-def write_part(folder: Path, layout: Layout, data: PartData) -> Path:
+def write_part(
+    folder: Path, layout: Layout, data: PartData, digests: np.ndarray | None = None
+) -> Path:
     """Write one part and return its path; an equal part that is there already is left alone.
 
     Args:
         folder: the store's ``parts`` directory.
         layout: specifications.
         data: simulations, already checked.
+        digests: their `row_digests`, if they are known.
 
     Raises:
         StoreError: if the disk is full; nothing is left behind.
@@ -182,7 +185,7 @@ def write_part(folder: Path, layout: Layout, data: PartData) -> Path:
     for array in data.arrays.values():
         if (data.state != DONE).any():
             array[data.state != DONE] = np.nan if array.dtype.kind in "fc" else 0
-    image = _build(layout, data)
+    image = _build(layout, data, row_digests(data) if digests is None else digests)
     digest = hashlib.sha256(image).hexdigest()[:16]
     path = folder / f"part-{data.start:08d}-{data.stop:08d}-{digest}.h5"
     if not path.exists():
@@ -190,10 +193,10 @@ def write_part(folder: Path, layout: Layout, data: PartData) -> Path:
     return path
 
 
-def _build(layout: Layout, data: PartData) -> memoryview:
+def _build(layout: Layout, data: PartData, digests: np.ndarray) -> memoryview:
     buffer = io.BytesIO()
     with h5py.File(buffer, "w", libver=("earliest", "v110")) as file:
-        _write_columns(file, layout, data)
+        _write_columns(file, layout, data, digests)
         for name, array in data.arrays.items():
             spec = layout.fields[name]
             fld = file.create_dataset(layout.variables[name], data=array, dtype=spec.dtype)
@@ -205,7 +208,7 @@ def _build(layout: Layout, data: PartData) -> memoryview:
     return buffer.getbuffer()
 
 
-def _write_columns(file: Any, layout: Layout, data: PartData) -> None:
+def _write_columns(file: Any, layout: Layout, data: PartData, digests: np.ndarray) -> None:
     errors = np.array([_encode(e) for e in data.errors] or [b""])
     columns = {
         "simulation": np.arange(data.start, data.stop, dtype=np.int64),
@@ -213,7 +216,7 @@ def _write_columns(file: Any, layout: Layout, data: PartData) -> None:
         "seed": np.asarray(data.seeds, np.int64),
         "state": np.asarray(data.state, np.uint8),
         "error": errors if errors.dtype.itemsize else errors.astype("S1"),
-        "sha256": row_digests(data),
+        "sha256": digests,
     }
     for name, values in columns.items():
         file.create_dataset(name, data=values)

@@ -255,7 +255,8 @@ class SimulationStore(StoreContents):
                     fix="a finished simulation is never replaced: add it to a new store",
                 )  # fmt: skip
             if not equal.all():
-                self._catalog.add(write_part(self.path / "parts", self.layout, data).name)
+                path = write_part(self.path / "parts", self.layout, data, digests)
+                self._catalog.add(path.name)
 
     def to_xarray(self) -> xarray.Dataset:
         """All finished simulations; see `sbitools.export.to_xarray`."""

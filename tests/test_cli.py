@@ -245,8 +245,8 @@ def test_import_refuses_nan_and_other_lengths(config, tmp_path):
     np.savez(tmp_path / "theta.npz", theta=theta, names=np.array(["mu", "slope"]))
     for x in (np.full((4, gaussian.N), np.nan, np.float32), np.zeros((3, gaussian.N), np.float32)):
         np.save(tmp_path / "x.npy", x)
-        assert main(["import", str(config), "--store", "reference/train", "--x",
-                     str(tmp_path / "x.npy"), "--theta", str(tmp_path / "theta.npz")]) == 2  # fmt: skip
+        files = ["--x", str(tmp_path / "x.npy"), "--theta", str(tmp_path / "theta.npz")]
+        assert main(["import", str(config), "--store", "reference/train", *files]) == 2
         assert not (tmp_path / "results" / "reference" / "train").exists()
 
 

@@ -20,7 +20,7 @@ from emulators.nbody import system
 from emulators.nbody.validation import RIVALS, compare
 from sbitools import simulate
 
-N_TRAIN, N_HELD_OUT, N_FIELDS, N_LARGE = 96, 24, 512, 4
+N_TRAIN, N_HELD_OUT, N_FIELDS, N_LARGE = 96, 16, 256, 2
 
 
 def main() -> None:

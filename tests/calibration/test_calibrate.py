@@ -131,6 +131,11 @@ def test_hopeless_observations_neither_stall_nor_vanish(stores, how):
     assert draws.n_tests == 298
     assert sorted(e.index for e in draws.excluded) == [5, 70]
     assert all(e.reason for e in draws.excluded)
+    bare = CalibrationDraws.from_posterior(
+        posterior, store, 20, time_limit=0.002, log_prob=False, indices=[4, 5]
+    )
+    assert [e.index for e in bare.excluded] == [5]
+    assert bare.log_prob_true is None
     result = calibrate_draws(draws)
     assert result.counts["emulated"]["excluded"] == 2
     assert "2 of 300 tests excluded" in result.verdict

@@ -9,7 +9,7 @@ from sbitools import SimulationStore, calibrate, seeds
 from sbitools.errors import StoreError
 from tests.oracles.gaussian import LinearGaussian
 
-MODEL = LinearGaussian(n_data=3)
+MODEL = LinearGaussian(n_data=3, dtype="float32")
 
 
 def make_store(path, n, seed):

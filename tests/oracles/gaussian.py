@@ -22,11 +22,13 @@ class LinearGaussian:
         n_parameters: P.
         n_data: D.
         sigma: of the noise.
+        dtype: of x.
     """
 
     n_parameters: int = 2
     n_data: int = 5
     sigma: float = 1.0
+    dtype: str = "float64"
 
     @property
     def matrix(self) -> np.ndarray:
@@ -50,7 +52,7 @@ class LinearGaussian:
     @property
     def output(self) -> FieldSpec:
         """x."""
-        return FieldSpec("x", ("i",), (self.n_data,), "float64")
+        return FieldSpec("x", ("i",), (self.n_data,), self.dtype)
 
     source = None
     group_size = 1
@@ -58,7 +60,8 @@ class LinearGaussian:
     def simulate(self, theta: torch.Tensor, simulation_seeds: torch.Tensor) -> torch.Tensor:
         """A Simulator."""
         noise = seeds.normal(simulation_seeds, (self.n_data,), torch.float64)
-        return theta @ torch.from_numpy(self.matrix).T + self.sigma * noise
+        x = theta @ torch.from_numpy(self.matrix).T + self.sigma * noise
+        return x.to(self.output.torch_dtype)
 
     def joint(self, n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
         """theta (n, P) and x (n, D)."""

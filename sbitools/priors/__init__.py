@@ -1,0 +1,50 @@
+"""Priors of single parameters, each with an exact map between its support and the real line.
+
+The map is ``u = Phi^-1(F(theta))`` with F the prior's cumulative distribution and Phi the normal
+one, so that the prior of u is a standard normal: a flow in u has exactly the prior's support,
+needs no rejection, and starts from well-scaled numbers. All arithmetic is float64.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sbitools.errors import ParameterError
+
+from .base import Prior
+from .standard import Categorical, LogNormal, LogUniform, Normal, TruncatedNormal, Uniform
+from .wrapped import TORCH_NAMES, TorchPrior
+
+__all__ = [
+    "Categorical", "LogNormal", "LogUniform", "Normal", "Prior", "TorchPrior", "TruncatedNormal",
+    "Uniform", "from_dict",
+]  # fmt: skip
+
+_KINDS: dict[str, type[Prior]] = {
+    k.kind: k for k in (Uniform, LogUniform, Normal, LogNormal, TruncatedNormal, Categorical)
+}
+
+
+def from_dict(values: dict[str, Any]) -> Prior:
+    """Prior from `Prior.to_dict`; only registered names are built, never code.
+
+    Raises:
+        ParameterError: for an unknown kind or wrong arguments.
+    """
+    values = dict(values)
+    kind = values.pop("kind", None)
+    known = (*sorted(_KINDS), "torch")
+    try:
+        if kind == "torch":
+            if values.get("name") not in TORCH_NAMES:
+                raise ParameterError(
+                    "prior torch", expected=f"a name of {', '.join(TORCH_NAMES)}",
+                    got=repr(values.get("name")), fix="choose one of these distributions",
+                )  # fmt: skip
+            return TorchPrior(TorchPrior.build(values["name"], values["args"]))
+        return _KINDS[kind](**values)  # type: ignore[index]
+    except (KeyError, TypeError) as error:
+        raise ParameterError(
+            "prior", expected=f"a kind of {', '.join(known)} and its arguments",
+            got=f"kind={kind!r} {values}", fix=f"see sbitools.priors ({error})",
+        ) from error  # fmt: skip

@@ -1,0 +1,221 @@
+"""The priors in daily use."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.special import ndtri
+
+from sbitools.errors import ParameterError
+
+from .base import Prior, log_normal_pdf, ndtr, probit
+
+__all__ = ["Categorical", "LogNormal", "LogUniform", "Normal", "TruncatedNormal", "Uniform"]
+
+
+@dataclass(frozen=True)
+class Uniform(Prior):
+    """Constant density between `low` and `high`."""
+
+    low: float
+    high: float
+    kind: ClassVar[str] = "uniform"
+
+    def __post_init__(self) -> None:
+        self._require(self.low < self.high, "low < high")
+
+    def to_unconstrained(self, theta: Tensor) -> Tensor:
+        """See `Prior`."""
+        width = self.high - self.low
+        return probit((theta - self.low) / width, (self.high - theta) / width)
+
+    def from_unconstrained(self, u: Tensor) -> Tensor:
+        """See `Prior`."""
+        width = self.high - self.low
+        theta = torch.where(u < 0, self.low + width * ndtr(u), self.high - width * ndtr(-u))
+        return theta.clamp(self.low, self.high)
+
+    def log_prob(self, theta: Tensor) -> Tensor:
+        """See `Prior`."""
+        inside = torch.full_like(theta, -math.log(self.high - self.low))
+        return inside.where(self.contains(theta), torch.tensor(-math.inf, dtype=theta.dtype))
+
+
+@dataclass(frozen=True)
+class LogUniform(Prior):
+    """Constant density of log theta between `low` > 0 and `high`."""
+
+    low: float
+    high: float
+    kind: ClassVar[str] = "log_uniform"
+
+    def __post_init__(self) -> None:
+        self._require(0 < self.low < self.high, "0 < low < high")
+
+    @property
+    def _log(self) -> Uniform:
+        return Uniform(math.log(self.low), math.log(self.high))
+
+    def to_unconstrained(self, theta: Tensor) -> Tensor:
+        """See `Prior`."""
+        return self._log.to_unconstrained(theta.log())
+
+    def from_unconstrained(self, u: Tensor) -> Tensor:
+        """See `Prior`."""
+        return self._log.from_unconstrained(u).exp().clamp(self.low, self.high)
+
+    def log_prob(self, theta: Tensor) -> Tensor:
+        """See `Prior`."""
+        inside = -theta.clamp(min=self.low).log() - math.log(math.log(self.high / self.low))
+        return inside.where(self.contains(theta), torch.tensor(-math.inf, dtype=theta.dtype))
+
+
+@dataclass(frozen=True)
+class Normal(Prior):
+    """Normal with mean `loc` and standard deviation `scale`."""
+
+    loc: float
+    scale: float
+    kind: ClassVar[str] = "normal"
+
+    def __post_init__(self) -> None:
+        self._require(self.scale > 0, "scale > 0")
+
+    def to_unconstrained(self, theta: Tensor) -> Tensor:
+        """See `Prior`."""
+        return (theta - self.loc) / self.scale
+
+    def from_unconstrained(self, u: Tensor) -> Tensor:
+        """See `Prior`."""
+        return self.loc + self.scale * u
+
+    def log_prob(self, theta: Tensor) -> Tensor:
+        """See `Prior`."""
+        return log_normal_pdf(self.to_unconstrained(theta)) - math.log(self.scale)
+
+
+@dataclass(frozen=True)
+class LogNormal(Prior):
+    """log theta is normal with mean `loc` and standard deviation `scale` (natural log)."""
+
+    loc: float
+    scale: float
+    kind: ClassVar[str] = "log_normal"
+    low: float = field(default=0.0, init=False)
+
+    def __post_init__(self) -> None:
+        self._require(self.scale > 0, "scale > 0")
+
+    def to_unconstrained(self, theta: Tensor) -> Tensor:
+        """See `Prior`."""
+        return (theta.log() - self.loc) / self.scale
+
+    def from_unconstrained(self, u: Tensor) -> Tensor:
+        """See `Prior`."""
+        return (self.loc + self.scale * u).exp()
+
+    def log_prob(self, theta: Tensor) -> Tensor:
+        """See `Prior`."""
+        inside = theta > 0
+        safe = theta.where(inside, torch.ones_like(theta))
+        value = log_normal_pdf(self.to_unconstrained(safe)) - math.log(self.scale) - safe.log()
+        return value.where(inside, torch.tensor(-math.inf, dtype=theta.dtype))
+
+
+@dataclass(frozen=True)
+class TruncatedNormal(Prior):
+    """Normal(loc, scale) cut to [low, high]; `loc` may lie outside."""
+
+    loc: float
+    scale: float
+    low: float
+    high: float
+    kind: ClassVar[str] = "truncated_normal"
+
+    def __post_init__(self) -> None:
+        self._require(self.scale > 0 and self.low < self.high, "scale > 0 and low < high")
+        if not self._mass > 1e-300:
+            raise ParameterError(
+                f"prior {self.kind}", expected="support within about 37 scales of loc",
+                got=f"{self.to_dict()}", fix="move low and high towards loc, or use uniform",
+            )  # fmt: skip
+
+    def _ends(self) -> tuple[Tensor, Tensor, float]:
+        """Standardised ends on the side where tail masses are small, and the sign used."""
+        a, b = (self.low - self.loc) / self.scale, (self.high - self.loc) / self.scale
+        sign = -1.0 if a > 0 else 1.0  # far above the mean: work with the mirror image
+        a, b = (a, b) if sign > 0 else (-b, -a)
+        return torch.tensor(a, dtype=torch.float64), torch.tensor(b, dtype=torch.float64), sign
+
+    @property
+    def _mass(self) -> float:
+        a, b, _ = self._ends()
+        return float(ndtr(b) - ndtr(a))
+
+    def to_unconstrained(self, theta: Tensor) -> Tensor:
+        """See `Prior`."""
+        a, b, sign = self._ends()
+        z = sign * (theta - self.loc) / self.scale
+        p, q = (ndtr(z) - ndtr(a)) / self._mass, (ndtr(b) - ndtr(z)) / self._mass
+        return sign * probit(p, q)
+
+    def from_unconstrained(self, u: Tensor) -> Tensor:
+        """See `Prior`."""
+        a, b, sign = self._ends()
+        v = sign * u
+        from_below = ndtri(ndtr(a) + ndtr(v) * self._mass)
+        # Above the mean 1 - F is the accurate number; below it F is.
+        from_above = -ndtri(ndtr(-b) + ndtr(-v) * self._mass)
+        z = torch.where(from_below < 0, from_below, from_above)
+        return (self.loc + sign * self.scale * z).clamp(self.low, self.high)
+
+    def log_prob(self, theta: Tensor) -> Tensor:
+        """See `Prior`."""
+        z = (theta - self.loc) / self.scale
+        value = log_normal_pdf(z) - math.log(self.scale) - math.log(self._mass)
+        return value.where(self.contains(theta), torch.tensor(-math.inf, dtype=theta.dtype))
+
+
+@dataclass(frozen=True)
+class Categorical(Prior):
+    """Codes 0 .. K-1 with the given probabilities; it has no map to the real line."""
+
+    probabilities: tuple[float, ...]
+    kind: ClassVar[str] = "categorical"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "probabilities", tuple(self.probabilities))
+        p = self.probabilities
+        ok = len(p) > 1 and min(p) >= 0 and abs(sum(p) - 1) < 1e-9
+        self._require(ok, "two or more probabilities that sum to 1")
+
+    def icdf(self, p: Tensor) -> Tensor:
+        """Codes as float64."""
+        edges = torch.tensor(self.probabilities, dtype=torch.float64).cumsum(0)[:-1]
+        return torch.bucketize(p.contiguous(), edges, right=True).to(torch.float64)
+
+    def contains(self, theta: Tensor) -> Tensor:
+        """True where theta is one of the codes."""
+        return (theta == theta.round()) & (theta >= 0) & (theta < len(self.probabilities))
+
+    def log_prob(self, theta: Tensor) -> Tensor:
+        """Log probability of the code."""
+        inside = self.contains(theta)
+        p = torch.tensor(self.probabilities, dtype=torch.float64)
+        value = p[theta.where(inside, torch.zeros_like(theta)).long()].log()
+        return value.where(inside, torch.tensor(-math.inf, dtype=torch.float64))
+
+    def to_unconstrained(self, theta: Tensor) -> Tensor:
+        """Raise: a category has no place on the real line."""
+        raise ParameterError(
+            "categorical parameter", expected="a continuous parameter", got="categories",
+            fix="set inferred=False, or infer it with a discrete posterior",
+        )  # fmt: skip
+
+    def from_unconstrained(self, u: Tensor) -> Tensor:
+        """Raise: a category has no place on the real line."""
+        return self.to_unconstrained(u)

@@ -1,0 +1,102 @@
+"""Any univariate continuous distribution of `torch.distributions` as a prior."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from sbitools.errors import ParameterError
+
+from .base import Prior
+
+__all__ = ["TORCH_NAMES", "TorchPrior"]
+
+TORCH_NAMES = (
+    "Beta", "Cauchy", "Chi2", "Exponential", "FisherSnedecor", "Gamma", "Gumbel", "HalfCauchy",
+    "HalfNormal", "InverseGamma", "Kumaraswamy", "Laplace", "LogNormal", "Normal", "Pareto",
+    "StudentT", "Uniform", "Weibull",
+)  # fmt: skip
+
+
+class TorchPrior(Prior):
+    """Any univariate continuous distribution of `torch.distributions`.
+
+    The real line is reached by torch's bijection for the support (log, logit or identity), so the
+    prior of u is not normal but is known exactly.
+
+    Args:
+        distribution: an instance with scalar arguments, e.g. ``Gamma(2.0, 1.0)``.
+    """
+
+    kind: ClassVar[str] = "torch"
+
+    def __init__(self, distribution: torch.distributions.Distribution) -> None:
+        name = type(distribution).__name__
+        if name not in TORCH_NAMES or distribution.batch_shape or distribution.event_shape:
+            raise ParameterError(
+                "prior torch", expected=f"a scalar distribution of {', '.join(TORCH_NAMES)}",
+                got=repr(distribution), fix="use one parameter per scalar distribution",
+            )  # fmt: skip
+        self.name = name
+        names = [k for k in distribution.arg_constraints if k not in ("logits", "probs")]
+        self.args = {k: float(getattr(distribution, k)) for k in names if hasattr(distribution, k)}
+        self._dist = self.build(name, self.args)
+        support = self._dist.support
+        self.low = float(getattr(support, "lower_bound", -math.inf))
+        self.high = float(getattr(support, "upper_bound", math.inf))
+        self._map = torch.distributions.biject_to(support)
+
+    @staticmethod
+    def build(name: str, args: dict[str, float]) -> torch.distributions.Distribution:
+        """The distribution of one of `TORCH_NAMES`, in float64."""
+        values = {k: torch.tensor(v, dtype=torch.float64) for k, v in args.items()}
+        return getattr(torch.distributions, name)(**values, validate_args=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Name and scalar arguments."""
+        return {"kind": self.kind, "name": self.name, "args": self.args}
+
+    def to_unconstrained(self, theta: Tensor) -> Tensor:
+        """See `Prior`."""
+        return self._map.inv(theta)
+
+    def from_unconstrained(self, u: Tensor) -> Tensor:
+        """See `Prior`."""
+        return self._map(u)
+
+    def log_prob(self, theta: Tensor) -> Tensor:
+        """See `Prior`."""
+        inside = self.contains(theta)
+        safe = theta.where(inside, self.from_unconstrained(torch.zeros_like(theta)))
+        value = self._dist.log_prob(safe)
+        return value.where(inside, torch.tensor(-math.inf, dtype=torch.float64))
+
+    def log_prob_unconstrained(self, u: Tensor) -> Tensor:
+        """Density of u by the change of variables."""
+        theta = self.from_unconstrained(u)
+        return self._dist.log_prob(theta) + self._map.log_abs_det_jacobian(u, theta)
+
+    def icdf(self, p: Tensor) -> Tensor:
+        """Quantiles from torch where it has them, else from scipy's distribution."""
+        try:
+            return self._dist.icdf(p)
+        except NotImplementedError:
+            return torch.from_numpy(_scipy_quantile(self.name, self.args, p.numpy()))
+
+
+def _scipy_quantile(name: str, args: dict[str, float], p: Any) -> Any:
+    from scipy import stats
+
+    a = args
+    frozen = {
+        "Beta": lambda: stats.beta(a["concentration1"], a["concentration0"]),
+        "Chi2": lambda: stats.chi2(a["df"]),
+        "FisherSnedecor": lambda: stats.f(a["df1"], a["df2"]),
+        "Gamma": lambda: stats.gamma(a["concentration"], scale=1 / a["rate"]),
+        "InverseGamma": lambda: stats.invgamma(a["concentration"], scale=a["rate"]),
+        "StudentT": lambda: stats.t(a["df"], a["loc"], a["scale"]),
+    }
+    return frozen[name]().ppf(p)

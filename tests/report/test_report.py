@@ -1,0 +1,285 @@
+"""The report: one file that needs nothing else, escapes what it is given, and says the verdict."""
+
+from __future__ import annotations
+
+import html
+import io
+import os
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sbitools.calibration import CalibrationDraws, CalibrationResult, calibrate_draws
+from sbitools.calibration.check import Check
+from sbitools.chain import Run
+from sbitools.config import load_config
+from sbitools.errors import StoreError
+from sbitools.report import write_calibration
+from sbitools.report.artifacts import load_statistics, save_statistics
+from sbitools.report.blocks import Section, Table
+from sbitools.report.emulator_figures import emulator_blocks
+from sbitools.report.html import render, tone
+from sbitools.report.posterior_figures import contour_heights
+from sbitools.report.verdict import check_table, p_text, verdicts
+from tests.plugins import gaussian
+from tests.plugins.run import finished, line_installed  # noqa: F401  (fixtures)
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser",
+                                                "google-chrome"))), None)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def page(finished) -> Path:  # noqa: F811
+    return finished.parent / "results" / "report" / "report.html"
+
+
+class Inspector(HTMLParser):
+    """Tags, attributes and text of a page."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def test_one_file_without_scripts_or_remote_parts(page):
+    parsed = Inspector(page.read_text())
+    tags = {tag for tag, _ in parsed.tags}
+    assert not tags & {"script", "iframe", "object", "embed", "link", "base", "form", "video"}
+    for tag, attributes in parsed.tags:
+        assert not [name for name in attributes if name.startswith("on")]
+        for name in ("src", "href", "srcset", "data", "action", "background", "poster"):
+            if name in attributes:
+                assert (attributes[name] or "").startswith(("data:image/", "#")), (tag, name)
+    assert "@import" not in page.read_text()
+    assert not re.search(r"url\(", page.read_text())
+    policy = [a["content"] for t, a in parsed.tags if a.get("http-equiv")]
+    assert policy
+    assert "default-src 'none'" in (policy[0] or "")
+
+
+def test_what_users_wrote_is_escaped(page):
+    text = page.read_text()
+    assert "<script>alert(1)</script> & co" in html.unescape(text)
+    assert "<script" not in text
+    assert gaussian.MESSAGE in html.unescape(text), "the failure's reason is shown"
+    assert gaussian.MESSAGE not in text
+
+
+def test_the_verdict_comes_first_and_sections_follow(page):
+    text = Inspector(page.read_text()).text
+    assert text.index("Self-consistency:") < text.index("Transfer to the reference simulator:")
+    headings = ["Checks", "Emulator", "Posteriors", "Calibration", "Recovery", "Training",
+                "Simulations", "Costs", "Provenance"]  # fmt: skip
+    places = [text.rindex(f"\n{heading}\n") for heading in headings]
+    assert places == sorted(places)
+    assert text.index("Self-consistency:") < places[0]
+
+
+def test_every_link_has_its_target_and_every_picture_its_words(page):
+    tags = Inspector(page.read_text()).tags
+    ids = {a["id"] for _, a in tags if "id" in a}
+    targets = {(a["href"] or "#")[1:] for t, a in tags if t == "a"}
+    assert targets <= ids
+    assert len(targets) == 10
+    pictures = [a for t, a in tags if t == "img"]
+    assert len(pictures) >= 8
+    assert all(a.get("alt") for a in pictures)
+
+
+def test_numbers_in_the_report_are_those_of_the_artifacts(page, finished):  # noqa: F811
+    text = Inspector(page.read_text()).text
+    run = Run(load_config(finished))
+    result = CalibrationResult.from_json(run.folder("calibration") / "result.json")
+    for check in [*result.emulated, *(result.reference or []), *(result.transfer or [])]:
+        assert f"{check.effect:+.3f}" in text
+        assert p_text(check.p_value) in text
+    for name in ("reference/test", "emulated/train", "posterior"):
+        for value in run.record(name).outputs.values():
+            assert value in text
+    assert str(run.seed("emulated/test")) in text
+    assert "1 failed" in text or "failed" in text
+
+
+def test_a_report_is_written_again_from_the_artifacts_alone(finished, tmp_path):  # noqa: F811
+    shutil.copytree(finished.parent / "results", tmp_path / "results")
+    run = Run(load_config(finished, [f"run_dir='{tmp_path / 'results'}'"]))
+    shutil.rmtree(run.folder("report"))
+    shutil.rmtree(run.folder("emulator") / "checkpoint")
+    from sbitools.report import write_report
+
+    page, machine = write_report(run)
+    assert page.stat().st_size > 100_000
+    assert machine.exists()
+    (run.folder("validation") / "statistics.npz").write_bytes(b"PK\x03\x04")
+    with pytest.raises(StoreError, match="run the stage"):
+        write_report(run)
+
+
+# --- verdicts -----------------------------------------------------------------------------------
+
+
+def draws(n: int, width: float = 1.0, shift: float = 0.0, names=("a", "b")) -> CalibrationDraws:
+    """Posterior draws for theta ~ N(0, 1), x ~ N(theta, 1); exact for width 1 and shift 0."""
+    rng = np.random.default_rng(n)
+    theta = rng.standard_normal((n, 2))
+    mean = (theta + rng.standard_normal((n, 2))) / 2 + shift
+    sd = width * np.sqrt(0.5)
+    points = mean[:, None] + sd * rng.standard_normal((n, 200, 2))
+
+    def log_prob(values: np.ndarray, centre: np.ndarray) -> np.ndarray:
+        return -0.5 * (((values - centre) / sd) ** 2).sum(-1)
+
+    return CalibrationDraws(theta, points, log_prob(theta, mean), log_prob(points, mean[:, None]),
+                            names=tuple(names), labels=tuple(names))  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("emulated", "reference", "passed", "tones", "phrase"),
+    [
+        (draws(400), draws(401), [True, True], ["pass", "pass"], "within the bands"),
+        (draws(400), draws(401, shift=0.5), [True, False], ["pass", "fail"], "not calibrated"),
+        (draws(400, 0.5), draws(401, 0.5), [False, False], ["fail", "fail"], "not calibrated"),
+        (draws(400, 0.5), draws(8), [False, False], ["fail", "mixed"], "too few tests"),
+        (draws(400), None, [True], ["pass"], "nothing yet about the real simulator"),
+    ],
+)
+def test_verdicts_say_what_the_checks_found(emulated, reference, passed, tones, phrase):
+    # Exact posteriors fail a set of checks with probability 1 %; these seeds do not.
+    result = calibrate_draws(emulated, reference)
+    boxes = verdicts(result)
+    assert [box.passed for box in boxes] == passed
+    assert [tone(box) for box in boxes] == tones
+    assert phrase in boxes[-1].text
+    assert all(box.passed for box in boxes) == result.passed
+
+
+def test_a_difference_within_the_bands_is_not_a_pass():
+    result = calibrate_draws(draws(400), draws(401))
+    assert result.transfer is not None
+    first = result.transfer[0]
+    changed = Check(**{**vars(first), "passed": False, "p_value": 1e-5})
+    box = verdicts(CalibrationResult(**{**vars(result), "transfer": [changed]}))[-1]
+    assert not box.passed
+    assert tone(box) == "mixed"
+    assert "measurably differently" in box.text
+
+
+def test_a_calibration_alone_makes_a_page_with_escaped_names(tmp_path):
+    result = calibrate_draws(
+        draws(60, names=("<b>a</b>", "b")), draws(61, names=("<b>a</b>", "b"))
+    )
+    page = write_calibration(result, tmp_path / "calibration.html").read_text()
+    assert "<b>a</b>" not in page
+    assert "&lt;b&gt;a&lt;/b&gt;" in page
+
+
+def test_tables_pair_emulated_with_reference():
+    result = calibrate_draws(draws(60), draws(61))
+    table = check_table(result.emulated, result.reference)
+    assert [name for name, _, _ in table.checks] == [c.name for c in result.emulated]
+    assert all([line.tests for line in lines] == ["emulated", "reference"]
+               for _, _, lines in table.checks)  # fmt: skip
+
+
+# --- parts --------------------------------------------------------------------------------------
+
+
+def test_cells_are_escaped():
+    section = Section("a", "<i>", "<u>", [Table(("<h>",), [("<c>",)], "<cap>")])
+    page = render("<t>", "<s>", "<d>", [], [section])
+    for text in ("<i>", "<u>", "<h>", "<c>", "<cap>", "<t>", "<s>", "<d>"):
+        assert text not in page
+        assert html.escape(text) in page
+
+
+def test_emulator_figures_of_everything_a_system_may_give():
+    k = np.geomspace(0.1, 1, 6)
+    curves = {name: np.ones(6) for name in ("reference", "emulator", "ZA", "2LPT")}
+    image = np.arange(16.0).reshape(4, 4)
+    statistics = {
+        "k": k, "k_label": "k [h/Mpc]", "k_nyquist": 1.0, "n": 3,
+        "curves": {key: dict(curves) for key in ("power", "transfer", "correlation")},
+        "noise_floor": {key: np.full(6, 0.1) for key in ("power", "transfer", "correlation")},
+        "pdf": {"x": k, "x_label": "delta", "curves": curves, "noise_floor": np.full(6, 0.1)},
+        "errors": {"displacement": {"emulator": 0.1, "ZA": 0.4}},
+        "fields": {"reference": image, "emulator": image, "difference": 0 * image},
+        "labels": {"power": "Power.", "displacement": "rms in Mpc/h."},
+    }  # fmt: skip
+    blocks = emulator_blocks(statistics)
+    assert [block.block for block in blocks] == ["figure", "figure", "figure", "table"]
+    assert emulator_blocks({}) == []
+
+
+def test_statistics_round_trip(tmp_path):
+    statistics = {"k": np.arange(3.0), "n": 4, "labels": {"a": "text"}, "none": None,
+                  "curves": {"power": {"PM, 3 steps": np.ones(2)}}}  # fmt: skip
+    back = load_statistics(save_statistics(tmp_path, statistics))
+    assert back["n"] == 4
+    assert back["labels"] == {"a": "text"}
+    assert np.array_equal(back["curves"]["power"]["PM, 3 steps"], np.ones(2))
+    assert "none" not in back
+
+
+def test_contours_hold_their_share():
+    x = np.linspace(-5, 5, 201)
+    density = np.exp(-0.5 * (x[:, None] ** 2 + x[None] ** 2))
+    heights = contour_heights(density, (0.95, 0.68))
+    # exp(-r^2/2) holds 1 - height of a two-dimensional normal; the grid is fine to 1 %.
+    assert heights == pytest.approx([0.05, 0.32], rel=0.02)
+
+
+# --- in a browser -------------------------------------------------------------------------------
+
+
+def browse(page: Path, profile: Path, *options: str) -> subprocess.CompletedProcess:
+    """Open a page in a browser that cannot reach any host."""
+    assert CHROMIUM
+    fixed = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars",
+             "--host-resolver-rules=MAP * ~NOTFOUND", f"--user-data-dir={profile}"]  # fmt: skip
+    return subprocess.run([CHROMIUM, *fixed, *options, page.as_uri()], capture_output=True,
+                          timeout=120, check=True, env=os.environ | {"HOME": str(profile)})  # fmt: skip
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
+def test_a_browser_shows_the_report_and_asks_for_nothing(page, tmp_path):
+    from PIL import Image
+
+    picture, log = tmp_path / "page.png", tmp_path / "net.json"
+    shown = browse(page, tmp_path / "profile", f"--screenshot={picture}", f"--log-net-log={log}",
+                   "--window-size=1180,2400", "--dump-dom")  # fmt: skip
+    dom = shown.stdout.decode()
+    assert "Self-consistency:" in dom
+    assert "Transfer to the reference simulator:" in dom
+    assert b"Content Security Policy" not in shown.stderr, "nothing was even blocked"
+    image = np.asarray(Image.open(io.BytesIO(picture.read_bytes())).convert("L"))
+    assert image.shape == (2400, 1180)
+    assert image.std() > 10, "not an empty page"
+    assert image[:600].min() < 100, "there is text at the top"
+    # The browser's own requests for updates name other hosts; none comes from the page.
+    started = re.findall(r'"(?:url|initiator)":"([^"]+)"', log.read_text())
+    assert not [url for url in started if page.name in url and not url.startswith("file:")]
+    referred = [url for url in started if url == "null"]
+    assert not referred, "an opaque origin, a file, asked for something"
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
+def test_a_browser_prints_the_report_page_by_page(page, tmp_path):
+    out = tmp_path / "report.pdf"
+    browse(page, tmp_path / "profile", f"--print-to-pdf={out}", "--no-pdf-header-footer")
+    pages = len(re.findall(rb"/Type\s*/Page\b", out.read_bytes()))
+    assert 4 <= pages <= 20
