@@ -31,10 +31,11 @@ def build_embedding(
     """
     if kind == "auto":
         kind = "cnn" if len(spec.shape) in (2, 3) else "mlp"
-    if kind not in _KINDS or (kind == "cnn" and not 1 <= len(spec.shape) <= 3):
+    unfit = kind == "cnn" and not 1 <= len(spec.shape) <= 3
+    if kind not in _KINDS or unfit or spec.dtype.startswith("complex"):
         raise ConfigError(
-            "embedding", expected="auto, mlp, or cnn for fields of one to three axes",
-            got=f"{kind!r} for shape {spec.shape}", fix="choose another embedding",
+            "embedding", expected="auto, mlp, or cnn for real fields of one to three axes",
+            got=f"{kind!r} for {spec.dtype} of shape {spec.shape}", fix="choose another embedding",
         )  # fmt: skip
     if kind == "cnn":
         return FieldCNN(spec.shape, features, channels, boundary)

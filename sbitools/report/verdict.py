@@ -100,8 +100,9 @@ def _transfer(
     if calibrated and not consistent:
         title += "no failure seen, but not self-consistent"
         text = (
-            f"On {n} fields of the expensive reference simulator no check fails. But the "
-            "posterior is not calibrated on the emulator's own fields, so this is luck or too few tests."
+            f"On {n} fields of the expensive reference simulator no check fails. But on the "
+            "emulator's own fields the posterior is not calibrated, so this is luck or too few "
+            "tests."
         )
     elif not calibrated:
         title += "failed"

@@ -64,3 +64,9 @@ def test_constant_entries_do_not_divide_by_zero():
 def test_unknown_or_unfit_kinds_are_config_errors(shape, kind):
     with pytest.raises(ConfigError, match="choose another embedding"):
         build(shape, kind)
+
+
+def test_complex_fields_are_refused():
+    spec = FieldSpec("f", ("x",), (8,), "complex64")
+    with pytest.raises(ConfigError, match="real fields"):
+        build_embedding("mlp", spec, 6, 4, "open")

@@ -92,6 +92,16 @@ def test_fields_of_three_axes_with_noise_and_symmetry(boundary, tmp_path):
     assert np.corrcoef(mean, theta[:100, 0])[0, 1] > 0.9
 
 
+@pytest.mark.parametrize("dtype", ["float64", "int32"])
+def test_fields_of_other_dtypes_can_be_trained_on(dtype, tmp_path):
+    spec = FieldSpec("x", ("i",), (2,), dtype)
+    theta = SPACE.design(64, 1)
+    x = (100 * theta).to(spec.torch_dtype)
+    store = SimulationStore.from_arrays(tmp_path / "s", theta, x, SPACE, spec)
+    posterior = sbitools.train(store, run_dir=tmp_path / "r", epochs=1, channels=1, flow_hidden=4)
+    assert posterior.sample(x[:2], 3).shape == (2, 3, 2)
+
+
 def test_cube_symmetry_permutes_cells():
     x = torch.arange(27.0).view(1, 3, 3, 3)
     seen = {tuple(random_cube_symmetry(x, generator(s)).flatten().tolist()) for s in range(400)}
