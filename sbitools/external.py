@@ -28,7 +28,7 @@ def export_store_design(run: Run, name: str, path: Path) -> None:
         ConfigError: if the store's stage lacks its inputs.
         StoreError: for another suffix.
     """
-    from .campaign import _create, _manifest
+    from .campaign.campaign import _create, _manifest
     from .store import SimulationStore
 
     stage_inputs(run, STAGES[name])
@@ -59,8 +59,8 @@ def import_results(
     Raises:
         StoreError: if no design was exported, or a file does not fit; others are added before.
     """
-    from .imports import add_results
     from .store import SimulationStore
+    from .store.imports import add_results
 
     store = SimulationStore.open(run.folder(name))
     added = add_results(store, folder, unit=unit, nonfinite=nonfinite)
@@ -108,7 +108,7 @@ def import_arrays(
     store: list[SimulationStore] = []
 
     def work() -> tuple[dict[str, Path], dict]:
-        from .imports import import_files
+        from .store.imports import import_files
 
         simulator = store_simulator(run, name)
         folder.parent.mkdir(parents=True, exist_ok=True)

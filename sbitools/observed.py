@@ -70,7 +70,7 @@ def read_field(file: Path, dataset: str | None = None) -> tuple[np.ndarray, str 
     Raises:
         StoreError: if the file, or the array in it, cannot be read.
     """
-    from .arrayfiles import open_array
+    from .store.arrayfiles import open_array
 
     with open_array(file, dataset, prefer="x") as array:
         attributes = getattr(array, "attrs", {})

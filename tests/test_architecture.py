@@ -20,7 +20,7 @@ LONGEST_FILE = 400
 # Serialisers that run code when they read: none is imported. cloudpickle, which carries a function
 # to a worker process and never to disk, is allowed where workers are started, and nowhere else.
 UNSAFE_MODULES = {"pickle", "_pickle", "dill", "joblib", "shelve", "marshal"}
-CARRIES_FUNCTIONS = {"sbitools.campaign", "sbitools.worker", "sbitools.cluster"}
+CARRIES_FUNCTIONS = {"sbitools.campaign.campaign", "sbitools.campaign.worker", "sbitools.campaign.cluster"}
 UNSAFE_CALLS = {"torch.load", "torch.save", "numpy.random.seed", "np.random.seed",
                 "torch.manual_seed", "importlib.import_module", "eval", "exec"}  # fmt: skip
 

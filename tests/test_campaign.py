@@ -23,11 +23,11 @@ from sbitools import (
     seeds,
     simulate,
 )  # fmt: skip
-from sbitools.campaign import CampaignInterrupted, RejectedSimulation
+from sbitools.campaign.campaign import CampaignInterrupted, RejectedSimulation
+from sbitools.campaign.progress import Progress
+from sbitools.campaign.runner import _exit_text
+from sbitools.campaign.worker import Worker
 from sbitools.errors import CampaignError, ShapeError, StoreError
-from sbitools.progress import Progress
-from sbitools.runner import _exit_text
-from sbitools.worker import Worker
 
 SPACE = ParameterSpace([Parameter("a", priors.Uniform(0, 1))])
 FIELD = FieldSpec("x", ("i",), (3,))
@@ -289,7 +289,7 @@ def test_a_simulator_that_cannot_be_sent(tmp_path):
 
 
 def test_one_campaign_at_a_time(tmp_path, monkeypatch):
-    monkeypatch.setattr("sbitools.manifest._LOCK_SECONDS", 0.1)
+    monkeypatch.setattr("sbitools.store.manifest._LOCK_SECONDS", 0.1)
     go = tmp_path / "go"
 
     def slow(theta, s):

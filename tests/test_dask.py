@@ -88,7 +88,7 @@ def test_a_cluster_that_loses_every_try_is_named(client, tmp_path, monkeypatch):
     def function(theta, s):
         os.kill(os.getppid(), signal.SIGKILL)
 
-    monkeypatch.setattr("sbitools.cluster._TRIES", 1)
+    monkeypatch.setattr("sbitools.campaign.cluster._TRIES", 1)
     with pytest.raises(CampaignError, match="run again to resume"):
         simulate(
             FunctionSimulator(function, SPACE, FIELD), 2, tmp_path / "s", client=client, **OPTIONS

@@ -6,7 +6,7 @@ import pytest
 
 from sbitools import FieldSpec, Parameter, ParameterSpace, SimulationStore, priors
 from sbitools.errors import ParameterError, ShapeError, StoreError
-from sbitools.imports import add_results, import_files, open_array, read_theta
+from sbitools.store.imports import add_results, import_files, open_array, read_theta
 
 SPACE = ParameterSpace(
     [Parameter("Omega_m", priors.Uniform(0.1, 0.5)), Parameter("sigma_8", priors.Uniform(0.6, 1))]

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from sbitools import FieldSpec, Parameter, ParameterSpace, SimulationStore, priors
-from sbitools.loader import StreamingLoader, noise_seeds, split
+from sbitools.training.loader import StreamingLoader, noise_seeds, split
 
 N = 203
 

@@ -11,7 +11,16 @@ from hypothesis import strategies as st
 
 from sbitools import FieldSpec, Parameter, ParameterSpace, priors
 from sbitools.errors import StoreError
-from sbitools.parts import DONE, FAILED, REJECTED, Layout, Part, PartData, row_digests, write_part
+from sbitools.store.parts import (
+    DONE,
+    FAILED,
+    REJECTED,
+    Layout,
+    Part,
+    PartData,
+    row_digests,
+    write_part,
+)
 
 SPACE = ParameterSpace([Parameter("a", priors.Uniform(0, 1))])
 LAYOUT = Layout(SPACE, FieldSpec("delta", ("x", "y"), (4, 3), unit="K"))

@@ -12,9 +12,9 @@ import xarray
 
 from sbitools import FieldSpec, Parameter, ParameterSpace, SimulationStore, priors
 from sbitools.errors import ParameterError, ShapeError, StoreError
-from sbitools.manifest import lock
 from sbitools.seeds import simulation_seeds
-from sbitools.store import default_task_size
+from sbitools.store.manifest import lock
+from sbitools.store.store import default_task_size
 
 SPACE = ParameterSpace(
     [Parameter("a", priors.Uniform(0, 1)), Parameter("b", priors.Normal(0, 1), unit="km")]
@@ -192,7 +192,7 @@ def test_exported_design_has_all_digits(planned, tmp_path):
 
 
 def test_task_size_follows_the_field_not_the_workers():
-    from sbitools.parts import Layout
+    from sbitools.store.parts import Layout
 
     def layout(side):
         return Layout(SPACE, FieldSpec("d", ("x", "y", "z"), (side,) * 3))
@@ -373,7 +373,7 @@ def test_a_lost_part_is_pending_again(planned):
 
 
 def test_adding_waits_for_no_campaign(planned, monkeypatch):
-    monkeypatch.setattr("sbitools.manifest._LOCK_SECONDS", 0.1)
+    monkeypatch.setattr("sbitools.store.manifest._LOCK_SECONDS", 0.1)
     with (
         lock(planned.path, exclusive=True),
         pytest.raises(StoreError, match="running campaign"),

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sbitools.loader import split
 from sbitools.seeds import derive
 from sbitools.store import SimulationStore
+from sbitools.training.loader import split
 
 __all__ = ["Batch", "ParticleBatches", "transform"]
 

@@ -15,11 +15,11 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from sbitools.errors import ConfigError, PosteriorError
-from sbitools.loader import Batch, StreamingLoader, split
 from sbitools.observation import Observation
 from sbitools.simulator import FieldSpec
 from sbitools.store import SimulationStore
 from sbitools.training import TrainingOptions, run_training
+from sbitools.training.loader import Batch, StreamingLoader, split
 
 from .estimator import Estimator, EstimatorOptions
 from .posterior import Posterior

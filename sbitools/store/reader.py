@@ -10,8 +10,9 @@ from itertools import pairwise
 
 import numpy as np
 
+from sbitools.errors import StoreError
+
 from .catalog import Catalog
-from .errors import StoreError
 from .parts import Part
 
 __all__ = ["Reader"]

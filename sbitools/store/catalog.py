@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .errors import StoreError
+from sbitools.errors import StoreError
+
 from .parts import DONE, FAILED, PENDING, REJECTED, Layout, Part, PartMeta
 
 __all__ = ["Catalog"]

@@ -20,10 +20,11 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
+from sbitools.errors import TrainingError
+from sbitools.seeds import derive, generator
+
 from . import distributed
-from .errors import TrainingError
 from .run_state import RunState
-from .seeds import derive, generator
 
 __all__ = ["Loss", "TrainingHistory", "TrainingOptions", "run_training"]
 

@@ -22,9 +22,10 @@ from typing import Any
 
 import numpy as np
 
-from .errors import CampaignError
-from .manifest import DesignTable, Manifest
-from .parts import DONE, FAILED, REJECTED, PartData, write_part
+from sbitools.errors import CampaignError
+from sbitools.store.manifest import DesignTable, Manifest
+from sbitools.store.parts import DONE, FAILED, REJECTED, PartData, write_part
+
 from .worker import KEPT_PATH, Task, as_part
 
 __all__ = ["Cancelled", "Payload", "Runner", "import_path"]
@@ -80,7 +81,7 @@ class _Process:
         env = os.environ | dict.fromkeys(_ONE_THREAD, "1") | {"PYTHONPATH": paths}
         env[KEPT_PATH] = os.environ.get("PYTHONPATH", "")
         fd = theirs.fileno()
-        command = [sys.executable, "-P", "-m", "sbitools.worker", str(fd), str(os.getpid())]
+        command = [sys.executable, "-P", "-m", "sbitools.campaign", str(fd), str(os.getpid())]
         with theirs:
             self.process = subprocess.Popen(  # noqa: S603  (our own interpreter and module)
                 command, pass_fds=[fd], env=env, stdin=subprocess.DEVNULL, start_new_session=True

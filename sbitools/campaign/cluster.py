@@ -13,7 +13,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from .errors import CampaignError, SbitoolsError
+from sbitools.errors import CampaignError, SbitoolsError
+
 from .runner import Cancelled, Payload, Runner
 
 __all__ = ["DaskEngine"]

@@ -1,4 +1,4 @@
-"""The worker process of a campaign: ``python -m sbitools.worker FD PARENT``.
+"""The worker process of a campaign: ``python -m sbitools.campaign FD PARENT``.
 
 It receives the simulator through an inherited socket, in memory, and answers requests until the
 socket closes. It runs in its own session, so that Ctrl-C reaches the driver only, and ends when
@@ -22,10 +22,18 @@ import cloudpickle
 import numpy as np
 import torch
 
-from .errors import SbitoolsError, ShapeError, StoreError
-from .intake import nonfinite_rows
-from .manifest import DesignTable, Manifest
-from .parts import DONE, FAILED, REJECTED, Layout, PartData, RejectedSimulation, write_part
+from sbitools.errors import SbitoolsError, ShapeError, StoreError
+from sbitools.store.intake import nonfinite_rows
+from sbitools.store.manifest import DesignTable, Manifest
+from sbitools.store.parts import (
+    DONE,
+    FAILED,
+    REJECTED,
+    Layout,
+    PartData,
+    RejectedSimulation,
+    write_part,
+)
 
 __all__ = ["KEPT_PATH", "Task", "Worker", "as_part", "main"]
 
@@ -175,7 +183,3 @@ def main(fd: int, parent: int) -> None:
             connection.send(worker.answer(*connection.recv()))
     except (EOFError, ConnectionError):
         return
-
-
-if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]))

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .errors import StoreError
-from .files import write_atomic
+from sbitools.errors import StoreError
+from sbitools.files import write_atomic
+
 from .manifest import lock
 from .parts import DONE, PartData, write_part
 

@@ -10,9 +10,10 @@ from typing import Any
 import h5py
 import numpy as np
 
+from sbitools.errors import ParameterError
+from sbitools.parameters import ParameterSpace
+
 from .arrayfiles import HDF5, UNREADABLE, bad_file, hdf5_members, open_array, open_npz
-from .errors import ParameterError
-from .parameters import ParameterSpace
 
 __all__ = ["read_theta"]
 

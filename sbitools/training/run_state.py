@@ -10,9 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sbitools.checkpoint import load_checkpoint, save_checkpoint
+from sbitools.errors import TrainingError
+
 from . import distributed
-from .checkpoint import load_checkpoint, save_checkpoint
-from .errors import TrainingError
 
 __all__ = ["RunState"]
 

@@ -15,11 +15,12 @@ from typing import Any
 
 import numpy as np
 
+from sbitools.errors import SbitoolsError, StoreError
+from sbitools.parameters import ParameterSpace
+from sbitools.simulator import FieldSpec
+
 from .arrayfiles import SUFFIXES, open_array
-from .errors import SbitoolsError, StoreError
-from .parameters import ParameterSpace
 from .parts import DONE
-from .simulator import FieldSpec
 from .store import SimulationStore
 from .tables import read_theta
 

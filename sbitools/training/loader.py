@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .errors import TrainingError
-from .seeds import derive
-from .store import SimulationStore
+from sbitools.errors import TrainingError
+from sbitools.seeds import derive
+from sbitools.store import SimulationStore
 
 __all__ = ["Batch", "StreamingLoader", "noise_seeds", "split"]
 

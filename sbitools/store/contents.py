@@ -12,14 +12,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sbitools.errors import StoreError
+from sbitools.parameters import ParameterSpace
+from sbitools.simulator import FieldSpec
+
 from .catalog import Catalog
-from .errors import StoreError
 from .intake import as_native
 from .manifest import DesignTable, Manifest, is_live, stamp
-from .parameters import ParameterSpace
 from .parts import DONE, FAILED, STATES, Layout
 from .reader import Reader
-from .simulator import FieldSpec
 
 __all__ = ["Failure", "StoreContents"]
 

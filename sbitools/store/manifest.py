@@ -21,11 +21,12 @@ from typing import Any
 import h5py
 import numpy as np
 
-from .errors import SbitoolsError, StoreError
-from .files import TEMP_SUFFIX, write_atomic
-from .parameters import ParameterSpace
+from sbitools.errors import SbitoolsError, StoreError
+from sbitools.files import TEMP_SUFFIX, write_atomic
+from sbitools.parameters import ParameterSpace
+from sbitools.simulator import FieldSpec
+
 from .parts import Layout
-from .simulator import FieldSpec
 
 __all__ = ["DesignTable", "Manifest", "is_live", "lock", "prepare_folder", "stamp"]
 

@@ -20,10 +20,10 @@ from typing import Any
 import h5py
 import numpy as np
 
-from .errors import StoreError
-from .files import hash_file, write_atomic
-from .parameters import ParameterSpace
-from .simulator import FieldSpec
+from sbitools.errors import StoreError
+from sbitools.files import hash_file, write_atomic
+from sbitools.parameters import ParameterSpace
+from sbitools.simulator import FieldSpec
 
 __all__ = [
     "DONE", "FAILED", "PENDING", "REJECTED", "STATES", "Layout", "Part", "PartData",

@@ -1,7 +1,7 @@
 """SimulationStore: simulations on disk, with their provenance, states and failures.
 
 A store is a directory: ``store.json`` (specifications), ``design-<hash>.h5`` (planned theta,
-seeds and groups) and immutable ``parts/*.h5`` (see `sbitools.parts`). Nothing in it is ever
+seeds and groups) and immutable ``parts/*.h5`` (see `sbitools.store.parts`). Nothing in it is ever
 half-written, and memory does not grow with it.
 """
 
@@ -15,14 +15,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import Tensor
 
+from sbitools.errors import StoreError
+from sbitools.parameters import ParameterSpace
+from sbitools.seeds import simulation_seeds
+from sbitools.simulator import FieldSpec
+
 from .contents import Failure, StoreContents
-from .errors import StoreError
 from .intake import as_native, checked_rows
 from .manifest import DesignTable, Manifest, lock, prepare_folder
-from .parameters import ParameterSpace
 from .parts import DONE, FAILED, PENDING, Layout, PartData, row_digests, write_part
-from .seeds import simulation_seeds
-from .simulator import FieldSpec
 
 if TYPE_CHECKING:
     import xarray
@@ -128,7 +129,7 @@ class SimulationStore(StoreContents):
         design: str = "imported",
         simulator: str = "imported",
     ) -> SimulationStore:
-        """Import an existing set of simulations; see `sbitools.imports` for files.
+        """Import an existing set of simulations; see `sbitools.store.imports` for files.
 
         Args:
             path: of the new store; it appears when everything is in.
@@ -259,19 +260,19 @@ class SimulationStore(StoreContents):
                 self._catalog.add(path.name)
 
     def to_xarray(self) -> xarray.Dataset:
-        """All finished simulations; see `sbitools.export.to_xarray`."""
+        """All finished simulations; see `sbitools.store.export.to_xarray`."""
         from .export import to_xarray
 
         return to_xarray(self)
 
     def export_design(self, path: str | Path) -> Path:
-        """Write index, seed and theta as .csv or .npz; see `sbitools.export`."""
+        """Write index, seed and theta as .csv or .npz; see `sbitools.store.export`."""
         from .export import export_design
 
         return export_design(self, path)
 
     def compact(self) -> None:
-        """Merge the small parts that `add` made; see `sbitools.export.compact`."""
+        """Merge the small parts that `add` made; see `sbitools.store.export.compact`."""
         from .export import compact
 
         compact(self)

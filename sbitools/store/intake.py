@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from .errors import ShapeError, StoreError
+from sbitools.errors import ShapeError, StoreError
+from sbitools.simulator import FieldSpec
+
 from .manifest import DesignTable
 from .parts import DONE, FAILED, Layout, PartData
-from .simulator import FieldSpec
 
 __all__ = ["as_native", "checked_rows", "nonfinite_rows"]
 

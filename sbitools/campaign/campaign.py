@@ -20,16 +20,17 @@ from typing import Any
 import cloudpickle
 import numpy as np
 
-from . import __version__
-from .errors import CampaignError, StoreError
-from .manifest import DesignTable, Manifest, lock
-from .parameters import Design
-from .parts import DONE, FAILED, PENDING, REJECTED, RejectedSimulation
+from sbitools import __version__
+from sbitools.errors import CampaignError, StoreError
+from sbitools.parameters import Design
+from sbitools.seeds import check_seed, simulation_seeds
+from sbitools.simulator import Simulator
+from sbitools.store import SimulationStore
+from sbitools.store.manifest import DesignTable, Manifest, lock
+from sbitools.store.parts import DONE, FAILED, PENDING, REJECTED, RejectedSimulation
+
 from .progress import Progress
 from .runner import Cancelled, Payload, Runner, import_path
-from .seeds import check_seed, simulation_seeds
-from .simulator import Simulator
-from .store import SimulationStore
 
 __all__ = ["CampaignInterrupted", "RejectedSimulation", "simulate"]
 
@@ -120,8 +121,8 @@ def _check_arguments(simulator: Simulator, n: int, workers: int, limit: float | 
 
 
 def _manifest(simulator: Any, n: int, seed: int, design: str, task_size: int | None) -> Manifest:
-    from .parts import Layout
-    from .store import default_task_size
+    from sbitools.store.parts import Layout
+    from sbitools.store.store import default_task_size
 
     layout = Layout(simulator.parameters, simulator.output, getattr(simulator, "source", None))
     group = simulator.group_size

@@ -11,7 +11,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from .errors import StoreError
+from sbitools.errors import StoreError
 
 __all__ = ["HDF5", "SUFFIXES", "UNREADABLE", "bad_file", "hdf5_members", "open_array", "open_npz"]
 

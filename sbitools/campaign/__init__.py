@@ -1,0 +1,9 @@
+"""Campaigns: the act of filling a store, on local processes or a Dask cluster."""
+
+from __future__ import annotations
+
+from sbitools.store.parts import RejectedSimulation
+
+from .campaign import CampaignInterrupted, simulate
+
+__all__ = ["CampaignInterrupted", "RejectedSimulation", "simulate"]
