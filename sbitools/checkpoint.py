@@ -100,7 +100,7 @@ def load_checkpoint(path: str | Path, kind: str) -> tuple[dict[str, Any], dict[s
         if hashes.get(name) != value:
             raise CheckpointError(
                 f"checkpoint {path}", expected=f"sha256 {str(hashes.get(name))[:16]} of {name}",
-                got=f"{value[:16]}", fix="the file was truncated or altered: copy it or train anew",
+                got=f"{value[:16]}", fix="the file was altered: copy it again, or train anew",
             )  # fmt: skip
     try:
         return manifest["config"], load_file(path / WEIGHTS)

@@ -219,7 +219,8 @@ def _stages(run: Run, names: Any, again: bool = False) -> None:
     if not again:
         run.check()
     run_chain(run, names, announce, again)
-    conclude(run)
+    if "report" in names:
+        conclude(run)
 
 
 def _known_stores(wanted: Sequence[str] | None) -> list[str]:

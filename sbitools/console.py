@@ -54,7 +54,7 @@ def conclude(run: Run) -> None:
         return
     console = _console()
     for verdict in json.loads(machine.read_text())["verdicts"]:
-        colour = "yellow" if verdict["differs"] else "green" if verdict["passed"] else "red"
+        colour = "yellow" if verdict["caution"] else "green" if verdict["passed"] else "red"
         console.print(Text(f"\n{verdict['title']}", style=f"bold {colour}"))
         console.print(Text(verdict["text"]))
         for sentence in verdict["evidence"]:

@@ -49,8 +49,9 @@ from sbitools.statistics import cross_correlation, power_spectrum
 
 # %% [markdown]
 # Everything below is written to one folder. Run the notebook twice and the second time is quick:
-# simulations that are on disk are not made again. The small setting is the one that our tests
-# run; it goes through every step in a minute but learns almost nothing.
+# simulations that are on disk are not made again. The first time takes about a quarter of an
+# hour on two cores. The small setting is the one that our tests run; it goes through every step
+# in a minute but learns almost nothing.
 
 # %%
 SMALL = os.environ.get("SBITOOLS_SMALL") == "1"

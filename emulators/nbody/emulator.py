@@ -14,7 +14,7 @@ from emulators.emulator import Emulator
 from sbitools import priors
 from sbitools.errors import ConfigError, ShapeError, StoreError, TrainingError
 from sbitools.seeds import derive
-from sbitools.training import TrainingHistory, run_training
+from sbitools.training import TrainingHistory, mean_loss, run_training
 
 from . import lpt
 from .cosmology import growth_factor
@@ -23,7 +23,6 @@ from .losses import density_errors, mean_square
 from .network import DisplacementNetwork
 from .options import EmulatorOptions, fast_bfloat16, parse_options
 from .painting import density_contrast
-from .parallel import mean_loss
 from .simulator import NBodySimulator
 
 if TYPE_CHECKING:

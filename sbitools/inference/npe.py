@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 from torch import Tensor, nn
 
 from sbitools.errors import ConfigError, PosteriorError
 from sbitools.observation import Observation
 from sbitools.simulator import FieldSpec
 from sbitools.store import SimulationStore
-from sbitools.training import TrainingOptions, run_training
+from sbitools.training import TrainingOptions, mean_loss, run_training
 from sbitools.training.loader import Batch, StreamingLoader, split
 
 from .estimator import Estimator, EstimatorOptions
@@ -30,6 +30,9 @@ __all__ = ["NPEOptions", "train"]
 # Fields from which the scale of the inputs is measured: enough for 2 %.
 _SCALE_FIELDS = 1024
 
+# Rows of a batch that one thread computes; a constant, so that results do not depend on `workers`.
+_PIECE_ROWS = 16
+
 
 class NPEOptions(EstimatorOptions, TrainingOptions):
     """Options of neural posterior estimation: the network and its training, in one table.
@@ -38,10 +41,14 @@ class NPEOptions(EstimatorOptions, TrainingOptions):
         symmetry: ``"cube"`` shows the network a randomly flipped and permuted field at each step:
             for statistically isotropic fields on a cube, 48 times the data.
         device: torch device to train on; ``"auto"`` takes a GPU if there is one.
+        workers: pieces of a batch that are computed at the same time on a CPU, one thread each;
+            the result does not depend on it.
     """
 
     symmetry: Literal["none", "cube"] = "none"
     device: str = "auto"
+    threads: int | None = Field(1, ge=1)
+    workers: int = Field(2, ge=1)
 
 
 def train(
@@ -95,7 +102,7 @@ def train(
     estimator.to(_device(parsed.device))
     started = time.monotonic()
     history = run_training(
-        estimator, _Loss(store, noisy, parsed.symmetry), training.batches,
+        estimator, _Loss(store, noisy, parsed), training.batches,
         lambda: validation.batches(0), _only(TrainingOptions, parsed), run_dir,
         steps_per_epoch=training.steps, resume=resume, on_epoch=on_epoch,
     )  # fmt: skip
@@ -115,19 +122,35 @@ def train(
 class _Loss:
     """Mean of -log q(u | observe(x))."""
 
-    def __init__(self, store: SimulationStore, observation: Observation, symmetry: str) -> None:
+    def __init__(
+        self, store: SimulationStore, observation: Observation, options: NPEOptions
+    ) -> None:
         self.space = store.parameters.inferred
         self.columns = store.parameters.inferred_columns
-        self.observation, self.symmetry = observation, symmetry
+        self.observation, self.options = observation, options
 
     def __call__(self, module: nn.Module, batch: Any, rng: torch.Generator) -> Tensor:
         assert isinstance(module, Estimator)  # noqa: S101  (for the type checker)
         theta, x, seeds = batch
         u = self.space.to_unconstrained(theta[:, self.columns])
         x = self.observation(x.to(module.device), seeds)
-        if self.symmetry == "cube" and module.training:
-            x = random_cube_symmetry(x, rng)
-        return -module.log_prob(u[:, None], module.features(x)).mean()
+        pieces = self._pieces(len(x), module)
+        if self.options.symmetry == "cube" and module.training:
+            x = torch.cat([random_cube_symmetry(x[rows], rng) for rows in pieces])
+
+        def piece(i: int) -> Tensor:
+            rows = pieces[i]
+            log_q = module.log_prob(u[rows, None], module.features(x[rows]))
+            return -log_q.sum() * (len(pieces) / len(x))
+
+        trained = [p for p in module.parameters() if p.requires_grad]
+        return mean_loss(piece, len(pieces), trained or list(module.parameters()),
+                         self.options.workers)  # fmt: skip
+
+    @staticmethod
+    def _pieces(n: int, module: Estimator) -> list[slice]:
+        step = n if module.device.type != "cpu" else _PIECE_ROWS
+        return [slice(i, min(i + step, n)) for i in range(0, n, step)]
 
 
 def _moments(

@@ -49,6 +49,6 @@ def render(
 
 def tone(verdict: Verdict) -> str:
     """Class of the box: pass, mixed or fail."""
-    if verdict.differs:
+    if verdict.caution:
         return "mixed"
     return "pass" if verdict.passed else "fail"

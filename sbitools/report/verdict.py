@@ -46,7 +46,7 @@ class Verdict:
         title: one line.
         text: what follows from it, for a newcomer.
         evidence: the numbers, one sentence each.
-        differs: calibrated on the reference, but not in the same way as on emulated tests.
+        caution: nothing failed outright, but there is a reservation, which the text names.
     """
 
     key: str
@@ -54,7 +54,7 @@ class Verdict:
     title: str
     text: str
     evidence: list[str]
-    differs: bool = False
+    caution: bool = False
 
 
 def verdicts(result: CalibrationResult) -> list[Verdict]:
@@ -82,7 +82,16 @@ def _self_consistency(result: CalibrationResult) -> Verdict:
             "its intervals are used."
         )
     title = f"Self-consistency: {'passed' if passed else 'failed'}"
-    return Verdict("self", passed, title, text, _evidence(result.emulated))
+    learnt = _learnt(result.emulated)
+    silent = passed and learnt is not None and learnt < _LITTLE
+    if silent:
+        title += ", but almost nothing was learnt"
+        text = (
+            f"On {n} new fields of the emulator the posterior is calibrated, but only because it "
+            "repeats the prior: it has learnt almost nothing from the fields. Train it longer, on "
+            "more emulated fields or on fields with less noise."
+        )
+    return Verdict("self", passed, title, text, _evidence(result.emulated), caution=silent)
 
 
 def _transfer(
@@ -127,7 +136,7 @@ def _transfer(
         )
     evidence = _evidence([*checks, *differences])
     passed = calibrated and not changed and consistent
-    return Verdict("transfer", passed, title, text, evidence, differs=calibrated and not passed)
+    return Verdict("transfer", passed, title, text, evidence, caution=calibrated and not passed)
 
 
 def _failed(checks: Sequence[Check]) -> list[Check]:
@@ -137,6 +146,16 @@ def _failed(checks: Sequence[Check]) -> list[Check]:
 def _reasons(checks: Sequence[Check]) -> str:
     names = [check.name.removeprefix("transfer ") for check in checks]
     return f"it fails {', '.join(names)}" if names else "too many tests gave no draws"
+
+
+# A calibrated posterior whose variance is within 10 % of the prior's says nothing.
+_LITTLE = 0.1
+
+
+def _learnt(checks: Sequence[Check]) -> float | None:
+    """Largest contraction of a parameter."""
+    rows = [row for c in checks if c.name == "contraction" for row in c.details["parameters"]]
+    return max((row["contraction"] for row in rows), default=None)
 
 
 # What the boxes at the top show; everything else is in the tables.

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from .loader import StreamingLoader, split
 from .loop import TrainingHistory, TrainingOptions, read_metrics, run_training
+from .parallel import mean_loss
 
 __all__ = [
-    "StreamingLoader", "TrainingHistory", "TrainingOptions", "read_metrics", "run_training", "split",
+    "StreamingLoader", "TrainingHistory", "TrainingOptions", "mean_loss", "read_metrics",
+    "run_training", "split",
 ]  # fmt: skip

@@ -178,6 +178,15 @@ def test_a_difference_within_the_bands_is_not_a_pass():
     assert "measurably differently" in box.text
 
 
+def test_a_posterior_that_repeats_the_prior_is_not_praised():
+    rng = np.random.default_rng(0)
+    theta, points = rng.standard_normal((300, 2)), rng.standard_normal((300, 200, 2))
+    box = verdicts(calibrate_draws(CalibrationDraws(theta, points)))[0]
+    assert box.passed
+    assert tone(box) == "mixed"
+    assert "repeats the prior" in box.text
+
+
 def test_a_calibration_alone_makes_a_page_with_escaped_names(tmp_path):
     result = calibrate_draws(
         draws(60, names=("<b>a</b>", "b")), draws(61, names=("<b>a</b>", "b"))

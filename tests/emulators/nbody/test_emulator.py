@@ -13,7 +13,7 @@ from emulators.nbody.emulator import NBodyEmulator
 from emulators.nbody.losses import density_errors, mean_square
 from emulators.nbody.options import parse_options
 from emulators.nbody.painting import density_contrast
-from emulators.nbody.parallel import mean_loss
+from sbitools.training.parallel import mean_loss
 from emulators.nbody.simulator import NBodySimulator
 from sbitools.errors import ConfigError, ShapeError, StoreError, TrainingError
 from sbitools.seeds import normal

@@ -1,9 +1,9 @@
-"""Loss and gradient of several boxes at the same time, one Python thread per box.
+"""Loss and gradient of several pieces of a batch at the same time, one Python thread per piece.
 
-Torch's own threads split every layer of one box, and wait for each other after each; on small
-grids that costs more than it gains, and much more if another program wants a core. Whole boxes
-need no waiting. Torch releases the interpreter while it computes, and gradients are added in the
-order of the boxes, so the result does not depend on the number of threads.
+Torch's own threads split every layer, and wait for each other after each; on small grids that
+costs more than it gains, and ten times more if another program wants a core. Whole pieces need no
+waiting. Torch releases the interpreter while it computes, and gradients are added in the order of
+the pieces, so the result does not depend on the number of threads.
 """
 
 from __future__ import annotations
@@ -24,16 +24,20 @@ def mean_loss(
     """Mean of loss(0) ... loss(n - 1), differentiable once in `parameters`.
 
     Args:
-        loss: of one box, a scalar.
-        n: number of boxes.
+        loss: of one piece, a scalar.
+        n: number of pieces, all of the same weight.
         parameters: leaves; the gradient flows to nothing else.
-        workers: boxes at the same time.
+        workers: pieces at the same time.
     """
     if not torch.is_grad_enabled():
         return torch.stack([loss(i) for i in range(n)]).mean()
 
+    # Threads begin with torch's defaults, whatever the caller's modes: hand them over.
+    device = parameters[0].device.type
+    autocast = torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)
+
     def work(i: int) -> tuple[Tensor, tuple[Tensor | None, ...]]:
-        with torch.enable_grad():  # a thread begins with the defaults, whatever the caller's mode
+        with torch.enable_grad(), torch.autocast(device, autocast[1], autocast[0]):
             value = loss(i)
             return value.detach(), torch.autograd.grad(value, parameters, allow_unused=True)
 
