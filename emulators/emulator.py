@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
@@ -103,6 +105,14 @@ class Emulator(ABC):
             )  # fmt: skip
         with torch.no_grad():
             return self.decode(theta, self.latent(theta, seeds))
+
+    @property
+    def version(self) -> str:
+        """Digest of configuration and weights: to a store, another fit is another simulator."""
+        digest = hashlib.sha256(json.dumps(dict(self.config()), sort_keys=True).encode())
+        for name, value in sorted(self.module().state_dict().items()):
+            digest.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
+        return f"weights {digest.hexdigest()[:16]}"
 
     def save(self, path: str | Path) -> Path:
         """Write weights and configuration to the folder `path`."""

@@ -28,16 +28,17 @@ def export_store_design(run: Run, name: str, path: Path) -> None:
         ConfigError: if the store's stage lacks its inputs.
         StoreError: for another suffix.
     """
-    from .campaign.campaign import _create, _manifest
+    from .campaign import plan
     from .store import SimulationStore
 
     stage_inputs(run, STAGES[name])
     folder, size = run.folder(name), store_section(run, name).task_size
     if not folder.exists():
         folder.parent.mkdir(parents=True, exist_ok=True)
-        simulator = store_simulator(run, name)
-        manifest = _manifest(simulator, store_size(run, name), run.seed(name), "random", size)
-        _create(folder, simulator, manifest, size)
+        plan(
+            store_simulator(run, name), store_size(run, name), folder, seed=run.seed(name),
+            task_size=size,
+        )  # fmt: skip
     SimulationStore.open(folder).export_design(path)
 
 

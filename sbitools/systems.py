@@ -32,6 +32,9 @@ class System(Protocol):
     Attributes:
         name: the name in configurations, equal to that of the entry point.
         settings: the pydantic model of the system's own settings (extra fields forbidden).
+
+    A system may also have `emulator_options`, the pydantic model of what its emulator's `fit`
+    takes, so that a wrong ``[emulator]`` table is found before anything is simulated.
     """
 
     name: str

@@ -23,7 +23,7 @@ from sbitools import (
     seeds,
     simulate,
 )  # fmt: skip
-from sbitools.campaign.campaign import CampaignInterrupted, RejectedSimulation
+from sbitools.campaign import CampaignInterrupted, RejectedSimulation, plan
 from sbitools.campaign.progress import Progress
 from sbitools.campaign.runner import _exit_text
 from sbitools.campaign.worker import Worker
@@ -343,3 +343,12 @@ def test_progress_text():
     bar.add([20, 2, 1])
     # 23 in 10 s, 67 to go; the clock may tick within the test: 0.1 s is far below a digit
     assert bar.text == "30/100 done, 2 failed, 1 rejected, 2.3 per s, 0:29 left"
+
+
+def test_a_planned_campaign_is_the_one_that_is_run(tmp_path, reference):
+    simulator = FunctionSimulator(plain, SPACE, FIELD)
+    planned = plan(simulator, 12, tmp_path / "s", seed=5)
+    assert planned.counts()["pending"] == 12
+    assert run(tmp_path / "s").digest() == reference.digest()
+    with pytest.raises(StoreError):
+        plan(simulator, 12, tmp_path / "s", seed=5)

@@ -221,7 +221,7 @@ show(observe(boxes[:2], seeds[:2]), ["observed", "another one"])
 # (`symmetry="cube"`): 48 boxes for the price of one.
 
 # %%
-settings = {"symmetry": "cube", "epochs": 3 if SMALL else 40, "seed": 5}
+settings = {"symmetry": "cube", "channels": 8, "epochs": 3 if SMALL else 20, "seed": 5}
 posterior = sbitools.train(
     cheap, observe=observe, run_dir=RUN / "posterior", resume=True, **settings
 )

@@ -47,7 +47,6 @@ class NBodyEmulator(Emulator):
 
     kind = "nbody-emulator"
     differentiable = frozenset({"latent"})
-    version = "1"
 
     def __init__(
         self, simulator: NBodySimulator, redshifts: Sequence[float] = (0.0, 0.5, 1.0, 2.0)

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from sbitools.store import SimulationStore
 
     from .emulator import NBodyEmulator
+    from .options import EmulatorOptions
     from .simulator import NBodySimulator
 
 __all__ = ["NBodySettings", "NBodySystem", "system"]
@@ -62,6 +63,13 @@ class NBodySystem:
 
     name = "nbody"
     settings = NBodySettings
+
+    @property
+    def emulator_options(self) -> type[EmulatorOptions]:
+        """What ``[emulator]`` of a configuration may hold."""
+        from .options import EmulatorOptions
+
+        return EmulatorOptions
 
     def simulator(self, settings: NBodySettings) -> NBodySimulator:
         """Density contrast at one redshift."""

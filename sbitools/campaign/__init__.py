@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from sbitools.store.parts import RejectedSimulation
 
-from .campaign import CampaignInterrupted, simulate
+from .campaign import CampaignInterrupted, plan, simulate
 
-__all__ = ["CampaignInterrupted", "RejectedSimulation", "simulate"]
+__all__ = ["CampaignInterrupted", "RejectedSimulation", "plan", "simulate"]

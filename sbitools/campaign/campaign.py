@@ -32,7 +32,7 @@ from sbitools.store.parts import DONE, FAILED, PENDING, REJECTED, RejectedSimula
 from .progress import Progress
 from .runner import Cancelled, Payload, Runner, import_path
 
-__all__ = ["CampaignInterrupted", "RejectedSimulation", "simulate"]
+__all__ = ["CampaignInterrupted", "RejectedSimulation", "plan", "simulate"]
 
 # A source of results: (start, stop, counts) of finished tasks, in any order
 Engine = Callable[[list[tuple[int, int]]], Iterator[tuple[int, int, list[int]]]]
@@ -108,6 +108,27 @@ def simulate(
         for old in store._catalog.superseded():  # by simulations that were run again
             old.unlink(missing_ok=True)
     return SimulationStore(path)
+
+
+def plan(
+    simulator: Simulator,
+    n: int,
+    path: str | Path,
+    *,
+    seed: int,
+    design: Design = "random",
+    task_size: int | None = None,
+) -> SimulationStore:
+    """Make the store of a campaign without running it, for programs that run elsewhere.
+
+    Export its design with `SimulationStore.export_design`, add results with
+    `SimulationStore.add` or `sbitools import`; `simulate` with the same arguments runs what is
+    missing. Arguments and errors are those of `simulate`; a store at `path` is refused.
+    """
+    _check_arguments(simulator, n, 1, None)
+    manifest = _manifest(simulator, n, check_seed(seed), design, task_size)
+    _create(Path(path), simulator, manifest, task_size)
+    return SimulationStore(Path(path))
 
 
 def _check_arguments(simulator: Simulator, n: int, workers: int, limit: float | None) -> None:

@@ -19,7 +19,7 @@ __all__ = ["RunState"]
 
 _KIND = "training-state"
 # These may change between a run and its continuation without changing what is computed.
-_FREE = ("checkpoint_seconds", "time_limit", "threads")
+_FREE = ("checkpoint_seconds", "time_limit", "threads", "workers")
 
 
 class RunState:

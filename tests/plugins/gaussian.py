@@ -1,4 +1,4 @@
-"""A real system small enough for tests: a linear Gaussian model, and its emulator by least squares.
+"""A real system small enough for tests: a linear Gaussian model, its emulator by least squares.
 
 x_i = mu + i * slope + 0.5 * noise, i = 0..5. The reference fails for one seed in `FAILS`, with
 markup in its message, so that reports meet failures and must escape them.

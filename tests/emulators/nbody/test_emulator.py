@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 
 import numpy as np
 import pytest
 import torch
 
+import sbitools
 from emulators.nbody.data import ParticleBatches, transform
 from emulators.nbody.emulator import NBodyEmulator
 from emulators.nbody.losses import density_errors, mean_square
 from emulators.nbody.options import parse_options
 from emulators.nbody.painting import density_contrast
-from sbitools.training.parallel import mean_loss
 from emulators.nbody.simulator import NBodySimulator
 from sbitools.errors import ConfigError, ShapeError, StoreError, TrainingError
 from sbitools.seeds import normal
+from sbitools.training.parallel import mean_loss
 
 from .tiny import OPTIONS, TINY, particles
 
@@ -190,3 +192,14 @@ def test_bad_input(store, fitted, tmp_path):
         NBodyEmulator(NBodySimulator(**TINY, quantity="particles"))
     with pytest.raises(ShapeError, match="latent"):
         fitted.decode(torch.tensor([[0.3, 0.8]]), torch.zeros(1, 4, 4, 4))
+
+
+def test_another_fit_is_another_simulator(fitted, tmp_path):
+    """A store must not mix the fields of two fits."""
+    sbitools.simulate(fitted, 2, tmp_path / "s", seed=1, workers=1, progress=False)
+    other = copy.deepcopy(fitted)
+    assert other.version == fitted.version
+    next(other.module().parameters()).data += 1e-3
+    assert other.version != fitted.version
+    with pytest.raises(StoreError, match="code version"):
+        sbitools.simulate(other, 4, tmp_path / "s", seed=1, workers=1, progress=False)
