@@ -9,7 +9,8 @@ whatever the step (the position too, in an Einstein-de Sitter universe; to 1e-4 
 it the scheme converges with the square of the step.
 
 References:
-    | BullFrog: Multi-step N-body simulations beyond 2LPT (Rampf, List & Hahn, 2024),
+    | BullFrog: Multi-step perturbation theory as a time integrator for cosmological simulations
+    | (Rampf, List & Hahn, 2025, JCAP 02, 020),
     | arXiv:2409.19049
 """
 

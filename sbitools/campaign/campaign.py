@@ -1,4 +1,4 @@
-"""simulate(): draws -> tasks -> store, on local processes or aAsk cluster; resumes after any kill.
+"""simulate(): draws -> tasks -> store, on local processes or Dask; resumes after any kill.
 
 A campaign is cut into tasks that depend on its specification only, never on the number of
 workers; each task is simulated as one batch and becomes one part file. So 1 process, 2 processes

@@ -54,8 +54,12 @@ def install(folder: Path) -> Path:
     info = folder / "line_system-1.0.dist-info"
     info.mkdir(parents=True)
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: line-system\nVersion: 1.0\n")
-    lines = ["[sbitools.systems]", "line = tests.plugins.gaussian:system",
-             "broken = tests.plugins.absent:system", "wrong = tests.plugins.gaussian:SPACE"]  # fmt: skip
+    lines = [
+        "[sbitools.systems]",
+        "line = tests.plugins.gaussian:system",
+        "broken = tests.plugins.absent:system",
+        "wrong = tests.plugins.gaussian:SPACE",
+    ]
     (info / "entry_points.txt").write_text("\n".join(lines) + "\n")
     return folder
 

@@ -201,5 +201,5 @@ def test_another_fit_is_another_simulator(fitted, tmp_path):
     assert other.version == fitted.version
     next(other.module().parameters()).data += 1e-3
     assert other.version != fitted.version
-    with pytest.raises(StoreError, match="code version"):
+    with pytest.raises(StoreError, match="code_version"):
         sbitools.simulate(other, 4, tmp_path / "s", seed=1, workers=1, progress=False)
