@@ -40,7 +40,8 @@ def draw(check: Check, ax: Any, *, label: str | None, color: str | None) -> Any:
     _DRAWERS[check.kind](check, ax, label, color)
     ax.spines[["top", "right"]].set_visible(False)
     if ax.get_legend_handles_labels()[0]:
-        ax.legend(frameon=False, fontsize="small")
+        place = {"loc": "lower center", "ncols": 2} if check.kind == "ecdf" else {}
+        ax.legend(frameon=False, fontsize="small", **place)
     return ax
 
 
@@ -70,6 +71,10 @@ def _ecdf(check: Check, ax: Any, label: str | None, color: str | None) -> None:
         )  # fmt: skip
     ax.axhline(0, color="0.3", linewidth=0.6)
     ax.set(xlabel=d["xlabel"], ylabel="ECDF − uniform", xlim=(0, 1), title=check.name)
+    # Room for the legend below the band, whatever is drawn on these axes.
+    drawn = [float(np.abs(values).max()) for values in (lower, upper)]
+    reach = max(*drawn, *(float(np.abs(line.get_ydata()).max()) for line in ax.lines))
+    ax.set_ylim(-1.6 * reach, 1.1 * reach)
 
 
 def _coverage(check: Check, ax: Any, label: str | None, color: str | None) -> None:

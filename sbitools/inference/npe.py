@@ -86,6 +86,7 @@ def train(
     observation = observe or Observation()
     spec = observation.output(store.output)
     _check_parameters(store)
+    device = _device(parsed.device)
     train_rows, held_out = split(store, parsed.validation_fraction, parsed.seed)
     once, noisy = observation.split()  # only the noise need be drawn anew at every step
     common: dict[str, Any] = {
@@ -99,7 +100,7 @@ def train(
 
     estimator = Estimator(_only(EstimatorOptions, parsed), len(store.parameters.inferred), spec)
     estimator.embedding.set_scale(*_moments(training, noisy, spec))
-    estimator.to(_device(parsed.device))
+    estimator.to(device)
     started = time.monotonic()
     history = run_training(
         estimator, _Loss(store, noisy, parsed), training.batches,
@@ -196,7 +197,15 @@ def _only(model: type, options: NPEOptions) -> Any:
 def _device(name: str) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name)
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError(
+            "option 'device' of train", expected="'auto', 'cpu' or a device of this machine",
+            got=repr(name), fix=f"use device='auto' ({str(error).splitlines()[0]})",
+        ) from error  # fmt: skip
+    return device
 
 
 def _check_parameters(store: SimulationStore) -> None:

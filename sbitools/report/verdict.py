@@ -143,9 +143,19 @@ def _failed(checks: Sequence[Check]) -> list[Check]:
     return [check for check in checks if check.passed is False]
 
 
+# What a failed check found, for a reader who does not know its name.
+_FOUND = {
+    "sbc": "the truth's ranks among draws are not uniform (sbc)",
+    "coverage": "credible regions hold the truth too rarely or too often (coverage)",
+    "tarp": "balls around random points hold the truth too rarely or too often (tarp)",
+    "contraction": "posteriors do not average to the prior (contraction)",
+}
+
+
 def _reasons(checks: Sequence[Check]) -> str:
     names = [check.name.removeprefix("transfer ") for check in checks]
-    return f"it fails {', '.join(names)}" if names else "too many tests gave no draws"
+    found = [_FOUND.get(check.name, name) for check, name in zip(checks, names, strict=True)]
+    return "; ".join(found) if names else "too many tests gave no draws"
 
 
 # A calibrated posterior whose variance is within 10 % of the prior's says nothing.

@@ -115,6 +115,8 @@ def test_bad_requests_raise_typed_errors(store, tmp_path):
         sbitools.train(store, "abc", **run)
     with pytest.raises(ConfigError, match="learning_rte"):
         sbitools.train(store, learning_rte=1.0, **run)
+    with pytest.raises(ConfigError, match="device='auto'"):
+        sbitools.train(store, device="abacus", **run)
     with pytest.raises(ConfigError, match="epochs"):
         sbitools.train(store, epochs=0, **run)
     with pytest.raises(ObservationError, match="multiples of 3"):
