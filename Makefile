@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV ?= .venv
 DEMO_DIR ?= demo-run
 DEMO_ARGS ?=
+# Package index for torch alone, e.g. the one of CPU wheels; empty: what pip is configured to use.
+TORCH_INDEX ?=
 
 TORCH := 2.13.0
 BIN := $(VENV)/bin
@@ -28,7 +30,7 @@ $(READY): pyproject.toml constraints.txt
 	rm -f $@
 	$(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade -c constraints.txt pip
-	$(BIN)/python -m pip install --quiet "torch==$(TORCH)"
+	$(BIN)/python -m pip install --quiet $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) "torch==$(TORCH)"
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dask,tutorials,dev]"
 	$(BIN)/python -c "import torch; v = torch.__version__; assert v.split('+')[0] == '$(TORCH)', 'torch was replaced by ' + v"
 	touch $@

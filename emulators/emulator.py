@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
@@ -53,6 +53,7 @@ class Emulator(ABC):
         *,
         run_dir: str | Path,
         resume: bool = False,
+        on_epoch: Callable[[dict[str, float]], None] | None = None,
     ) -> TrainingHistory:
         """Learn from a store of reference simulations.
 
@@ -61,6 +62,7 @@ class Emulator(ABC):
             config: how to train; None is the default of the emulator.
             run_dir: for metrics and the resumable state.
             resume: take up an interrupted fit; the result is that of the uninterrupted one.
+            on_epoch: called with each new row of the training history, for progress.
 
         Raises:
             StoreError: if the store was made by another simulator.

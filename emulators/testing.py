@@ -75,7 +75,7 @@ def _check_simulator(emulator: Emulator, folder: Path, seed: int) -> None:
         _check_bad_input(emulator, theta, seeds)
         if "latent" in emulator.differentiable:
             _check_latent_gradient(emulator, theta[:1], seeds[:1])
-        if "theta" in emulator.differentiable:
+        if "theta" in emulator.differentiable and theta.shape[1]:
             _check_theta_gradient(emulator, theta[:1], seeds[:1])
 
 
@@ -204,10 +204,11 @@ def _check_checkpoint(
 
 
 def _check_bad_input(emulator: Emulator, theta: Tensor, seeds: Tensor) -> None:
-    wide = torch.cat([theta, theta[:, :1]], dim=1)
+    wide = torch.cat([theta, theta.new_zeros(len(theta), 1)], dim=1)
     _raises(ParameterError, lambda: emulator.simulate(wide, seeds), "a column too many")
-    outside = torch.full_like(theta, float("nan"))
-    _raises(ParameterError, lambda: emulator.simulate(outside, seeds), "theta that is not finite")
+    if theta.shape[1]:  # no parameters are legal
+        bad = torch.full_like(theta, float("nan"))
+        _raises(ParameterError, lambda: emulator.simulate(bad, seeds), "theta that is not finite")
     _raises((ParameterError, ShapeError), lambda: emulator.simulate(theta, seeds[1:]), "few seeds")
 
 

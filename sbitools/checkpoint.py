@@ -19,19 +19,14 @@ from torch import Tensor
 
 from . import __version__
 from .errors import CheckpointError
+from .files import hash_file
 
-__all__ = ["load_checkpoint", "save_checkpoint", "sha256_file"]
+__all__ = ["load_checkpoint", "rebuild", "save_checkpoint"]
 
 SCHEMA = 1
 WEIGHTS, MANIFEST = "weights.safetensors", "manifest.json"
 _MAX_MANIFEST = 64 << 20
 _T = TypeVar("_T")
-
-
-def sha256_file(path: Path) -> str:
-    """sha256 of a file, read in pieces."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def save_checkpoint(
@@ -48,11 +43,13 @@ def save_checkpoint(
     Raises:
         CheckpointError: if the config is not JSON or the disk refuses.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     path = Path(path)
     aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    shutil.rmtree(aside, ignore_errors=True)
+    for left in path.parent.glob(f".{path.name}.*.tmp"):  # by a process that was killed
+        shutil.rmtree(left, ignore_errors=True)
     try:
         aside.mkdir(parents=True)
         flat = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
@@ -60,14 +57,14 @@ def save_checkpoint(
         manifest = {
             "schema": SCHEMA, "kind": kind, "config": dict(config),
             "versions": {"sbitools": __version__, "torch": str(torch.__version__)},
-            "sha256": {WEIGHTS: sha256_file(aside / WEIGHTS)},
+            "sha256": {WEIGHTS: hash_file(aside / WEIGHTS)},
         }  # fmt: skip
         manifest["sha256"]["config"] = _config_digest(kind, manifest["config"])
         (aside / MANIFEST).write_text(json.dumps(manifest, indent=1, allow_nan=False))
         for name in (WEIGHTS, MANIFEST):
             _sync(aside / name)
         _replace(aside, path)
-    except (OSError, TypeError, ValueError) as error:
+    except (OSError, TypeError, ValueError, SafetensorError) as error:
         shutil.rmtree(aside, ignore_errors=True)
         raise CheckpointError(
             f"checkpoint {path}", expected="a writable folder and a config of plain values",
@@ -86,6 +83,7 @@ def load_checkpoint(path: str | Path, kind: str) -> tuple[dict[str, Any], dict[s
     from safetensors.torch import load_file
 
     path = Path(path)
+    _recover(path)
     manifest = _read_manifest(path)
     if manifest.get("schema") != SCHEMA or manifest.get("kind") != kind:
         raise CheckpointError(
@@ -94,7 +92,7 @@ def load_checkpoint(path: str | Path, kind: str) -> tuple[dict[str, Any], dict[s
             fix="pass the folder of the right object, or load it with the version that wrote it",
         )  # fmt: skip
     hashes = manifest.get("sha256") or {}
-    seen = {WEIGHTS: sha256_file(path / WEIGHTS) if (path / WEIGHTS).is_file() else "no file"}
+    seen = {WEIGHTS: hash_file(path / WEIGHTS) if (path / WEIGHTS).is_file() else "no file"}
     seen["config"] = _config_digest(kind, manifest.get("config"))
     for name, value in seen.items():
         if hashes.get(name) != value:
@@ -150,8 +148,19 @@ def _sync(path: Path) -> None:
 
 def _replace(new: Path, path: Path) -> None:
     """Put the folder `new` at `path`; the old one goes only when the new one is in place."""
-    old = path.with_name(f".{path.name}.{os.getpid()}.old")
+    _recover(path)
+    old = path.with_name(f".{path.name}.old")
     if path.exists():
         path.rename(old)
     new.rename(path)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _recover(path: Path) -> None:
+    """Undo half a replacement: a kill between its two renames leaves the old folder aside."""
+    old = path.with_name(f".{path.name}.old")
+    if old.is_dir():
+        if path.exists():
+            shutil.rmtree(old, ignore_errors=True)
+        else:
+            old.rename(path)

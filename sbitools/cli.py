@@ -6,15 +6,16 @@ interrupted. Everything heavy is imported inside the commands, so that `--help` 
 
 from __future__ import annotations
 
+import errno
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from . import __version__
-from .errors import ConfigError, SbitoolsError
+from .errors import ConfigError, SbitoolsError, StoreError
 
 if TYPE_CHECKING:
     from .chain import Run
@@ -58,7 +59,10 @@ def _options(
 
 @app.command()
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder of all results.")] = Path("demo-run"),
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder of all results; default: demo-run, or demo-small-run."),
+    ] = None,
     small: Annotated[bool, typer.Option("--small", help="A tiny setting, to see it run.")] = False,
     system: Annotated[str, typer.Option(help="Whose demo to run.")] = "nbody",
     overrides: Set = None,
@@ -67,10 +71,11 @@ def demo(
     """Run the whole chain with a packaged configuration; run it again to resume."""
     from .demo import demo_config, demo_text
 
+    changes = [*(overrides or ()), *([f"run_dir={str(out)!r}"] if out else [])]
     if print_config:
-        typer.echo(demo_text(system, small))
+        typer.echo(demo_text(system, small, changes))
         return
-    config = demo_config(system, small, [*(overrides or ()), f"run_dir={str(out)!r}"])
+    config = demo_config(system, small, changes)
     from .chain import STAGES, Run
 
     _stages(Run(config, progress=True), STAGES)
@@ -181,7 +186,8 @@ def import_(
     dataset: Dataset = None,
     unit: Unit = None,
     nonfinite: Annotated[
-        str, typer.Option(help="error: refuse NaN and Inf; fail: record them as failed.")
+        Literal["error", "fail"],
+        typer.Option(help="error: refuse NaN and Inf; fail: record them as failed."),
     ] = "error",
     overrides: Set = None,
 ) -> None:  # fmt: skip
@@ -244,6 +250,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SbitoolsError as error:
         _print_error(error)
         return USER_ERROR
+    except OSError as error:
+        if error.errno not in _PATH_ERRORS:
+            return _bug()
+        _print_error(_path_error(error))
+        return USER_ERROR
     except Exception as error:
         # The parser's own errors are recognised by their shape: typer may bring its own click.
         if hasattr(error, "exit_code") and hasattr(error, "show"):
@@ -251,12 +262,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return USER_ERROR
         if type(error).__name__ == "Abort":
             return _interrupted()
-        traceback.print_exc()
-        typer.echo("\nThis is a bug in sbitools, please report it with the lines above.", err=True)
-        return BUG
+        return _bug()
     if code == INTERRUPTED:  # typer catches Ctrl-C itself
         return _interrupted()
     return code if isinstance(code, int) else 0
+
+
+# What a path, a full disk or missing rights can cause, and the user can mend.
+_PATH_ERRORS = {
+    errno.EACCES, errno.EDQUOT, errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG, errno.ENOENT,
+    errno.ENOSPC, errno.ENOTDIR, errno.ENOTEMPTY, errno.EPERM, errno.EROFS,
+}  # fmt: skip
+
+
+def _path_error(error: OSError) -> SbitoolsError:
+    return StoreError(
+        str(error.filename or "a file"), expected="a path that can be read and written",
+        got=error.strerror or str(error),
+        fix="correct the path, its permissions or the space on the disk, and run again",
+    )  # fmt: skip
+
+
+def _bug() -> int:
+    traceback.print_exc()
+    typer.echo("\nThis is a bug in sbitools, please report it with the lines above.", err=True)
+    return BUG
 
 
 def _interrupted() -> int:

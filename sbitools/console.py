@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from rich.console import Console
@@ -12,7 +14,7 @@ if TYPE_CHECKING:
     from .chain import Run, Stage
     from .stage import StageRecord
 
-__all__ = ["announce", "clock", "conclude"]
+__all__ = ["announce", "clock", "conclude", "epoch_printer"]
 
 _NAME, _TITLE = 21, 27
 
@@ -31,8 +33,7 @@ def announce(
     console = _console()
     line = f"{stage.name:<{_NAME}} {stage.title:<{_TITLE}}"
     if event == "start":
-        if console.is_terminal:
-            console.print(Text(f"{line} ...", style="cyan"), end="\r")
+        _passing(console, Text(f"{line} ...", style="cyan"))
         return
     if record is None:
         return
@@ -43,7 +44,30 @@ def announce(
     counts = record.notes.get("counts")
     if counts:
         text.append(f"  {_counts(counts)}", style="dim")
+    text.pad_right(max(0, console.width - 1 - len(text)) if console.is_terminal else 0)
     console.print(text, soft_wrap=True)
+
+
+def epoch_printer(epochs: int | None) -> Callable[[Mapping[str, float]], None]:
+    """What prints a line per epoch of a training, in place on a terminal.
+
+    Args:
+        epochs: how many there are at most, if that is known.
+
+    Returns:
+        A function of the rows of a `TrainingHistory`.
+    """
+    console, total = _console(), f"/{epochs}" if epochs else ""
+
+    def show(row: Mapping[str, float]) -> None:
+        text = Text(f"  epoch {int(row['epoch']) + 1}{total}")
+        for name, key in (("loss", "train_loss"), ("validation", "validation_loss")):
+            if math.isfinite(row.get(key, math.nan)):
+                text.append(f"  {name} {row[key]:.4g}")
+        text.append(f"  {clock(row.get('seconds', 0.0))}")
+        _passing(console, text)
+
+    return show
 
 
 def conclude(run: Run) -> None:
@@ -64,6 +88,15 @@ def conclude(run: Run) -> None:
 
 def _counts(counts: dict[str, Any]) -> str:
     return ", ".join(f"{n} {state}" for state, n in counts.items() if n)
+
+
+def _passing(console: Console, text: Text) -> None:
+    """A line that the next one overwrites on a terminal, and an ordinary one elsewhere."""
+    if console.is_terminal:
+        text.truncate(console.width - 1, pad=True)
+        console.print(text, end="\r")
+    else:
+        console.print(text, soft_wrap=True)
 
 
 def _console() -> Console:

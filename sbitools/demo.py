@@ -14,16 +14,28 @@ from .systems import GROUP, find_system
 __all__ = ["demo_config", "demo_text"]
 
 
-def demo_text(system: str, small: bool = False) -> str:
+def demo_text(system: str, small: bool = False, overrides: Iterable[str] = ()) -> str:
     """The TOML text of a system's demonstration.
 
     Args:
         system: its name.
         small: the tiny setting.
+        overrides: texts ``key.path=value``; with any, the file's comments are lost.
 
     Raises:
-        ConfigError: for an unknown system, or one without a demonstration.
+        ConfigError: for an unknown system, one without a demonstration, or wrong overrides.
     """
+    text, overrides = _packaged(system, small), list(overrides)
+    if not overrides:
+        return text
+    from .report.provenance import toml_text
+
+    values = apply_overrides(tomllib.loads(text), overrides)
+    parse_config(values)
+    return toml_text(values) + "\n"
+
+
+def _packaged(system: str, small: bool) -> str:
     find_system(system)
     (entry,) = entry_points(group=GROUP, name=system)
     name = "demo_small.toml" if small else "demo.toml"
@@ -38,4 +50,4 @@ def demo_text(system: str, small: bool = False) -> str:
 
 def demo_config(system: str, small: bool = False, overrides: Iterable[str] = ()) -> RunConfig:
     """The configuration of a system's demonstration; raises like `demo_text`."""
-    return parse_config(apply_overrides(tomllib.loads(demo_text(system, small)), overrides))
+    return parse_config(apply_overrides(tomllib.loads(_packaged(system, small)), overrides))

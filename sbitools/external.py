@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from .chain import STAGES, run_stage, stage_inputs, store_section, store_simulator, store_size
 from .errors import ConfigError
@@ -11,9 +11,12 @@ from .stage import record_work
 
 if TYPE_CHECKING:
     from .chain import Run
+    from .simulator import Simulator
     from .store import SimulationStore
 
-__all__ = ["export_store_design", "import_arrays", "import_results"]
+__all__ = ["Nonfinite", "export_store_design", "import_arrays", "import_results"]
+
+Nonfinite = Literal["error", "fail"]
 
 
 def export_store_design(run: Run, name: str, path: Path) -> None:
@@ -25,25 +28,49 @@ def export_store_design(run: Run, name: str, path: Path) -> None:
         path: ``.csv`` or ``.npz`` with index, seed and theta.
 
     Raises:
-        ConfigError: if the store's stage lacks its inputs.
+        ConfigError: if the store's stage lacks its inputs, or there is a store of another design.
         StoreError: for another suffix.
     """
     from .campaign import plan
     from .store import SimulationStore
 
     stage_inputs(run, STAGES[name])
+    if path.suffix not in (".csv", ".npz") or not path.parent.is_dir():
+        raise ConfigError(
+            "--export-design", expected="a .csv or .npz file in a folder that exists",
+            got=str(path), fix="correct the path",
+        )  # fmt: skip
     folder, size = run.folder(name), store_section(run, name).task_size
+    simulator = store_simulator(run, name)
     if not folder.exists():
         folder.parent.mkdir(parents=True, exist_ok=True)
-        plan(
-            store_simulator(run, name), store_size(run, name), folder, seed=run.seed(name),
-            task_size=size,
-        )  # fmt: skip
-    SimulationStore.open(folder).export_design(path)
+        plan(simulator, store_size(run, name), folder, seed=run.seed(name), task_size=size)
+    store = SimulationStore.open(folder)
+    _check_design(run, name, store, simulator)
+    store.export_design(path)
+
+
+def _check_design(run: Run, name: str, store: SimulationStore, simulator: Simulator) -> None:
+    """Refuse a store that was planned with another configuration."""
+    pairs = {
+        "simulations": (len(store), store_size(run, name)),
+        "seed": (store.seed, run.seed(name)),
+        "parameters": (store.parameters.to_dict(), simulator.parameters.to_dict()),
+        "output": (store.output.to_dict(), simulator.output.to_dict()),
+    }
+    changed = {what: pair for what, pair in pairs.items() if pair[0] != pair[1]}
+    if changed:
+        raise ConfigError(
+            str(store.path),
+            expected=", ".join(f"{what} {now}" for what, (_, now) in changed.items()),
+            got=", ".join(f"{what} {was}" for what, (was, _) in changed.items()),
+            fix="undo the change, use another run_dir, or delete that folder if it is no longer "
+            "needed",
+        )
 
 
 def import_results(
-    run: Run, name: str, folder: Path, *, unit: str | None = None, nonfinite: str = "error"
+    run: Run, name: str, folder: Path, *, unit: str | None = None, nonfinite: Nonfinite = "error"
 ) -> str:
     """Add result files of a campaign whose design was exported; run it again as more come.
 
@@ -74,7 +101,7 @@ def import_results(
 
 def import_arrays(
     run: Run, name: str, x: Path, theta: Path, *, source: Path | None = None,
-    dataset: str | None = None, unit: str | None = None, nonfinite: str = "error",
+    dataset: str | None = None, unit: str | None = None, nonfinite: Nonfinite = "error",
 ) -> str:  # fmt: skip
     """Make a store of existing simulations.
 
@@ -92,7 +119,8 @@ def import_arrays(
         What was done, one line.
 
     Raises:
-        ConfigError: if the run has this store already.
+        ConfigError: if the run has this store already; for the store that validates the emulator,
+            which is compared seed by seed; if source fields are missing or not wanted.
         StoreError: for damaged files, different lengths, NaN or Inf.
         ShapeError: for another shape, dtype or unit.
         ParameterError: for missing columns, or theta outside the priors.
@@ -105,20 +133,42 @@ def import_arrays(
             got="one",
             fix="use another run_dir, or delete it",
         )
+    if name == "reference/validation":
+        raise ConfigError(
+            f"import into {name}", expected="simulations of this run's seeds, with which the "
+            "emulator repeats them one by one", got="arrays, whose seeds are not known",
+            fix=f"run `sbitools simulate CONFIG --store {name}`, or make them elsewhere from "
+            "--export-design and bring them in with --results",
+        )  # fmt: skip
     inputs = stage_inputs(run, stage)
+    simulator = store_simulator(run, name)
+    _check_source(name, simulator, source)
     store: list[SimulationStore] = []
 
     def work() -> tuple[dict[str, Path], dict]:
         from .store.imports import import_files
 
-        simulator = store_simulator(run, name)
         folder.parent.mkdir(parents=True, exist_ok=True)
         store.append(import_files(
             folder, x, theta, simulator.parameters, simulator.output, dataset=dataset,
-            source=simulator.source if source else None, source_x=source, unit=unit,
+            source=simulator.source, source_x=source, unit=unit,
             group_size=simulator.group_size, nonfinite=nonfinite,
         ))  # fmt: skip
         return {"store": folder}, {"imported": True, "counts": store[0].counts()}
 
     record_work(run.record_path(name), name, run.base, inputs, work)
     return f"{name}: {len(store[0])} imported"
+
+
+def _check_source(name: str, simulator: Simulator, source: Path | None) -> None:
+    spec = simulator.source
+    if (spec is None) == (source is None):
+        return
+    raise ConfigError(
+        "--source",
+        expected="none, as this store keeps none" if spec is None
+        else f"the file of {spec.name}, shape (n, {', '.join(map(str, spec.shape))})",
+        got="nothing" if source is None else str(source),
+        fix="leave it out" if spec is None else f"add --source FILE: {name} keeps these fields, "
+        "and the emulator is fitted to them",
+    )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, and errors of the file system that say what to do."""
 
 from __future__ import annotations
 
@@ -7,39 +7,71 @@ import errno
 import hashlib
 import os
 import secrets
+from collections.abc import Iterator
 from pathlib import Path
 
 from .errors import StoreError
 
-__all__ = ["TEMP_SUFFIX", "hash_file", "write_atomic"]
+__all__ = ["TEMP_SUFFIX", "hash_file", "move_directory", "temporary_name", "typed", "write_atomic"]
 
 TEMP_SUFFIX = ".tmp"
 _BLOCK = 1 << 22
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+@contextlib.contextmanager
+def typed(path: Path, nbytes: int = 0) -> Iterator[None]:
+    """Turn any `OSError` of the block into a `StoreError` about `path`.
+
+    Args:
+        path: file or directory the block works on.
+        nbytes: that it writes, for the message about a full disk.
+    """
+    try:
+        yield
+    except OSError as error:
+        full = error.errno in _FULL
+        raise StoreError(
+            str(path),
+            expected=f"room for {nbytes / 1e6:.1f} MB" if full else "a path that can be used",
+            got=error.strerror or str(error),
+            fix=("free some space" if full else "correct the path or its permissions")
+            + " and run the same command again; what was finished is kept",
+        ) from error
+
+
+def temporary_name(path: Path) -> Path:
+    """A hidden name beside `path` that nobody else takes."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}{TEMP_SUFFIX}")
 
 
 def write_atomic(path: Path, data: bytes | memoryview) -> None:
     """Write `data` aside, fsync, rename to `path` and fsync the directory.
 
     Raises:
-        StoreError: if the disk is full or a quota or a file-size limit is reached; the temporary
-            file is removed.
+        StoreError: if the directory is missing or read-only, the disk is full, or a quota or a
+            file-size limit is reached; the temporary file is removed.
     """
-    temp = path.with_name(f".{path.name}.{secrets.token_hex(4)}{TEMP_SUFFIX}")
+    temp, view = temporary_name(path), memoryview(data).cast("B")
     try:
-        _write(temp, memoryview(data).cast("B"))
-        temp.replace(path)
-        _sync_directory(path.parent)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise StoreError(
-                str(path.parent), expected=f"room for {memoryview(data).nbytes / 1e6:.1f} MB",
-                got=os.strerror(error.errno),
-                fix="free some space and run the same command again; what was finished is kept",
-            ) from error  # fmt: skip
-        raise
+        with typed(path.parent, view.nbytes):
+            _write(temp, view)
+            temp.replace(path)
+            _sync_directory(path.parent)
     finally:
         with contextlib.suppress(OSError):
             temp.unlink()
+
+
+def move_directory(temp: Path, path: Path) -> None:
+    """Rename the directory `temp` to `path`, which is new or an empty directory, for good.
+
+    Raises:
+        StoreError: if `path` is taken or cannot be written.
+    """
+    with typed(path):
+        temp.rename(path)
+        _sync_directory(path.parent)
 
 
 def _write(path: Path, data: memoryview) -> None:

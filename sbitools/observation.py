@@ -27,6 +27,10 @@ from .simulator import FieldSpec
 __all__ = ["Coarsen", "Mask", "Noise", "Observation", "Scale", "Smooth", "Step"]
 
 
+# Keeps the seeds of observation noise apart from those of simulations.
+_NOISE_KEY = 21
+
+
 class Step:
     """One step of an observation model."""
 
@@ -52,6 +56,12 @@ def _check(ok: bool, step: str, expected: str, got: object) -> None:
         )
 
 
+def _real(spec: FieldSpec, step: str) -> FieldSpec:
+    real = spec.dtype in ("float32", "float64")
+    _check(real, step, "a float32 or float64 field (convert it in the simulator)", spec.dtype)
+    return spec
+
+
 @dataclass(frozen=True)
 class Smooth(Step):
     """Gaussian smoothing of a periodic field.
@@ -68,11 +78,8 @@ class Smooth(Step):
 
     def output(self, spec: FieldSpec) -> FieldSpec:
         """The same field."""
-        _check(
-            spec.dtype in ("float32", "float64") and len(spec.shape) > 0,
-            self.kind, "a real field with at least one axis", spec,
-        )  # fmt: skip
-        return spec
+        _check(len(spec.shape) > 0, self.kind, "a field with at least one axis", spec.shape)
+        return _real(spec, self.kind)
 
     def apply(self, x: Tensor, seeds: Tensor) -> Tensor:
         """Multiply each Fourier mode by exp(-k^2 r^2 / 2)."""
@@ -99,12 +106,13 @@ class Coarsen(Step):
 
     def __post_init__(self) -> None:
         _check(int(self.factor) == self.factor >= 1, self.kind, "a whole factor", self.factor)
+        object.__setattr__(self, "factor", int(self.factor))
 
     def output(self, spec: FieldSpec) -> FieldSpec:
         """A field with `factor` times fewer cells along every axis."""
         fits = all(n % self.factor == 0 for n in spec.shape)
         _check(fits, self.kind, f"axes that are multiples of {self.factor}", spec.shape)
-        return replace(spec, shape=tuple(n // self.factor for n in spec.shape))
+        return replace(_real(spec, self.kind), shape=tuple(n // self.factor for n in spec.shape))
 
     def apply(self, x: Tensor, seeds: Tensor) -> Tensor:
         """Block means."""
@@ -134,6 +142,7 @@ class Scale(Step):
 
     def output(self, spec: FieldSpec) -> FieldSpec:
         """The same field in the new unit."""
+        spec = _real(spec, self.kind)
         return spec if self.unit is None else replace(spec, unit=self.unit)
 
     def apply(self, x: Tensor, seeds: Tensor) -> Tensor:
@@ -154,6 +163,10 @@ class Noise(Step):
 
     def __post_init__(self) -> None:
         _check(0 < self.sigma < math.inf, self.kind, "sigma > 0", self.sigma)
+
+    def output(self, spec: FieldSpec) -> FieldSpec:
+        """The same field."""
+        return _real(spec, self.kind)
 
     def apply(self, x: Tensor, seeds: Tensor) -> Tensor:
         """Add noise."""
@@ -177,6 +190,7 @@ class Mask(Step):
         _check(finite and bool(array.any()), self.kind, "finite values, some of them seen", seen)
         self.mask = torch.from_numpy(array != 0)
         self.fill = float(fill)
+        _check(math.isfinite(self.fill), self.kind, "a finite fill", fill)
 
     def output(self, spec: FieldSpec) -> FieldSpec:
         """The same field."""
@@ -222,13 +236,26 @@ class Observation:
         torch.Size([2, 8, 8, 8])
     """
 
-    def __init__(self, steps: Sequence[Step] = ()) -> None:
+    def __init__(self, steps: Sequence[Step] = (), _first: int = 0) -> None:
         self.steps = tuple(steps)
+        self._first = _first  # number of the first step, in the whole this is a part of
 
     def __call__(self, x: Tensor, seeds: Tensor) -> Tensor:
-        """Observed fields for simulated ones (B, *shape) and seeds (B,) of their noise."""
-        for step in self.steps:
-            x = step.apply(x, seeds)
+        """Observed fields for simulated ones (B, *shape) and seeds (B,) of their noise.
+
+        Every step draws from its own mix of the seeds: two noises differ, and the noise differs
+        from whatever the simulator drew from the same seed.
+
+        Raises:
+            ObservationError: if there is not one seed per field.
+        """
+        if len(seeds) != len(x):
+            raise ObservationError(
+                "seeds", expected=f"one for each of {len(x)} fields", got=f"{len(seeds)}",
+                fix="make them with sbitools.seeds.simulation_seeds",
+            )  # fmt: skip
+        for i, step in enumerate(self.steps, start=self._first):
+            x = step.apply(x, seeds_.mix(seeds, seeds_.derive(i, _NOISE_KEY)))
         return x
 
     def __repr__(self) -> str:
@@ -244,7 +271,7 @@ class Observation:
         """The steps before the first noise, which may be done once, and those from it on."""
         kinds = [isinstance(step, Noise) for step in self.steps]
         first = kinds.index(True) if any(kinds) else len(kinds)
-        return Observation(self.steps[:first]), Observation(self.steps[first:])
+        return Observation(self.steps[:first]), Observation(self.steps[first:], first)
 
     def to_dict(self) -> list[dict[str, Any]]:
         """Plain values, for JSON."""
@@ -270,7 +297,13 @@ def _step(values: dict[str, Any]) -> Step:
         if kind == "mask":
             return Mask.from_values(values)
         return _STEPS[kind](**values)  # type: ignore[index]
-    except (KeyError, TypeError, ValueError, OSError) as error:
+    except OSError as error:
+        raise ObservationError(
+            f"observe step {kind!r}", expected="a mask file that can be read",
+            got=f"{values.get('file')}: {error.strerror or error}",
+            fix="correct the path; it is relative to the working directory",
+        ) from error  # fmt: skip
+    except (KeyError, TypeError, ValueError, EOFError) as error:
         raise ObservationError(
             "observe step", expected=f"a kind of {', '.join(sorted(_STEPS))} and its values",
             got=f"kind={kind!r} {values}", fix=f"see sbitools.observation ({error})",

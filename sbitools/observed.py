@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,27 +38,61 @@ def sample_file(
         out: .csv or .npz.
 
     Raises:
-        ConfigError: if no posterior has been trained, or `out` has another ending.
+        ConfigError: if no posterior has been trained with this configuration, or `out` has
+            another ending or cannot be written.
         ObservationError: if the field does not fit the posterior.
     """
+    from .chain import finished_record
     from .inference import Posterior
 
-    if out is not None and out.suffix not in (".csv", ".npz"):
-        raise ConfigError(
-            "--out", expected="a file that ends in .csv or .npz", got=str(out), fix="rename it"
-        )
-    record = run.record("posterior")
-    if record is None or record.state != "done":
-        raise ConfigError(
-            f"posterior in {run.root}", expected="a trained one", got="none",
-            fix="run `sbitools train CONFIG` first",
-        )  # fmt: skip
+    if out is not None:
+        _check_out(out)
+    finished_record(run, "posterior")
     array, found_unit = read_field(file, dataset)
     posterior = Posterior.load(run.folder("posterior") / "checkpoint")
     draws = posterior_draws(posterior, array, n, seed, simulated, unit or found_unit)
     _print_summary(posterior.parameters, draws, file)
+    _print_calibration(run)
     if out is not None:
         write_draws(out, posterior.parameters.names, draws)
+
+
+def _check_out(out: Path) -> None:
+    """Find out before the work whether its result can be written."""
+    if out.suffix not in (".csv", ".npz"):
+        raise ConfigError(
+            "--out", expected="a file that ends in .csv or .npz", got=str(out), fix="rename it"
+        )
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        problem = "a folder" if out.is_dir() else ""
+    except OSError as error:
+        problem = error.strerror or str(error)
+    if not problem and not os.access(out if out.exists() else out.parent, os.W_OK):
+        problem = "no permission to write it"
+    if problem:
+        raise ConfigError(
+            "--out", expected="a file that can be written", got=f"{out}: {problem}",
+            fix="choose another path",
+        )  # fmt: skip
+
+
+def _print_calibration(run: Run) -> None:
+    """What the calibration says about these draws, one line."""
+    from rich.console import Console
+    from rich.text import Text
+
+    from .calibration import CalibrationResult
+    from .chain import finished_record
+
+    try:
+        finished_record(run, "calibration")
+    except ConfigError:
+        verdict = "not calibrated yet with this configuration; run `sbitools calibrate CONFIG`"
+    else:
+        result = CalibrationResult.from_json(run.folder("calibration") / "result.json")
+        verdict = result.verdict
+    Console(highlight=False, soft_wrap=True).print(Text(f"calibration: {verdict}"))
 
 
 def read_field(file: Path, dataset: str | None = None) -> tuple[np.ndarray, str | None]:
@@ -79,13 +114,16 @@ def read_field(file: Path, dataset: str | None = None) -> tuple[np.ndarray, str 
         return values, None if unit is None else str(unit)
 
 
-def check_field(array: np.ndarray, spec: FieldSpec, unit: str | None = None) -> np.ndarray:
+def check_field(
+    array: np.ndarray, spec: FieldSpec, unit: str | None = None, raw: FieldSpec | None = None
+) -> np.ndarray:
     """The field with a batch axis, shape (1, *spec.shape), in the dtype of `spec`.
 
     Args:
         array: one field, with or without a batch axis of length 1.
         spec: what it must be.
         unit: its unit if known.
+        raw: what a simulated field is, which the message for a wrong shape recognises.
 
     Raises:
         ObservationError: for another shape, a dtype that does not convert safely, another unit, or
@@ -93,7 +131,13 @@ def check_field(array: np.ndarray, spec: FieldSpec, unit: str | None = None) -> 
     """
     batch = array[None] if array.shape == spec.shape else array
     if batch.shape != (1, *spec.shape):
-        raise _unfit("shape", str(spec.shape), str(array.shape), "cut, pad or regrid the field")
+        fix = "cut, pad or regrid the field"
+        if raw is not None and array.shape in (raw.shape, (1, *raw.shape)):
+            fix = (
+                "add --simulated for a simulated field, or apply the deterministic steps of "
+                "[[observe]] to the data"
+            )
+        raise _unfit("shape", str(spec.shape), str(array.shape), fix)
     if not np.can_cast(array.dtype, spec.dtype, casting="same_kind"):
         raise _unfit("dtype", spec.dtype, str(array.dtype), f"convert it to {spec.dtype}")
     if unit is not None and unit != spec.unit:
@@ -133,7 +177,7 @@ def posterior_draws(
     from .seeds import derive
 
     spec = posterior.output if simulated else posterior.observed
-    x = torch.from_numpy(check_field(array, spec, unit))
+    x = torch.from_numpy(check_field(array, spec, unit, posterior.output))
     if simulated:
         x = posterior.observe(x, torch.tensor([derive(seed, 1)]))
     return posterior.sample(x, n, seed=derive(seed, 2))[0].numpy()

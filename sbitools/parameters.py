@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from . import priors
+from .arrays import real_tensor
 from .errors import ParameterError
 from .priors import Prior
 from .seeds import check_seed, derive
@@ -49,9 +50,10 @@ class Parameter:
             prior = priors.TorchPrior(prior)
         if self.categories is not None:
             object.__setattr__(self, "categories", tuple(self.categories))
-            k = len(self.categories)
+            k = max(len(self.categories), 1)
             prior = prior or priors.Categorical((1 / k,) * k)
-        matching = isinstance(prior, priors.Categorical) == (self.categories is not None)
+        codes = len(prior.probabilities) if isinstance(prior, priors.Categorical) else None
+        matching = codes == (None if self.categories is None else len(self.categories))
         if not isinstance(prior, Prior) or not matching or not self.name.isidentifier():
             raise ParameterError(
                 f"parameter {self.name!r}", expected="an identifier as name and a fitting prior",
@@ -170,7 +172,7 @@ class ParameterSpace(Sequence[Parameter]):
             ParameterError: for a wrong shape, or values that are not finite or outside a prior's
                 support; the message names the parameter and the first bad row.
         """
-        theta = torch.as_tensor(theta, dtype=torch.float64)
+        theta = real_tensor(theta, what, ParameterError).to(torch.float64)
         if theta.ndim != 2 or theta.shape[1] != len(self):
             raise ParameterError(
                 what, expected=f"shape (n, {len(self)}), columns {self.names}",
@@ -202,6 +204,10 @@ class ParameterSpace(Sequence[Parameter]):
     def log_abs_det(self, theta: Tensor) -> Tensor:
         """log |det du/dtheta|, shape (...,)."""
         return self._sum("log_abs_det", theta)
+
+    def log_abs_det_at(self, u: Tensor, theta: Tensor) -> Tensor:
+        """log |det du/dtheta| where u is known as well: exact also where theta is at a bound."""
+        return self.log_prob(theta) - self.log_prob_unconstrained(u)
 
     def log_prob_unconstrained(self, u: Tensor) -> Tensor:
         """Log density of the prior of u, shape (...,)."""

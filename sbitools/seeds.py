@@ -14,7 +14,7 @@ from torch import Tensor
 
 from .errors import ParameterError
 
-__all__ = ["check_seed", "derive", "generator", "normal", "simulation_seeds"]
+__all__ = ["check_seed", "derive", "generator", "mix", "normal", "simulation_seeds"]
 
 _MASK63 = (1 << 63) - 1
 
@@ -44,8 +44,26 @@ def simulation_seeds(seed: int, indices: Iterable[int]) -> np.ndarray:
     return np.array([derive(seed, int(i)) for i in indices], dtype=np.int64)
 
 
+def mix(seeds: Tensor, salt: int) -> Tensor:
+    """63-bit seeds, a mix of each of `seeds` and `salt`, int64, shape (batch,).
+
+    The mixing function is the finaliser of SplitMix64 (Steele, Lea & Flood 2014), so that close
+    seeds give unrelated streams.
+    """
+    mixed = np.asarray(seeds).astype(np.uint64) ^ np.uint64(salt)
+    with np.errstate(over="ignore"):
+        mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    mixed = (mixed ^ (mixed >> np.uint64(31))) & np.uint64((1 << 63) - 1)
+    return torch.from_numpy(mixed.astype(np.int64))
+
+
 def generator(seed: int) -> torch.Generator:
-    """A CPU generator for one seed (the CPU's, so that every device sees the same numbers)."""
+    """A CPU generator for the choices of a training step.
+
+    Torch's generator keeps 32 bits of its seed, which is enough there; fields and noise of
+    simulations come from `normal`, to which all bits count.
+    """
     return torch.Generator().manual_seed(int(seed))  # allowed: a local generator, no global state
 
 
@@ -57,12 +75,13 @@ def normal(
     Args:
         seeds: int64, shape (batch,).
         shape: shape of one draw.
-        dtype: of the result.
+        dtype: float32 or float64.
 
     Returns:
-        Tensor of shape (batch, *shape), bit-equal whatever the batch a seed is in.
+        CPU tensor of shape (batch, *shape), bit-equal whatever the batch a seed is in.
     """
-    out = torch.empty((len(seeds), *shape), dtype=dtype)
-    for row, seed in zip(out, seeds, strict=True):
-        row.normal_(generator=generator(int(seed)))
-    return out
+    kind = {torch.float32: np.float32, torch.float64: np.float64}[dtype]
+    out = np.empty((len(seeds), *shape), dtype=kind)
+    for i, seed in enumerate(seeds):
+        out[i] = np.random.Generator(np.random.PCG64(int(seed))).standard_normal(shape, kind)
+    return torch.from_numpy(out)

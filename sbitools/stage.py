@@ -20,7 +20,9 @@ from .errors import StoreError
 from .files import hash_file, write_atomic
 from .memory import PeakMemory
 
-__all__ = ["StageRecord", "digest_path", "read_record", "record_work", "write_json"]
+__all__ = [
+    "StageRecord", "differences", "digest_path", "read_record", "record_work", "write_json",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -124,6 +126,21 @@ def write_json(path: Path, values: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(values, indent=2, sort_keys=True, default=str) + "\n"
     write_atomic(path, text.encode())
+
+
+def differences(
+    was: Mapping[str, Any], now: Mapping[str, Any], prefix: str = ""
+) -> dict[str, tuple[Any, Any]]:
+    """Settings that differ, by dotted path: what they were and what they are, None if absent."""
+    out: dict[str, tuple[Any, Any]] = {}
+    was, now = _plain(was), _plain(now)
+    for key in [*now, *(k for k in was if k not in now)]:
+        old, new, path = was.get(key), now.get(key), f"{prefix}{key}"
+        if isinstance(old, dict) and isinstance(new, dict):
+            out |= differences(old, new, f"{path}.")
+        elif old != new:
+            out[path] = (old, new)
+    return out
 
 
 def _plain(values: Mapping[str, Any]) -> dict[str, Any]:

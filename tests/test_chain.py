@@ -9,11 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sbitools import inference
+from sbitools.aside import Place
 from sbitools.chain import STAGES, STORES, Run, run_chain, run_stage
 from sbitools.config import load_config
+from sbitools.console import epoch_printer
 from sbitools.errors import ConfigError, ObservationError, StoreError
 from sbitools.memory import PeakMemory
-from sbitools.stage import digest_path, read_record, record_work
+from sbitools.stage import differences, digest_path, read_record, record_work
 from tests.plugins.run import finished, line_installed  # noqa: F401  (fixtures)
 
 
@@ -132,10 +135,110 @@ def test_options_of_later_stages_are_checked_first(copy):
     with pytest.raises(ConfigError, match="did you mean 'epochs'") as caught:
         open_run(copy, "train.epoch=3").check()
     assert caught.value.subject == "train.epoch"
+    with pytest.raises(ConfigError, match="one of npe"):
+        open_run(copy, "train.method=snl").check()
     with pytest.raises(ObservationError):
         open_run(copy, "observe.0.kind=nois").check()
+    with pytest.raises(ObservationError, match="No such file") as missing:
+        open_run(copy, "observe=[{kind='mask', file='absent.npy'}]").check()
+    assert "absent.npy" in missing.value.got
     with pytest.raises(ConfigError, match="noise"):
         open_run(copy, "settings.nois=3")
+
+
+@pytest.mark.parametrize("error", [RuntimeError("diverged"), KeyboardInterrupt()])
+def test_a_failing_attempt_leaves_the_finished_result(copy, monkeypatch, error):
+    run, changed = open_run(copy), open_run(copy, "train.epochs=4")
+    folder, record = run.folder("posterior"), run.record("posterior")
+    before = digest_path(folder)
+    seen = []
+
+    def fail(*_, run_dir, resume, **__):
+        seen.append((resume, run_dir.exists()))
+        run_dir.mkdir(exist_ok=True)
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(inference, "train", fail)
+        for _ in range(2):
+            with pytest.raises(type(error)):
+                events(changed, ["posterior"])
+            assert digest_path(folder) == before
+            assert run.record("posterior") == record
+    assert seen == [(False, False), (True, True)], "the second attempt goes on with the first"
+    assert events(run, ["posterior"]) == {"posterior": "skip"}
+    assert events(changed, ["posterior"]) == {"posterior": "done"}
+    assert digest_path(folder) != before
+    assert [p.name for p in folder.parent.glob("posterior*")] == ["posterior"]
+
+
+@pytest.mark.parametrize("moment", ["record moved", "folder moved", "attempt", "attempt moved"])
+def test_a_killed_attempt_leaves_the_finished_result(copy, moment):
+    run = open_run(copy)
+    place = Place(run.folder("posterior"), run.record_path("posterior"))
+    before, record = digest_path(place.folder), place.read()
+    place.record.replace(place.old.record)
+    if moment != "record moved":
+        place.folder.replace(place.old.folder)
+    if moment.startswith("attempt"):
+        place.folder.mkdir()
+        running = json.loads(place.old.record.read_text()) | {"state": "running"}
+        place.record.write_text(json.dumps(running | {"settings": {"other": 1}}))
+    if moment == "attempt moved":
+        place.move(place.partial)
+        place.old.folder.replace(place.folder)
+    assert events(run, ["posterior"]) == {"posterior": "skip"}
+    assert digest_path(place.folder) == before
+    assert place.read() == record
+    assert not place.old.folder.exists()
+    assert not place.old.record.exists()
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_a_finished_successor_stays(copy, again):
+    run = open_run(copy)
+    place = Place(run.folder("posterior"), run.record_path("posterior"))
+    shutil.copytree(place.folder, place.old.folder)  # killed while it removed the old result
+    if again:
+        shutil.copy(place.record, place.old.record)
+    before = digest_path(place.folder)
+    assert events(run, ["posterior"]) == {"posterior": "skip"}
+    assert digest_path(place.folder) == before
+    assert not place.old.folder.exists()
+
+
+@pytest.mark.parametrize("stage", ["calibration", "report"])
+def test_results_of_other_settings_are_not_used(copy, stage):
+    with pytest.raises(ConfigError, match="stage 'posterior'") as caught:
+        run_chain(open_run(copy, "train.epochs=99"), [stage], again=stage == "report")
+    assert "options.epochs = 99" in caught.value.expected
+    assert "options.epochs = 3" in caught.value.got
+    assert caught.value.fix == "run `sbitools train CONFIG` first, or undo the change"
+
+
+def test_results_of_earlier_results_are_not_used(copy):
+    run = open_run(copy)
+    events(open_run(copy, "emulated.n_train=410"), ["emulated/train"])
+    with pytest.raises(ConfigError, match=r"n = 400.*sbitools simulate CONFIG"):
+        events(run, ["calibration"])
+    with pytest.raises(ConfigError, match=r"present emulated/train.*sbitools train CONFIG"):
+        events(open_run(copy, "emulated.n_train=410"), ["calibration"])
+
+
+def test_differences_are_named_by_path():
+    was, now = {"a": 1, "b": {"c": 2, "d": [3]}}, {"b": {"c": 2, "d": [4]}, "e": Path("f")}
+    assert differences(was, now) == {"b.d": ([3], [4]), "e": (None, "f"), "a": (1, None)}
+
+
+def test_fit_and_train_show_their_epochs(copy, capsys):
+    config = load_config(copy, ["emulator.any=1", "train.epochs=2"])
+    for stage in ("emulator", "emulated/train", "posterior"):
+        run_chain(Run(config, progress=stage != "emulated/train"), [stage])
+    out = capsys.readouterr().out
+    assert "  epoch 1  loss 0.2" in out
+    assert "  epoch 2/2  loss " in out
+    epoch_printer(20)({"epoch": 2, "train_loss": 1.234567, "validation_loss": 1.3, "seconds": 41})
+    assert capsys.readouterr().out == "  epoch 3/20  loss 1.235  validation 1.3  0:41\n"
 
 
 def test_a_damaged_record_is_a_typed_error(copy):

@@ -135,7 +135,7 @@ def test_bad_table_files(tmp_path):
     with pytest.raises(StoreError, match=r"missing\.txt"):
         read_theta(tmp_path / "missing.txt", SPACE)
     (tmp_path / "t.h5").write_bytes(b"not HDF5")
-    with pytest.raises(StoreError, match="whole file"):
+    with pytest.raises(StoreError, match="whole array file"):
         read_theta(tmp_path / "t.h5", SPACE)
 
 

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from sbitools import FieldSpec, Parameter, ParameterSpace, SimulationStore, priors
-from sbitools.training.loader import StreamingLoader, noise_seeds, split
+from sbitools.seeds import mix
+from sbitools.training import StreamingLoader, split
 
 N = 203
 
@@ -63,7 +64,7 @@ def test_noise_seeds_change_with_the_epoch_and_not_with_the_batch(store):
     assert table(loader, 0) == table(wide, 0)
     assert not set(table(loader, 0).values()) & set(table(loader, 1).values())
     assert min(table(loader, 0).values()) >= 0
-    many = noise_seeds(torch.arange(100_000), 7)
+    many = mix(torch.arange(100_000), 7)
     assert len(set(many.tolist())) == 100_000
 
 

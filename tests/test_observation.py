@@ -7,6 +7,7 @@ import torch
 from sbitools import FieldSpec, Observation
 from sbitools.errors import ObservationError
 from sbitools.observation import Coarsen, Mask, Noise, Scale, Smooth
+from sbitools.seeds import normal
 
 SPEC = FieldSpec("delta", ("x", "y", "z"), (8, 8, 8))
 SEEDS = torch.tensor([3, 5])
@@ -71,3 +72,30 @@ def test_units_masks_and_round_trip(tmp_path):
 def test_bad_steps_raise_typed_errors(make):
     with pytest.raises(ObservationError, match=r"expected .*; got .*; fix: "):
         make()
+
+
+def test_noises_are_independent_of_each_other_and_of_the_simulation():
+    x = torch.zeros(4, 8, 8, 8)
+    seeds = torch.arange(4)
+    twice = Observation([Noise(1.0), Noise(1.0)])
+    # 2,048 cells: the standard deviation is known to 1.6 %; equal draws would give 2.
+    assert abs(float(twice(x, seeds).std()) / 2**0.5 - 1) < 0.08
+    assert not torch.equal(Observation([Noise(1.0)])(x, seeds), normal(seeds, (8, 8, 8)))
+    whole = Observation([Smooth(1.0), Noise(1.0), Noise(1.0)])
+    first, second = whole.split()
+    assert torch.equal(second(first(x, seeds), seeds), whole(x, seeds))
+    with pytest.raises(ObservationError, match="one for each of 4"):
+        twice(x, seeds[:1])
+
+
+@pytest.mark.parametrize("step", [Smooth(1.0), Noise(1.0), Scale(2.0), Coarsen(2)])
+def test_whole_numbers_are_not_rounded_behind_the_back(step):
+    with pytest.raises(ObservationError, match="float32"):
+        step.output(FieldSpec("counts", ("x",), (8,), "int32"))
+
+
+def test_files_may_write_whole_factors_as_floats_but_no_empty_fill():
+    step = Observation.from_dict([{"kind": "coarsen", "factor": 2.0}])
+    assert step(torch.zeros(1, 8), torch.tensor([1])).shape == (1, 4)
+    with pytest.raises(ObservationError, match="finite fill"):
+        Mask(np.ones(3), float("nan"))

@@ -99,6 +99,16 @@ def test_categories_and_nuisance_parameters():
         lambda: priors.LogUniform(0.0, 1.0),
         lambda: priors.Normal(0.0, -1.0),
         lambda: priors.TruncatedNormal(0.0, 1.0, 50.0, 60.0),
+        lambda: priors.Uniform("0.1", "0.5"),
+        lambda: priors.Uniform(np.float32(-np.inf), 0.0),
+        lambda: priors.from_dict(
+            {"kind": "torch", "name": "Uniform", "args": {"low": 2.0, "high": 1.0}}
+        ),
+        lambda: priors.from_dict(
+            {"kind": "torch", "name": "Gamma", "args": {"concentration": -1.0, "rate": 1.0}}
+        ),
+        lambda: Parameter("a", priors.Categorical((0.5, 0.5)), categories=("x", "y", "z")),
+        lambda: Parameter("a", None, categories=()),
         lambda: priors.from_dict({"kind": "os.system"}),
         lambda: priors.from_dict({"kind": "uniform", "low": 0.0}),
         lambda: priors.from_dict({"kind": "torch", "name": "constraints", "args": {}}),
@@ -123,3 +133,44 @@ def test_check_names_the_column_and_row():
         space.check(np.array([[np.nan]]))
     with pytest.raises(ParameterError, match=r"shape \(n, 1\)"):
         space.check(np.zeros((3, 2)))
+
+
+def test_numbers_of_any_kind_make_the_same_prior():
+    one = Parameter("a", priors.Uniform(np.float64(0), np.int64(1)))
+    assert one.to_dict() == Parameter("a", priors.Uniform(0.0, 1.0)).to_dict()
+    assert ParameterSpace([one]).digest()
+    gamma = torch.distributions.Gamma(2.0, 3.0)
+    assert Parameter("a", gamma) == Parameter("a", gamma)
+    assert "Gamma" in repr(Parameter("a", gamma))
+
+
+@pytest.mark.parametrize("name", ["log_normal", "gamma"])
+def test_a_bound_without_a_finite_image_is_outside(name):
+    space = ParameterSpace([Parameter("a", CASES[name][0])])
+    with pytest.raises(ParameterError, match="row 0"):
+        space.check(np.zeros((1, 1)))
+
+
+@pytest.mark.parametrize("u", [2.0, 7.9])
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_both_tails_survive_the_round_trip(u, sign):
+    prior = priors.TruncatedNormal(0.0, 1.0, -30.0, 30.0)
+    u = torch.tensor([sign * u], dtype=torch.float64)
+    torch.testing.assert_close(prior.to_unconstrained(prior.from_unconstrained(u)), u)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [np.array([[0.2], [0.3]], dtype=">f8"), np.array([[0.3], [0.2]])[::-1],
+     np.broadcast_to(np.array([[0.2]]), (2, 1)), [[0.2], [0.3]]],
+)  # fmt: skip
+def test_tables_of_any_layout_are_read(values):
+    space = ParameterSpace([Parameter("a", priors.Uniform(0.1, 0.5))])
+    assert torch.equal(space.check(values), torch.tensor(np.array(values, dtype=float)))
+
+
+@pytest.mark.parametrize("values", [[[0.2], [0.3, 0.4]], [["a"]], np.array([[0.2 + 1j]])])
+def test_tables_of_something_else_are_typed_errors(values):
+    space = ParameterSpace([Parameter("a", priors.Uniform(0.1, 0.5))])
+    with pytest.raises(ParameterError, match="real numbers"):
+        space.check(values)

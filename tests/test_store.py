@@ -216,7 +216,7 @@ def test_nan_in_an_imported_set(tmp_path):
     assert not (tmp_path / "s").exists()
     store = SimulationStore.from_arrays(tmp_path / "s", THETA, x, SPACE, FIELD, nonfinite="fail")
     assert [f.index for f in store.failures()] == [17, 30]
-    assert "3 values of x are NaN" in store.failures()[0].message
+    assert "3 of 12 values of x are NaN" in store.failures()[0].message
     assert np.isnan(x[17, 1]).all()  # the user's array is untouched
     assert np.isfinite(x[17, 0]).all()
     assert len(store.done) == N - 2

@@ -1,5 +1,6 @@
 """The training loop on a small regression: resume, early stopping, divergence, averaging."""
 
+import json
 import math
 import os
 import signal
@@ -201,3 +202,47 @@ def test_two_ranks_train_like_one(tmp_path):
          str(script)]
     )  # fmt: skip
     torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-5)  # sums in another order
+
+
+def test_a_run_on_other_data_is_not_resumed(tmp_path):
+    options = TrainingOptions(epochs=1, warmup_steps=0)
+
+    def start(identity, resume):
+        return run_training(
+            network(), loss, train_batches, lambda: iter([(X, Y)]), options, tmp_path,
+            steps_per_epoch=4, identity=identity, resume=resume,
+        )  # fmt: skip
+
+    start({"store": "abc"}, resume=False)
+    start({"store": "abc"}, resume=True)
+    with pytest.raises(TrainingError, match="store"):
+        start({"store": "other"}, resume=True)
+
+
+def test_more_time_takes_a_stopped_run_to_the_uninterrupted_end(tmp_path):
+    def slow(epoch, start):
+        for batch in train_batches(epoch, start):
+            time.sleep(0.05)
+            yield batch
+
+    whole, _ = run(tmp_path / "whole")
+    _, cut = run(tmp_path / "cut", batches=slow, time_limit=0.3)
+    assert cut.stopped == "time limit"
+    again, history = run(tmp_path / "cut", resume=True)
+    assert history.stopped == "epochs"
+    assert torch.equal(again.weight, whole.weight)
+
+
+def test_a_loss_that_is_not_finite_once_can_be_written_down(tmp_path):
+    calls = []
+
+    def once(module, batch, rng):
+        calls.append(module.training)
+        first = not module.training and calls.count(False) == 1
+        return loss(module, batch, rng) * (math.inf if first else 1.0)
+
+    _, history = run(tmp_path, value=once, epochs=3)
+    assert history.epochs[0]["validation_loss"] == math.inf
+    assert json.loads(json.dumps(history.to_dict(), allow_nan=False))["epochs"][0]
+    assert type(history).from_dict(history.to_dict()) == history
+    assert read_metrics(tmp_path)[0]["validation_loss"] is None

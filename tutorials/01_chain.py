@@ -30,7 +30,7 @@
 # > a few **expensive** simulations → an **emulator** → very many **cheap** simulations →
 # > a **posterior** → a **test** of that posterior against the expensive simulator.
 #
-# The last link is why this package exists. We will build a posterior that passes every test of
+# The last link is why this package exists. We will build a posterior that looks right in tests of
 # its own and is wrong, see what gives it away, and then ask the same question of a good one.
 
 # %%
@@ -51,7 +51,8 @@ from sbitools.statistics import cross_correlation, power_spectrum
 # Everything below is written to one folder. Run the notebook twice and the second time is quick:
 # simulations that are on disk are not made again. The first time takes about a quarter of an
 # hour on two cores. The small setting is the one that our tests run; it goes through every step
-# in a minute but learns almost nothing.
+# in a minute but learns almost nothing. Where the text says what there is to see, it means the
+# full setting; verdicts and numbers are those that your own run prints.
 
 # %%
 SMALL = os.environ.get("SBITOOLS_SMALL") == "1"
@@ -248,9 +249,9 @@ draws = posterior.sample(x, 2000, seed=6)  # one row of draws per box
 corner(draws[0].numpy(), theta[0].numpy(), "an expensive box")
 
 # %% [markdown]
-# The cloud is stretched along a curve: more matter and less clumpiness make similar boxes. This
-# is physics, not a failure. But is the cloud *right*? Is it too narrow, too wide, in the wrong
-# place? One box cannot tell. We need many, and a way to count.
+# At the full setting the cloud is stretched along a curve: more matter and less clumpiness make
+# similar boxes. This is physics, not a failure. But is the cloud *right*? Is it too narrow, too
+# wide, in the wrong place? One box cannot tell. We need many, and a way to count.
 #
 # ## 7. Does it know how much it knows?
 #
@@ -279,7 +280,8 @@ show_ranks(own)
 
 # %% [markdown]
 # Each line shows how far the ranks of one parameter are from uniform; the band is what chance
-# allows. Inside the band, the training has worked.
+# allows. A line inside the band is what a training that has worked looks like; the printed verdict
+# says whether yours did, by all the checks together.
 #
 # ## 8. Why that is not enough
 #
@@ -309,11 +311,12 @@ print(foolish_result.verdict)
 show_ranks(foolish_result)
 
 # %% [markdown]
-# On its own boxes this posterior is as well calibrated as the other. Of course it is: it learnt
-# the posterior *of 2LPT*, and was asked about 2LPT. The error of the simulator is in the
-# training and in the test, and cancels. On the expensive boxes the ranks pile up: the posterior
-# is confident, and in the wrong place. It takes the weaker clustering of 2LPT for granted and
-# explains the stronger clustering of real boxes with other parameters.
+# Compare the two sets of lines. At the full setting, those of this posterior's own boxes look as
+# those of the other posterior did. That is no surprise: it learnt the posterior *of 2LPT*, and was
+# asked about 2LPT. The error of the simulator is in the training and in the test, and cancels. On
+# the expensive boxes the lines leave the band: the posterior is confident, and in the wrong place.
+# It takes the weaker clustering of 2LPT for granted and explains the stronger clustering of real
+# boxes with other parameters. (At the small setting the posteriors are too wide to show it.)
 #
 # Self-consistency says that training worked. It says nothing about the simulator.
 
@@ -323,7 +326,8 @@ corner(misled.sample(x[:1], 2000, seed=6)[0].numpy(), theta[0].numpy(), "the sam
 # %% [markdown]
 # ## 9. The transfer check
 #
-# Now the same question for our emulator. This is the number to publish.
+# Now the same question for our emulator. This is the verdict to publish, with its effect sizes and
+# the number of tests it rests on: "passed" with thirty tests says much less than with a thousand.
 
 # %%
 result = sbitools.calibrate(
@@ -384,8 +388,8 @@ print(page.name, f"{page.stat().st_size / 1e6:.1f} MB")
 # - **Your simulations**, if they exist already: `sbitools.SimulationStore.from_arrays`, or
 #   `sbitools import`.
 # - **Your field**: `posterior.sample(field[None], 4000)`, or `sbitools sample --observation
-#   FILE`.
-# - **Your emulator**: `CONTRIBUTING.md` has a complete one in a hundred lines.
+#   FILE`; the field as it looks after the observation model (`--simulated` for a raw one).
+# - **Your emulator**: `CONTRIBUTING.md` has a complete one in 150 lines.
 #
 # What the chain cannot tell you is whether the expensive simulator is right about the sky. That
 # remains yours.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from emulators.emulator import Emulator
 from sbitools import priors
-from sbitools.errors import ConfigError, ShapeError, StoreError, TrainingError
+from sbitools.errors import ConfigError, ParameterError, ShapeError, StoreError, TrainingError
 from sbitools.seeds import derive
 from sbitools.training import TrainingHistory, mean_loss, run_training
 
@@ -71,6 +71,7 @@ class NBodyEmulator(Emulator):
         *,
         run_dir: str | Path,
         resume: bool = False,
+        on_epoch: Callable[[dict[str, float]], None] | None = None,
     ) -> TrainingHistory:
         """Learn from particles: see `Emulator.fit` and `EmulatorOptions`."""
         options = parse_options(config).resolved()
@@ -79,7 +80,7 @@ class NBodyEmulator(Emulator):
         loss = _Loss(options, self.simulator.box_size)
         history = run_training(
             self.module(), loss, batches.train, batches.validation, options, run_dir,
-            steps_per_epoch=batches.steps, resume=resume,
+            steps_per_epoch=batches.steps, resume=resume, on_epoch=on_epoch,
         )  # fmt: skip
         self.module().requires_grad_(False)  # a fitted emulator is a function of its arguments
         return history
@@ -116,9 +117,19 @@ class NBodyEmulator(Emulator):
         Returns:
             Displacement and dx/dD in Mpc/h, each (B, 3, n, n, n); None without `velocity`. The
             peculiar velocity in km/s is dx/dD times D f H / (1 + z).
+
+        Raises:
+            ParameterError: for theta outside the priors, or a redshift it was not trained for.
+            ShapeError: for a latent of another shape.
         """
-        psi = latent if latent.ndim == 5 else self.initial_displacement(theta, latent)
         z = self.simulator.redshifts[0] if redshift is None else redshift
+        low, high = min(self.redshifts), max(self.redshifts)
+        if not low <= z <= high:
+            raise ParameterError(
+                "redshift", expected=f"a value in [{low:g}, {high:g}], where it was trained",
+                got=f"{z}", fix="fit an emulator to particles at more redshifts",
+            )  # fmt: skip
+        psi = latent if latent.ndim == 5 else self.initial_displacement(theta, latent)
         omega_m = [c.Omega_m for c in self.simulator.cosmologies(theta)]
         growth = torch.as_tensor(growth_factor(z, np.array(omega_m)), dtype=psi.dtype)
         device = next(self.module().parameters()).device
@@ -218,6 +229,7 @@ class NBodyEmulator(Emulator):
                 f"{store.parameters.names}",
                 fix="simulate with the training_simulator of the same settings",
             )  # fmt: skip
+        _check_version(store, expected)
         omega_m = self._omega_m(store.theta)
         growth = growth_factor(np.array(self.redshifts), omega_m[:, None])
         return ParticleBatches(
@@ -243,6 +255,22 @@ def _simulator(config: Mapping[str, Any], quantity: Any = "density") -> NBodySim
     values = dict(config)
     own = {name: priors.from_dict(prior) for name, prior in values.pop("priors").items()}
     return NBodySimulator(parameters=list(own), priors=own, quantity=quantity, **values)
+
+
+def _check_version(store: SimulationStore, expected: NBodySimulator) -> None:
+    """Refuse particles of other settings; where nobody says who made them, only shapes count."""
+    made_by = store.manifest.code_version.rpartition("sbitools ")[0].removesuffix("; ")
+    if made_by not in ("", expected.version):
+        raise StoreError(
+            f"store {store.path}",
+            expected=f"particles of NBodySimulator version {expected.version}: n={expected.n}, "
+            f"box_size={expected.box_size}, redshifts={expected.redshifts}, "
+            f"steps={expected.steps}, mesh_factor={expected.mesh_factor}, and the emulator's "
+            "fixed parameters and priors",
+            got=f"those of {store.manifest.simulator} version {made_by}",
+            fix="simulate with emulator.particle_simulator(), or make the emulator with the "
+            "settings of the store",
+        )  # fmt: skip
 
 
 class _Loss:

@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sbitools.statistics.grid import fft_modes
+
 from .painting import _compile, cic_deposit
 
 __all__ = ["density_errors", "mean_square"]
@@ -59,11 +61,8 @@ def _shell_power(density: Tensor) -> Tensor:
 @lru_cache(maxsize=4)
 def _shells(n: int) -> tuple[Tensor, Tensor]:
     """Shell of each mode of an n^3 real FFT, and 2 where its conjugate is left out."""
-    full, half = torch.fft.fftfreq(n, 1 / n), torch.fft.rfftfreq(n, 1 / n)
-    k = (full[:, None, None] ** 2 + full[None, :, None] ** 2 + half**2).sqrt()
-    weight = torch.full((n // 2 + 1,), 2.0)
-    weight[0] = weight[-1] = 1
-    return (k + 0.5).long().clamp(max=n // 2 + 1).flatten(), weight
+    k2, weight = map(torch.from_numpy, fft_modes(n))
+    return (k2.sqrt() + 0.5).long().clamp(max=n // 2 + 1).flatten(), weight.float()
 
 
 def _deposit(displacement: Tensor, box_size: float, mesh: int) -> Tensor:

@@ -9,6 +9,7 @@ differentiable in the white noise and in the power.
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
@@ -18,6 +19,7 @@ import torch
 from torch import Tensor
 
 from sbitools import seeds as rng
+from sbitools.statistics.grid import fft_modes
 
 __all__ = [
     "linear_modes", "one_thread", "second_order", "wavenumbers", "white_noise", "zeldovich",
@@ -26,15 +28,37 @@ __all__ = [
 Power = Callable[[np.ndarray], np.ndarray]
 
 
+class _Users:
+    """Who is inside `one_thread`, over all threads of Python."""
+
+    lock = threading.Lock()
+    count = 0
+    before = 1  # torch's number of threads when the first of them came
+
+
+_mine = threading.local()
+
+
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Run torch on one thread: the rounding of its FFT depends on how many there are."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
+    """Run torch on one thread: the rounding of its FFT depends on how many there are.
+
+    Part of torch's setting belongs to the process and part to each thread of Python, so every
+    user makes it one, and the last one to leave restores it; who left earlier stays at one.
+    """
+    with _Users.lock:
+        if _Users.count == 0 and not getattr(_mine, "left_early", False):
+            _Users.before = torch.get_num_threads()
+        _Users.count += 1
+        torch.set_num_threads(1)
     try:
         yield
     finally:
-        torch.set_num_threads(before)
+        with _Users.lock:
+            _Users.count -= 1
+            _mine.left_early = _Users.count > 0
+            if not _mine.left_early:
+                torch.set_num_threads(_Users.before)
 
 
 def white_noise(seeds: Tensor | Sequence[int], n: int) -> Tensor:
@@ -60,9 +84,8 @@ def wavenumbers(n: int, box_size: float, like: Tensor) -> tuple[Tensor, Tensor, 
 @lru_cache(maxsize=8)
 def _shells(n: int) -> tuple[np.ndarray, np.ndarray]:
     """The distinct |k|^2 of the n^3 grid in units of the fundamental, and where each occurs."""
-    full, half = np.fft.fftfreq(n, 1 / n) ** 2, np.fft.rfftfreq(n, 1 / n) ** 2
-    k2 = full[:, None, None] + full[None, :, None] + half[None, None, :]
-    squares, index = np.unique(k2.round().astype(np.int64), return_inverse=True)
+    k2, _ = fft_modes(n)
+    squares, index = np.unique(k2, return_inverse=True)
     return squares, index.reshape(k2.shape).astype(np.int32)
 
 

@@ -24,6 +24,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sbitools.errors import ParameterError
+
 from .cosmology import second_order_growth
 from .lpt import one_thread, wavenumbers
 from .painting import cic_deposit, cic_gather
@@ -134,6 +136,9 @@ def evolve(
 
     Returns:
         Shape (len(outputs), 6, n, n, n): displacement and dx/dD, both in Mpc/h.
+
+    Raises:
+        ParameterError: for outputs outside (0, 1].
     """
     with one_thread():
         return _trajectory(psi1, psi2, omega_m, box_size, outputs, steps, mesh_factor, start)
@@ -145,14 +150,11 @@ def _trajectory(
 ) -> np.ndarray:  # fmt: skip
     mesh = mesh_factor * psi1.shape[-1]
     edges = np.linspace(start, 1.0, steps + 1)
-    wanted = np.asarray(outputs, dtype=float)
+    wanted = _snapped(np.asarray(outputs, dtype=float), edges)
     out = np.empty((len(wanted), 6, *psi1.shape[1:]), dtype=psi1.dtype)
     for row in np.flatnonzero(wanted <= start):
         out[row] = np.concatenate(_second_order_state(psi1, psi2, float(wanted[row]), omega_m))
     state = _second_order_state(psi1, psi2, start, omega_m)
-    # An output that rounding put a hair away from an edge is that edge.
-    snapped = edges[np.abs(wanted[:, None] - edges).argmin(1)]
-    wanted = np.where(np.abs(wanted - snapped) < 1e-9, snapped, wanted)
     for step, low, high in zip(plan_steps(edges, omega_m), edges[:-1], edges[1:], strict=True):
         for row in np.flatnonzero((wanted > low) & (wanted < high)):
             (aside,) = plan_steps(np.array([low, wanted[row]]), omega_m)
@@ -162,6 +164,18 @@ def _trajectory(
         state = _advance(*state, step, box_size, mesh)
         out[wanted == high] = np.concatenate(state)
     return out
+
+
+def _snapped(wanted: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    """Growth factors in (0, 1]; one that rounding put a hair away from an edge is that edge."""
+    nearest = edges[np.abs(wanted[:, None] - edges).argmin(1)]
+    wanted = np.where(np.abs(wanted - nearest) < 1e-9, nearest, wanted)
+    if not ((wanted > 0) & (wanted <= 1)).all():
+        raise ParameterError(
+            "outputs", expected="growth factors in (0, 1]", got=f"{wanted.tolist()}",
+            fix="the trajectory ends at redshift 0, where D = 1",
+        )  # fmt: skip
+    return wanted
 
 
 def _second_order_state(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -33,6 +35,9 @@ PRIORS: dict[str, Prior] = {
     "n_s": Uniform(0.8, 1.2),
 }
 """Ranges of the Quijote Latin hypercube."""
+
+_CODE = 1
+"""To be raised whenever the same arguments, theta and seed give other fields."""
 
 _LATEX = {
     "Omega_m": r"\Omega_m", "sigma_8": r"\sigma_8", "Omega_b": r"\Omega_b", "h": "h", "n_s": "n_s",
@@ -68,7 +73,6 @@ class NBodySimulator:
         (1, 8, 8, 8)
     """
 
-    version = "1"
     group_size = 1
 
     def __init__(
@@ -134,6 +138,17 @@ class NBodySimulator:
                     f"NBodySimulator {name}", expected=expected, got=repr(values[name]),
                     fix=f"correct {name}",
                 )  # fmt: skip
+
+    @property
+    def version(self) -> str:
+        """Digest of all arguments and the code: to a store, other ones are another simulator."""
+        varied = self.parameters.to_dict()
+        fixed = {k: float(v) for k, v in self.fixed.items() if k not in self.parameters.names}
+        settings = [
+            _CODE, self.quantity, self.n, self.box_size, self.redshifts, self.steps,
+            self.mesh_factor, fixed, [(p["name"], p["prior"]) for p in varied],
+        ]  # fmt: skip
+        return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
 
     def cosmologies(self, theta: Tensor | np.ndarray) -> list[Cosmology]:
         """One cosmology per row of theta (B, P).

@@ -58,8 +58,8 @@ def compare(
           mean over boxes; names are reference (of the power only), emulator and the rivals.
         - ``"scatter"``: the same for the standard deviation between boxes.
         - ``"noise_floor"``: ``{"power", "transfer", "correlation"}``: (n_bins,), half width of
-          the band within which nothing can be told from the reference: relative for the power
-          (box-to-box scatter of its mean), absolute around 1 for the other two.
+          the band within which nothing can be told from the reference: relative for the power,
+          absolute around 1 for the other two. All are what twice the time steps change.
         - ``"pdf"``: ``{"x": (n_bins,), "x_label", "curves": {name: (n_bins,)}, "noise_floor"}``.
         - ``"errors"``: ``{"displacement", "velocity"}``: ``{name: rms in Mpc/h}``, where the
           velocity is dx/dD.
@@ -67,7 +67,8 @@ def compare(
           log10(2 + density contrast), the difference being emulator minus reference of those;
           with ``"fields_label"``.
         - ``"labels"``: a sentence for every one of the above that is drawn.
-        - ``"n"``: number of boxes; ``"k_nyquist"``: of the particles.
+        - ``"n"``: number of boxes; ``"k_nyquist"``: of the particles, the smallest scale that is
+          resolved.
 
     Raises:
         StoreError: if the store has no finished simulations, or not the emulator's particles.
@@ -159,7 +160,7 @@ class _Tally:
         mean = {s: {n: np.mean(v, 0) for n, v in c.items()} for s, c in self.values.items()}
         scatter = {s: {n: np.std(v, 0) for n, v in c.items()} for s, c in self.values.items()}
         shown = ("power", "transfer", "correlation")
-        n = len(self.values["power"][_REFERENCE])
+        floor = mean["transfer"][_FLOOR]
         fields = {k: self.fields[k] for k in (_REFERENCE, _EMULATOR, RIVALS[0])}
         fields["difference"] = fields[_EMULATOR] - fields[_REFERENCE]
         return {
@@ -167,8 +168,8 @@ class _Tally:
             "curves": {s: _drop_floor(mean[s]) for s in shown},
             "scatter": {s: _drop_floor(scatter[s]) for s in shown},
             "noise_floor": {
-                "power": scatter["power"][_REFERENCE] / mean["power"][_REFERENCE] / n**0.5,
-                "transfer": np.abs(mean["transfer"][_FLOOR] - 1),
+                "power": np.abs(floor**2 - 1),
+                "transfer": np.abs(floor - 1),
                 "correlation": np.abs(mean["correlation"][_FLOOR] - 1),
             },
             "pdf": {
@@ -181,7 +182,7 @@ class _Tally:
                 for s in ("displacement", "velocity")
             },
             "fields": fields, "fields_label": "log10(2 + delta), one slice",
-            "labels": _LABELS, "n": n,
+            "labels": _LABELS, "n": len(self.values["power"][_REFERENCE]),
         }  # fmt: skip
 
 

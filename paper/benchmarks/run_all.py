@@ -21,12 +21,13 @@ from _table import RESULTS, describe_machine
 __all__ = ["benchmarks", "collect", "main", "run"]
 
 HERE = Path(__file__).parent
+OTHERS = {"run_all", "figures"}  # scripts that measure nothing
 
 
 def benchmarks() -> list[Path]:
     """The scripts of this folder, by name; helpers begin with an underscore."""
     scripts = sorted(HERE.glob("*.py"))
-    return [p for p in scripts if not p.name.startswith("_") and p != Path(__file__)]
+    return [p for p in scripts if not p.name.startswith("_") and p.stem not in OTHERS]
 
 
 def run(script: Path, out: Path, quick: bool) -> bool:

@@ -10,7 +10,7 @@ import numpy as np
 from .bands import EcdfTest, ecdf_test, simultaneous_band
 from .bootstrap import bootstrap_means
 from .check import Check
-from .coordinates import prior_probability
+from .coordinates import prior_probability, prior_variance
 from .draws import CalibrationDraws, as_draws
 
 if TYPE_CHECKING:
@@ -37,7 +37,8 @@ def contraction(
     """Contraction of every parameter, and the data-averaged posterior against the prior.
 
     Contraction: 1 - (mean posterior variance) / (prior variance); 0 says that nothing was learnt,
-    1 that the parameter is known exactly. The prior variance is that of theta over tests.
+    1 that the parameter is known exactly. The prior variance is exact if `prior` is given and has
+    one; without, it is that of theta over tests.
 
     Tested is that exact posteriors average to the prior: one random draw of each test is a draw of
     the prior, so its cumulative prior probability is uniform (`bands.ecdf_test`, Bonferroni over
@@ -86,8 +87,10 @@ def _row(d: CalibrationDraws, i: int) -> dict[str, Any]:
     variance = d.draws[:, :, i].var(1, ddof=1 if d.n_draws > 1 else 0, dtype=np.float64)
     truth = d.theta[:, i] - d.theta[:, i].mean()
     terms = np.stack([variance, truth, truth**2], axis=1)
-    value = _contraction(terms.mean(0, keepdims=True))[0]
-    resampled = _contraction(bootstrap_means(terms, np.asarray(d.group), d.rng(_BOOTSTRAP, i)))
+    known = None if d.prior is None else prior_variance(d.prior, i)
+    value = _contraction(terms.mean(0, keepdims=True), known)[0]
+    means = bootstrap_means(terms, np.asarray(d.group), d.rng(_BOOTSTRAP, i))
+    resampled = _contraction(means, known)
     low, high = np.quantile(resampled, (0.025, 0.975))
     return {
         "name": d.names[i], "contraction": float(value), "error": float(resampled.std()),
@@ -95,8 +98,10 @@ def _row(d: CalibrationDraws, i: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _contraction(terms: np.ndarray) -> np.ndarray:
+def _contraction(terms: np.ndarray, prior_variance: float | None) -> np.ndarray:
     variance, mean, square = terms.T
+    if prior_variance is not None:
+        return 1 - variance / prior_variance
     # A bootstrap sample of equal truths has no variance; it must not divide by zero.
     return 1 - variance / np.maximum(square - mean**2, 1e-12 * variance + 1e-150)
 

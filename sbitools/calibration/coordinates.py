@@ -1,4 +1,4 @@
-"""Coordinates in which a prior is uniform: the cumulative probability of each parameter."""
+"""What is known of a prior exactly: cumulative probabilities and variances."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 if TYPE_CHECKING:
     from sbitools.parameters import ParameterSpace
 
-__all__ = ["prior_probability"]
+__all__ = ["prior_probability", "prior_variance"]
 
 # Points at which a cumulative distribution without closed form is tabulated; the error of linear
 # interpolation between them is below 1 / _TABLE.
@@ -38,3 +38,20 @@ def prior_probability(prior: ParameterSpace, theta: np.ndarray) -> np.ndarray:
             u = law.to_unconstrained(torch.from_numpy(inside))
             out[..., i] = torch.special.ndtr(u).numpy()
     return out
+
+
+def prior_variance(prior: ParameterSpace, i: int) -> float | None:
+    """Variance of parameter `i` under the prior; None if it has none (heavy tails)."""
+    import torch
+
+    from sbitools.priors import TorchPrior
+
+    law: Any = prior[i].prior
+    if isinstance(law, TorchPrior):
+        value = float(law.build(law.name, law.args).variance)
+        return value if np.isfinite(value) and value > 0 else None
+    # u is standard normal: the trapezoid rule on its density converges exponentially.
+    u = np.linspace(-8, 8, 20_001)
+    weight = np.exp(-0.5 * u**2) / np.exp(-0.5 * u**2).sum()
+    theta = law.from_unconstrained(torch.from_numpy(u)).numpy()
+    return float(weight @ (theta - weight @ theta) ** 2)

@@ -26,6 +26,9 @@ __all__ = ["transfer"]
 _PERMUTATIONS, _BOOTSTRAP, _JITTER = 8, 9, 10
 _N_PERMUTATIONS = 9999
 
+# How often a 95 % band of a whole line may miss the true difference.
+_MISSED = 0.05
+
 
 def transfer(
     emulated: CalibrationDraws, reference: CalibrationDraws, *, false_alarm: float = 0.01
@@ -43,7 +46,9 @@ def transfer(
       ratio of sd z minus 1; above zero, errors are more underestimated on the reference.
     - ``transfer log_prob``: difference of mean log densities of the truth in nats, by bootstrap.
 
-    Effects come with 95 % bootstrap bands. All tests use one random member of each group.
+    Effects come with 95 % bands that hold for all parameters at once (Bonferroni): for ranks and
+    tarp those of Kolmogorov and Smirnov, which hold for the whole curve; bootstrap bands for the
+    others. All tests use one random member of each group.
 
     Args:
         emulated: tests from the simulator the posterior was trained on.
@@ -69,7 +74,7 @@ def _ranks(pair: _Pair, false_alarm: float) -> Check:
     rows = []
     for i, name in enumerate(names):
         u = [_probabilities(d, d.ranks[:, i], i) for d in pair]
-        rows.append({"name": name, **_two_sample(u)})
+        rows.append({"name": name, **_two_sample(u, len(names))})
     p_value = min(1.0, len(rows) * min(row["p_value"] for row in rows))
     worst = max(rows, key=lambda row: abs(row["effect"]))
     return _check(
@@ -107,7 +112,8 @@ def _bias(pair: _Pair, false_alarm: float) -> Check:
     rows = []
     for i, name in enumerate(pair[0].names):
         statistic, p_value = _welch(scores[1][:, i], scores[0][:, i])
-        effect, band = _difference([-d.z_scores[d.members, i : i + 1] for d in pair], pair)
+        z = [-d.z_scores[d.members, i : i + 1] for d in pair]
+        effect, band = _difference(z, pair, len(pair[0].names))
         row = {"name": name, "statistic": statistic, "p_value": p_value}
         rows.append({**row, "effect": effect, "band": band})
     worst = max(rows, key=lambda row: abs(row["effect"]))
@@ -124,7 +130,7 @@ def _width(pair: _Pair, false_alarm: float) -> Check:
     for i, name in enumerate(pair[0].names):
         tested, samples = _log_sd([_scores(d)[:, i] for d in pair], pair)
         shown, spread = _log_sd([d.z_scores[d.members, i] for d in pair], pair)
-        band = tuple(float(v) for v in np.expm1(np.quantile(spread, (0.025, 0.975))))
+        band = tuple(float(v) for v in np.expm1(_central(spread, len(pair[0].names))))
         statistic = _ratio(tested, float(samples.std()))
         rows.append({
             "name": name, "statistic": statistic, "p_value": _normal_tail(statistic),
@@ -135,7 +141,7 @@ def _width(pair: _Pair, false_alarm: float) -> Check:
         "transfer width", max(abs(row["statistic"]) for row in rows),
         min(1.0, len(rows) * min(row["p_value"] for row in rows)), worst["effect"], worst["band"],
         false_alarm, pair, rows,
-        f"errors of {worst['name']} in posterior sigmas are {100 * worst['effect']:+.0f} % larger "
+        f"errors of {worst['name']} in posterior sigmas change by {100 * worst['effect']:+.0f} % "
         "on the reference",
     )  # fmt: skip
 
@@ -189,8 +195,12 @@ def _scores(d: CalibrationDraws) -> np.ndarray:
     return -ndtri(np.clip(np.stack(u, axis=1), 1e-12, 1 - 1e-12))
 
 
-def _two_sample(u: list[np.ndarray]) -> dict[str, Any]:
-    """Anderson-Darling statistic, permutation p-value, and the largest ECDF difference."""
+def _two_sample(u: list[np.ndarray], n_rows: int = 1) -> dict[str, Any]:
+    """Anderson-Darling statistic, permutation p-value, and the largest ECDF difference.
+
+    Its band is that of Kolmogorov and Smirnov for two samples, simultaneous over the whole curve
+    and over `n_rows` such curves: sqrt(log(2 / alpha) / 2) is 1.358 for one curve at 5 %.
+    """
     n0, n = len(u[0]), len(u[0]) + len(u[1])
     first = (np.argsort(np.concatenate(u), kind="stable") < n0).astype(np.uint8)
     observed, excess = _anderson_darling(first[None])
@@ -198,8 +208,7 @@ def _two_sample(u: list[np.ndarray]) -> dict[str, Any]:
     worst = float(curve[np.abs(curve).argmax()])
     # A permutation that only rounds differently counts as a tie.
     hits = int((_permutations(n0, n) >= observed[0] * (1 - 1e-9)).sum())
-    # Chance band of the difference of the two curves at one place: 1.96 binomial sigmas at 1/2.
-    half = 0.98 * np.sqrt(1 / n0 + 1 / (n - n0))
+    half = np.sqrt(0.5 * np.log(2 * n_rows / _MISSED) * (1 / n0 + 1 / (n - n0)))
     return {
         "statistic": float(observed[0]), "p_value": (hits + 1) / (_N_PERMUTATIONS + 1),
         "effect": worst, "band": (worst - float(half), worst + float(half)),
@@ -241,11 +250,19 @@ def _resampled(values: list[np.ndarray], pair: _Pair) -> list[np.ndarray]:
     ]
 
 
-def _difference(values: list[np.ndarray], pair: _Pair) -> tuple[float, tuple[float, float]]:
+def _difference(
+    values: list[np.ndarray], pair: _Pair, n_rows: int = 1
+) -> tuple[float, tuple[float, float]]:
     """Reference minus emulated mean of (n, 1) values, with its 95 % bootstrap band."""
     samples = _resampled(values, pair)
-    low, high = np.quantile(samples[1] - samples[0], (0.025, 0.975))
+    low, high = _central(samples[1] - samples[0], n_rows)
     return float(values[1].mean() - values[0].mean()), (float(low), float(high))
+
+
+def _central(samples: np.ndarray, n_rows: int) -> np.ndarray:
+    """Ends of the band that holds for each of `n_rows` parameters at once (Bonferroni)."""
+    tail = _MISSED / (2 * n_rows)
+    return np.quantile(samples, (tail, 1 - tail))
 
 
 def _log_sd(values: list[np.ndarray], pair: _Pair) -> tuple[float, np.ndarray]:

@@ -9,21 +9,35 @@ if TYPE_CHECKING:
     from .check import Check
     from .result import CalibrationResult
 
-__all__ = ["Verdict", "verdict"]
+__all__ = ["NOTHING_TO_TRANSFER", "Verdict", "repeats_prior", "verdict"]
 
 # Checks speak for the tests they used. If more than this share of tests had to be left out, they
 # do not speak for the posterior.
 _MAX_EXCLUDED = 0.05
+
+# A posterior whose means explain less than this share of the parameters' variance says nothing.
+_LITTLE = 0.1
+
+NOTHING_TO_TRANSFER = (
+    "The posterior repeats the prior on reference fields too; passing says nothing about the "
+    "emulator."
+)
+"""Said of a posterior that passes on reference fields because it has learnt nothing."""
 
 # An effect is named if it is this many of its standard errors from none.
 _NOTABLE = 3.0
 
 
 class Verdict(NamedTuple):
-    """Did it pass, and why."""
+    """Did it pass, and why.
+
+    `calibrated` looks at calibration alone: it is True too if the posterior passes because it
+    repeats the prior, which is no pass.
+    """
 
     passed: bool
     text: str
+    calibrated: bool
 
 
 def verdict(result: CalibrationResult) -> Verdict:
@@ -31,9 +45,15 @@ def verdict(result: CalibrationResult) -> Verdict:
     own = _judge(result, "emulated", result.emulated)
     head = "Self-consistent" if own.passed else "Not self-consistent"
     text = f"{head}: {own.text}."
+    silent = own.passed and repeats_prior(result.emulated)
+    if silent:
+        text += " But it repeats the prior: almost nothing was learnt."
     if result.reference is None:
-        return Verdict(own.passed, f"{text} Transfer to a reference simulator was not tested.")
+        text += " Transfer to a reference simulator was not tested."
+        return Verdict(own.passed and not silent, text, own.passed)
     there = _judge(result, "reference", result.reference)
+    if own.passed and there.passed and repeats_prior(result.reference):
+        return Verdict(False, f"{text} Nothing to transfer: {NOTHING_TO_TRANSFER}", True)
     changed = [c for c in result.transfer or [] if c.passed is False]
     passes = there.passed and not changed
     head = "Transfers" if passes else "Does not transfer"
@@ -42,7 +62,27 @@ def verdict(result: CalibrationResult) -> Verdict:
         extra = f"; it differs from the emulated tests in {_join(_short(c) for c in changed)}"
         if there.passed:
             extra += f" ({'; '.join(c.summary for c in changed)})"
-    return Verdict(own.passed and passes, f"{text} {head}: {there.text}{extra}.")
+    calibrated = own.passed and passes
+    return Verdict(calibrated and not silent, f"{text} {head}: {there.text}{extra}.", calibrated)
+
+
+def repeats_prior(checks: Iterable[Check]) -> bool:
+    """True if posteriors tell almost nothing about any parameter, within the tests' own errors.
+
+    Judged by the upper end of the band of the largest R²: means that stay at the prior's have
+    R² <= 0 in every sample of tests, so a few of them suffice to say so. Contraction must not
+    contradict it. Without R², by the upper end of contraction; False if there is neither.
+    """
+    rows = {c.name: c.details["parameters"] for c in checks}
+    if "recovery" in rows:
+        key = "low"
+        if max(row["r2_high"] for row in rows["recovery"]) >= _LITTLE:
+            return False
+    elif "contraction" in rows:
+        key = "high"
+    else:
+        return False
+    return max((row[key] for row in rows.get("contraction", ())), default=0.0) < _LITTLE
 
 
 def _judge(result: CalibrationResult, kind: str, checks: list[Check]) -> Verdict:
@@ -60,7 +100,7 @@ def _judge(result: CalibrationResult, kind: str, checks: list[Check]) -> Verdict
         what += f", {excluded} of {total} tests excluded because the posterior gave no draws"
     few = excluded <= _MAX_EXCLUDED * total
     effects = _effects(checks, notable=bool(failed))
-    return Verdict(not failed and few, "; ".join([what, *effects]))
+    return Verdict(not failed and few, "; ".join([what, *effects]), not failed and few)
 
 
 def _effects(checks: list[Check], notable: bool) -> list[str]:

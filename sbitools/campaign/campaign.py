@@ -22,11 +22,12 @@ import numpy as np
 
 from sbitools import __version__
 from sbitools.errors import CampaignError, StoreError
+from sbitools.files import typed
 from sbitools.parameters import Design
 from sbitools.seeds import check_seed, simulation_seeds
 from sbitools.simulator import Simulator
 from sbitools.store import SimulationStore
-from sbitools.store.manifest import DesignTable, Manifest, lock
+from sbitools.store.manifest import DesignTable, Manifest, lock, stamp
 from sbitools.store.parts import DONE, FAILED, PENDING, REJECTED, RejectedSimulation
 
 from .progress import Progress
@@ -93,7 +94,7 @@ def simulate(
     path = Path(path)
     _check_arguments(simulator, n, workers, time_limit)
     wanted = _manifest(simulator, n, check_seed(seed), design, task_size)
-    if not resume or not (path / "store.json").exists():
+    if not resume or stamp(path) is None:
         _create(path, simulator, wanted, task_size)
     with lock(path, exclusive=True), _terminable(path):
         _match(path, simulator, wanted, task_size)
@@ -106,7 +107,8 @@ def simulate(
         _run(store, tasks, _engine(payload, workers, client), progress)
         store.refresh()
         for old in store._catalog.superseded():  # by simulations that were run again
-            old.unlink(missing_ok=True)
+            with typed(old):
+                old.unlink(missing_ok=True)
     return SimulationStore(path)
 
 
@@ -132,7 +134,7 @@ def plan(
 
 
 def _check_arguments(simulator: Simulator, n: int, workers: int, limit: float | None) -> None:
-    group = simulator.group_size
+    group = _group_size(simulator)
     if n < 1 or n % group or workers < 1 or (limit is not None and not limit > 0):
         raise CampaignError(
             "simulate", expected=f"n >= 1, a multiple of the group size {group}; workers >= 1; "
@@ -141,12 +143,23 @@ def _check_arguments(simulator: Simulator, n: int, workers: int, limit: float | 
         )  # fmt: skip
 
 
+def _group_size(simulator: Any) -> int:
+    """Simulations that are made together; 1 if the simulator does not say."""
+    group = getattr(simulator, "group_size", 1)
+    if not isinstance(group, int) or group < 1:
+        raise CampaignError(
+            "group_size of the simulator", expected="a whole number >= 1", got=repr(group),
+            fix="leave the attribute out if simulations are independent",
+        )  # fmt: skip
+    return group
+
+
 def _manifest(simulator: Any, n: int, seed: int, design: str, task_size: int | None) -> Manifest:
     from sbitools.store.parts import Layout
     from sbitools.store.store import default_task_size
 
     layout = Layout(simulator.parameters, simulator.output, getattr(simulator, "source", None))
-    group = simulator.group_size
+    group = _group_size(simulator)
     size = task_size or default_task_size(n, layout, group)
     if size < 1 or size % group:
         raise CampaignError(
@@ -209,7 +222,7 @@ def _match(path: Path, simulator: Any, wanted: Manifest, task_size: int | None) 
 
 
 def _extend(path: Path, have: Manifest, n: int) -> None:
-    old = DesignTable.read(path / have.design_file, have.design_sha256)
+    old = have.table(path)
     table = _table(have, n)
     same = np.array_equal(old.theta, table.theta[: have.n])
     if not same or not np.array_equal(old.seeds, table.seeds[: have.n]):

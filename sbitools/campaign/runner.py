@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from sbitools.errors import CampaignError
-from sbitools.store.manifest import DesignTable, Manifest
+from sbitools.store.manifest import Manifest
 from sbitools.store.parts import DONE, FAILED, REJECTED, PartData, write_part
 
 from .worker import KEPT_PATH, Task, as_part
@@ -143,9 +143,7 @@ class Runner:
         self._cancelled = threading.Event()
         manifest = Manifest.read(Path(payload.path))
         self._layout = manifest.layout
-        self._table = DesignTable.read(
-            Path(payload.path) / manifest.design_file, manifest.design_sha256
-        )
+        self._table = manifest.table(Path(payload.path))
 
     def run(self, start: int, stop: int) -> list[int]:
         """Simulate and record the rows `start` to `stop`.
@@ -220,7 +218,11 @@ class Runner:
             if self._cancelled.is_set():
                 raise _Died("stopped")
             with contextlib.suppress(_Died):  # killed while it started: try again
-                reply = process.set_up(self.payload)
+                try:
+                    reply = process.set_up(self.payload)
+                except _Hung:
+                    self.close()
+                    raise _cannot_start(f"no answer in {_START_SECONDS:g} s") from None
                 if reply[0] == "ready":
                     return process
                 self.close()

@@ -22,8 +22,9 @@ import cloudpickle
 import numpy as np
 import torch
 
-from sbitools.errors import SbitoolsError, ShapeError, StoreError
-from sbitools.store.intake import nonfinite_rows
+from sbitools.arrays import as_native
+from sbitools.errors import SbitoolsError, ShapeError
+from sbitools.store.intake import mark_nonfinite
 from sbitools.store.manifest import DesignTable, Manifest
 from sbitools.store.parts import (
     DONE,
@@ -57,7 +58,7 @@ class Worker:
         manifest = Manifest.read(Path(path))
         self.simulator, self.layout = simulator, manifest.layout
         self.folder = Path(path) / "parts"
-        self.table = DesignTable.read(Path(path) / manifest.design_file, manifest.design_sha256)
+        self.table = manifest.table(Path(path))
 
     def answer(self, verb: str, task: Task) -> tuple:
         """The reply to one request.
@@ -83,8 +84,6 @@ class Worker:
             write_part(self.folder, self.layout, data)
         except SbitoolsError as error:
             return "abort", error
-        except OSError as error:
-            return "abort", _unwritable(self.folder, error)
         return "written", [int(np.sum(data.state == s)) for s in (DONE, FAILED, REJECTED)]
 
     def simulate(self, task: Task) -> dict[str, np.ndarray]:
@@ -119,9 +118,8 @@ def _unpack(layout: Layout, result: Any, batch: int) -> dict[str, np.ndarray]:
         )  # fmt: skip
     fields = {}
     for name, value in named.items():
-        array = value.detach().cpu().numpy() if isinstance(value, torch.Tensor) else value
-        array = np.asarray(array)
         try:
+            array = as_native(value, f"{name} returned by the simulator")
             layout.fields[name].check(array, batch, f"{name} returned by the simulator")
         except ShapeError as error:
             raise _WrongOutput(error) from error
@@ -131,17 +129,10 @@ def _unpack(layout: Layout, result: Any, batch: int) -> dict[str, np.ndarray]:
 
 def as_part(table: DesignTable, task: Task, fields: dict[str, np.ndarray]) -> PartData:
     """Rows of a task as a part; those with NaN or Inf are failures."""
-    start, stop, _, _ = task
-    state, errors = np.full(stop - start, DONE, np.uint8), [""] * (stop - start)
-    for name, array in fields.items():
-        bad = nonfinite_rows(array)
-        for i in np.flatnonzero(bad):
-            state[i] = FAILED
-            errors[i] = f"{bad[i]} of {array[i].size} values of {name} are NaN or infinite"
-    if (state != DONE).any():  # the writer blanks these rows, and arrays may be the simulator's
-        fields = {k: v.copy() for k, v in fields.items()}
-    rows = slice(start, stop)
-    return PartData(start, table.theta[rows], table.seeds[rows], state, errors, **fields)
+    rows = slice(task[0], task[1])
+    return PartData(
+        rows.start, table.theta[rows], table.seeds[rows], *mark_nonfinite(fields), **fields
+    )
 
 
 def _describe(error: BaseException) -> str:
@@ -150,13 +141,6 @@ def _describe(error: BaseException) -> str:
         frames = frames.tb_next if frames and frames.tb_next else frames
     text = "".join(traceback.format_exception(type(error), error, frames))
     return _ADDRESS.sub("0x...", text).strip()
-
-
-def _unwritable(folder: Path, error: OSError) -> StoreError:
-    return StoreError(
-        str(folder), expected="a writable directory", got=f"{error}",
-        fix="correct its permissions and run again; what was finished is kept",
-    )  # fmt: skip
 
 
 def _watch(parent: int) -> None:

@@ -44,7 +44,7 @@ class VectorMLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, *shape) to (B, n_features)."""
-        x = ((x - self.mean) / self.std).flatten(1)
+        x = ((x - self.mean) / self.std).reshape(len(x), -1)
         hidden = nn.functional.silu(self.first(x))
         hidden = hidden + nn.functional.silu(self.second(hidden))
         out = self.last(hidden)

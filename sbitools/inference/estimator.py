@@ -55,7 +55,8 @@ class Estimator(nn.Module):
     def __init__(self, options: EstimatorOptions, n_parameters: int, spec: FieldSpec) -> None:
         super().__init__()
         with torch.random.fork_rng(devices=[]):  # layers initialise from the global generator
-            torch.manual_seed(derive(options.seed, 6) & 0xFFFFFFFF)  # noqa: TID251  (in the fork)
+            # The processor's generator alone, and only inside the fork.
+            torch.default_generator.manual_seed(derive(options.seed, 6))
             self.embedding = build_embedding(
                 options.embedding, spec, options.features, options.channels, options.boundary
             )

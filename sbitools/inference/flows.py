@@ -50,7 +50,8 @@ def build_flow(
         )  # fmt: skip
     # The libraries initialise from torch's global generator: fork it, so that it stays untouched.
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive(seed, 5) & 0xFFFFFFFF)  # noqa: TID251  (inside the fork)
+        # The processor's generator alone, and only inside the fork.
+        torch.default_generator.manual_seed(derive(seed, 5))
         head = GaussianHead(n_parameters, n_features, hidden)
         build = _zuko if family.startswith("zuko") else _nflows
         return ConditionalFlow(head, build(family, n_parameters, n_features, hidden, transforms))

@@ -19,6 +19,7 @@ from sbitools.observation import Observation
 from sbitools.simulator import FieldSpec
 from sbitools.store import SimulationStore
 from sbitools.training import TrainingOptions, mean_loss, run_training
+from sbitools.training.distributed import local_device
 from sbitools.training.loader import Batch, StreamingLoader, split
 
 from .estimator import Estimator, EstimatorOptions
@@ -101,17 +102,21 @@ def train(
     estimator = Estimator(_only(EstimatorOptions, parsed), len(store.parameters.inferred), spec)
     estimator.embedding.set_scale(*_moments(training, noisy, spec))
     estimator.to(device)
+    identity = {
+        "store": store.digest(), "observe": observation.digest(), "symmetry": parsed.symmetry,
+        "network": _only(EstimatorOptions, parsed).model_dump(),
+    }  # fmt: skip
     started = time.monotonic()
     history = run_training(
         estimator, _Loss(store, noisy, parsed), training.batches,
         lambda: validation.batches(0), _only(TrainingOptions, parsed), run_dir,
-        steps_per_epoch=training.steps, resume=resume, on_epoch=on_epoch,
+        steps_per_epoch=training.steps, resume=resume, identity=identity, on_epoch=on_epoch,
     )  # fmt: skip
     counts = {k: v for k, v in store.counts().items() if k != "done" and v}
     info = {
         "method": method, "options": parsed.model_dump(mode="json"),
         "history": history.to_dict(), "n_training": len(train_rows),
-        "n_validation": len(held_out), "excluded": counts, "store": store.digest(),
+        "n_validation": len(held_out), "excluded": counts, "store": identity["store"],
         "design": store.design, "seconds": time.monotonic() - started,
     }  # fmt: skip
     return Posterior(
@@ -196,7 +201,7 @@ def _only(model: type, options: NPEOptions) -> Any:
 
 def _device(name: str) -> torch.device:
     if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
+        return local_device()
     try:
         device = torch.device(name)
         torch.empty(1, device=device)

@@ -43,7 +43,7 @@ def from_dict(values: dict[str, Any]) -> Prior:
                 )  # fmt: skip
             return TorchPrior(TorchPrior.build(values["name"], values["args"]))
         return _KINDS[kind](**values)  # type: ignore[index]
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise ParameterError(
             "prior", expected=f"a kind of {', '.join(known)} and its arguments",
             got=f"kind={kind!r} {values}", fix=f"see sbitools.priors ({error})",

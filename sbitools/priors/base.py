@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 from dataclasses import fields
 from typing import Any, ClassVar
 
@@ -76,11 +77,18 @@ class Prior:
         values = {f.name: getattr(self, f.name) for f in fields(self) if f.init}  # type: ignore[arg-type]
         return {"kind": self.kind} | values
 
+    def _numbers(self) -> None:
+        """Make every argument a finite float, whatever kind of number came in."""
+        for f in fields(self):  # type: ignore[arg-type]
+            value = getattr(self, f.name)
+            number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+            self._require(number and math.isfinite(value), "finite numbers")
+            object.__setattr__(self, f.name, float(value))
+
     def _require(self, ok: bool, expected: str) -> None:
-        values = {k: v for k, v in self.to_dict().items() if k != "kind"}
-        finite = all(math.isfinite(v) for v in values.values() if isinstance(v, int | float))
-        if not ok or not finite:
+        if not ok:
+            values = {k: v for k, v in self.to_dict().items() if k != "kind"}
             raise ParameterError(
-                f"prior {self.kind}", expected=f"{expected}, finite", got=f"{values}",
+                f"prior {self.kind}", expected=expected, got=f"{values}",
                 fix="correct the prior's arguments",
             )  # fmt: skip

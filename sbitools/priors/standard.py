@@ -26,6 +26,7 @@ class Uniform(Prior):
     kind: ClassVar[str] = "uniform"
 
     def __post_init__(self) -> None:
+        self._numbers()
         self._require(self.low < self.high, "low < high")
 
     def to_unconstrained(self, theta: Tensor) -> Tensor:
@@ -54,6 +55,7 @@ class LogUniform(Prior):
     kind: ClassVar[str] = "log_uniform"
 
     def __post_init__(self) -> None:
+        self._numbers()
         self._require(0 < self.low < self.high, "0 < low < high")
 
     @property
@@ -83,6 +85,7 @@ class Normal(Prior):
     kind: ClassVar[str] = "normal"
 
     def __post_init__(self) -> None:
+        self._numbers()
         self._require(self.scale > 0, "scale > 0")
 
     def to_unconstrained(self, theta: Tensor) -> Tensor:
@@ -108,7 +111,12 @@ class LogNormal(Prior):
     low: float = field(default=0.0, init=False)
 
     def __post_init__(self) -> None:
+        self._numbers()
         self._require(self.scale > 0, "scale > 0")
+
+    def contains(self, theta: Tensor) -> Tensor:
+        """True where theta is finite and positive: 0 itself has no logarithm."""
+        return torch.isfinite(theta) & (theta > 0)
 
     def to_unconstrained(self, theta: Tensor) -> Tensor:
         """See `Prior`."""
@@ -137,6 +145,7 @@ class TruncatedNormal(Prior):
     kind: ClassVar[str] = "truncated_normal"
 
     def __post_init__(self) -> None:
+        self._numbers()
         self._require(self.scale > 0 and self.low < self.high, "scale > 0 and low < high")
         if not self._mass > 1e-300:
             raise ParameterError(
@@ -160,7 +169,9 @@ class TruncatedNormal(Prior):
         """See `Prior`."""
         a, b, sign = self._ends()
         z = sign * (theta - self.loc) / self.scale
-        p, q = (ndtr(z) - ndtr(a)) / self._mass, (ndtr(b) - ndtr(z)) / self._mass
+        p = (ndtr(z) - ndtr(a)) / self._mass
+        # Differences of small numbers: the upper tail's above the mean, the lower one's below.
+        q = torch.where(z < 0, ndtr(b) - ndtr(z), ndtr(-z) - ndtr(-b)) / self._mass
         return sign * probit(p, q)
 
     def from_unconstrained(self, u: Tensor) -> Tensor:

@@ -43,6 +43,7 @@ class TorchPrior(Prior):
         self.name = name
         names = [k for k in distribution.arg_constraints if k not in ("logits", "probs")]
         self.args = {k: float(getattr(distribution, k)) for k in names if hasattr(distribution, k)}
+        self._require(all(map(math.isfinite, self.args.values())), "finite arguments")
         self._dist = self.build(name, self.args)
         support = self._dist.support
         self.low = float(getattr(support, "lower_bound", -math.inf))
@@ -52,8 +53,26 @@ class TorchPrior(Prior):
     @staticmethod
     def build(name: str, args: dict[str, float]) -> torch.distributions.Distribution:
         """The distribution of one of `TORCH_NAMES`, in float64."""
-        values = {k: torch.tensor(v, dtype=torch.float64) for k, v in args.items()}
-        return getattr(torch.distributions, name)(**values, validate_args=False)
+        values = {k: torch.tensor(float(v), dtype=torch.float64) for k, v in args.items()}
+        kind = getattr(torch.distributions, name)
+        kind(**values, validate_args=True)  # raises ValueError for arguments out of range
+        return kind(**values, validate_args=False)
+
+    def __repr__(self) -> str:
+        return f"TorchPrior({self.name}, {self.args})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, TorchPrior) and self.to_dict() == other.to_dict()
+
+    def __hash__(self) -> int:
+        return hash((self.name, *self.args.items()))
+
+    def contains(self, theta: Tensor) -> Tensor:
+        """True inside the support; a bound where u or the density is infinite is outside."""
+        inside = torch.isfinite(theta) & (theta >= self.low) & (theta <= self.high)
+        safe = theta.where(inside, self.from_unconstrained(torch.zeros_like(theta)))
+        u = self._map.inv(safe)
+        return inside & torch.isfinite(u) & torch.isfinite(self._dist.log_prob(safe))
 
     def to_dict(self) -> dict[str, Any]:
         """Name and scalar arguments."""

@@ -92,7 +92,6 @@ class CheckLine:
 
     Args:
         tests: ``"emulated"`` or ``"reference"``.
-        statistic: value of what was tested.
         effect: size of the deviation.
         band: its interval.
         p_value: or a dash.
@@ -100,7 +99,6 @@ class CheckLine:
     """
 
     tests: str
-    statistic: str
     effect: str
     band: str
     p_value: str

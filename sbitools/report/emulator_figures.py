@@ -5,7 +5,7 @@ Every key is optional; what is there is drawn:
 - ``fields``: ``{name: (n, m)}`` images, ``difference`` with its own colours; ``fields_label``.
 - ``k`` (n_bins,), ``k_label``; ``curves``: ``{"power" | "transfer" | "correlation": {name:
   (n_bins,)}}``; ``noise_floor``: ``{the same keys: (n_bins,)}``, half width of a band, around 1
-  (relative for the power); ``k_nyquist``: the largest scale that is resolved.
+  (relative for the power); ``k_nyquist``: the smallest scale that is resolved.
 - ``pdf``: ``{"x", "x_label", "curves": {name: (n,)}, "noise_floor": (n,)}``.
 - ``errors``: ``{quantity: {name: number}}``.
 - ``labels``: ``{key of the above: a sentence}``; ``n``: number of simulations.
@@ -29,6 +29,8 @@ __all__ = ["emulator_blocks"]
 _TITLES = {"power": "power spectrum P(k)", "transfer": "transfer function",
            "correlation": "cross-correlation r(k)"}  # fmt: skip
 
+_DIFFERENCE = "emulator − reference"
+
 
 def emulator_blocks(statistics: Mapping[str, Any]) -> list[Block]:
     """Figures and tables of the emulator against its reference.
@@ -46,7 +48,8 @@ def emulator_blocks(statistics: Mapping[str, Any]) -> list[Block]:
         sentence = labels.get("pdf", "Distribution of the field's values.")
         blocks.append(Figure(
             _pdf_figure(statistics["pdf"]), "distribution of values", wide=False,
-            caption=f"{sentence} The grey band is the noise floor.",
+            caption=f"{sentence} The grey band, where it is wider than the lines, is the "
+            "noise floor.",
         ))  # fmt: skip
     if statistics.get("errors"):
         blocks.append(_errors(statistics["errors"], labels))
@@ -55,7 +58,7 @@ def emulator_blocks(statistics: Mapping[str, Any]) -> list[Block]:
 
 def _fields(statistics: Mapping[str, Any]) -> Figure:
     label = statistics.get("fields_label", "")
-    names = ", ".join(statistics["fields"])
+    names = ", ".join(_DIFFERENCE if n == "difference" else n for n in statistics["fields"])
     return Figure(
         _field_figure(statistics["fields"], label), f"fields side by side: {names}",
         "One held-out simulation, from the same initial conditions in every panel. Reference and "
@@ -77,14 +80,14 @@ def _field_figure(fields: Mapping[str, np.ndarray], label: str) -> str:
             cmap="RdBu_r" if own else "magma",
             vmin=-reach if own else low, vmax=reach if own else high,
         )  # fmt: skip
-        ax.set(xticks=[], yticks=[], title=name)
+        ax.set(xticks=[], yticks=[], title=_DIFFERENCE if own else name)
         ax.grid(visible=False)
         for spine in ax.spines.values():
             spine.set_visible(False)
         bar = figure.colorbar(shown, ax=ax, location="bottom", shrink=0.92, pad=0.02, aspect=22)
         bar.outline.set_visible(False)
         bar.ax.tick_params(labelsize=7.5)
-        bar.set_label("difference" if own else label, fontsize=8)
+        bar.set_label(_DIFFERENCE if own else label, fontsize=8)
     return embed(figure, "png")
 
 
@@ -93,10 +96,15 @@ def _spectra(statistics: Mapping[str, Any], labels: Mapping[str, str]) -> Figure
     text = " ".join(labels[key] for key in statistics["curves"] if key in labels)
     floor = labels.get("noise_floor", "The reference against itself.")
     mean = f" Means over {n} held-out simulations." if n else ""
+    nyquist = (
+        " A dashed line marks half the Nyquist frequency of the particles, above which neither "
+        "simulation is to be trusted."
+        if statistics.get("k_nyquist")
+        else ""
+    )
     return Figure(
         _spectra_figure(statistics), "power spectrum, transfer function and cross-correlation",
-        f"{text} Grey band: noise floor. {floor}{mean} A dashed line marks half the Nyquist "
-        "frequency of the particles, above which neither simulation is to be trusted.",
+        f"{text} Grey band, where it is wider than the lines: noise floor. {floor}{mean}{nyquist}",
     )  # fmt: skip
 
 

@@ -29,7 +29,8 @@ def corner(
         draws: shape (n, P).
         truth: shape (P,).
         labels: P of them.
-        bounds: low and high of the axes, shape (P, 2).
+        bounds: low and high of the axes, shape (P, 2), inside the prior's support: smoothing
+            reflects at them, so no density leaks beyond.
         title: of the figure.
     """
     n = len(labels)
@@ -54,12 +55,12 @@ def _marginal(ax: Axes, draws: np.ndarray, truth: float, bounds: np.ndarray) -> 
     from scipy.ndimage import gaussian_filter1d
 
     counts, edges = np.histogram(draws, bins=_BINS, range=tuple(bounds))
-    density = gaussian_filter1d(counts.astype(float), _SMOOTH)
-    centres = (edges[1:] + edges[:-1]) / 2
-    ax.plot(centres, density, color=EMULATED)
+    density = np.pad(gaussian_filter1d(counts.astype(float), _SMOOTH, mode="reflect"), 1, "edge")
+    x = _to_the_edges(edges)
+    ax.plot(x, density, color=EMULATED)
     low, high = np.quantile(draws, (0.16, 0.84))
-    inside = (centres >= low) & (centres <= high)
-    ax.fill_between(centres, density, where=inside.tolist(), color=EMULATED, alpha=0.2, lw=0)
+    inside = np.unique(np.clip([low, *x, high], low, high))
+    ax.fill_between(inside, np.interp(inside, x, density), color=EMULATED, alpha=0.2, lw=0)
     ax.axvline(truth, color=REFERENCE, lw=1.2)
     ax.set(xlim=tuple(bounds), ylim=(0, None), yticks=[])
 
@@ -69,10 +70,10 @@ def _joint(ax: Axes, draws: np.ndarray, truth: np.ndarray, bounds: np.ndarray) -
 
     (x0, x1), (y0, y1) = bounds
     counts, x, y = np.histogram2d(draws[:, 0], draws[:, 1], bins=_BINS, range=((x0, x1), (y0, y1)))
-    density = gaussian_filter(counts, _SMOOTH)
+    density = gaussian_filter(counts, _SMOOTH, mode="reflect")
     heights = contour_heights(density, _LEVELS)
     if np.all(np.diff([*heights, density.max()]) > 0):
-        centres = (x[1:] + x[:-1]) / 2, (y[1:] + y[:-1]) / 2
+        centres, density = (_to_the_edges(x), _to_the_edges(y)), np.pad(density, 1, "edge")
         shades = ["#c8daf0", "#6f9fd4"]
         ax.contourf(*centres, density.T, levels=[*heights, density.max() * 1.01], colors=shades)
         ax.contour(*centres, density.T, levels=heights, colors=[EMULATED], linewidths=0.9)
@@ -82,6 +83,11 @@ def _joint(ax: Axes, draws: np.ndarray, truth: np.ndarray, bounds: np.ndarray) -
     ax.axhline(truth[1], color=REFERENCE, lw=0.9)
     ax.plot(*truth, "s", color=REFERENCE, ms=4)
     ax.set(xlim=(x0, x1), ylim=(y0, y1))
+
+
+def _to_the_edges(edges: np.ndarray) -> np.ndarray:
+    """Centres of bins, and the two ends, so that curves reach a bound of the prior."""
+    return np.concatenate([edges[:1], (edges[1:] + edges[:-1]) / 2, edges[-1:]])
 
 
 def contour_heights(density: np.ndarray, levels: Sequence[float]) -> list[float]:

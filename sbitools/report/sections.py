@@ -18,12 +18,13 @@ from .bookkeeping import (
 )  # fmt: skip
 from .emulator_figures import emulator_blocks
 from .posterior_figures import calibration_panel, corner, recovery_panel
-from .verdict import check_table, transfer_table
+from .tables import check_table, transfer_table
 
 if TYPE_CHECKING:
     from sbitools.calibration import CalibrationResult
     from sbitools.calibration.check import Check
     from sbitools.chain import Run
+    from sbitools.parameters import ParameterSpace
 
 __all__ = ["build_sections", "calibration_sections"]
 
@@ -35,8 +36,7 @@ _PANELS = {
     "Below the diagonal: over-confident, intervals too small. Above: too cautious.",
     "tarp": "TARP. The same for balls around random points, in all parameters at once: it sees "
     "errors in correlations, which single parameters hide.",
-    "contraction": "Contraction. 1 if a field fixes the parameter, 0 if it says nothing. Emulated "
-    "and reference fields should tell equally much.",
+    "contraction": "Contraction. 1 if a field fixes the parameter, 0 if it says nothing.",
 }
 
 
@@ -65,12 +65,15 @@ def _checks(result: CalibrationResult) -> Section:
         blocks.append(transfer_table(result.transfer))
     notes = sorted({c.note for c in [*result.emulated, *(result.reference or [])] if c.note})
     blocks += [Paragraph(f"Note: {note}.", "note") for note in notes]
-    return Section(
-        "checks", "Checks",
-        "Every check was run twice with the same code: on new emulated fields, and on fields of "
-        "the expensive reference simulator. The reference lines are the ones that count for real "
-        "data.", blocks,
-    )  # fmt: skip
+    if result.reference is None:
+        lead = "Every check was run on new fields of the simulator the posterior was trained on."
+    else:
+        lead = (
+            "Every check was run twice with the same code: on new emulated fields, and on fields "
+            "of the expensive reference simulator. The reference lines are the ones that count "
+            "for real data."
+        )
+    return Section("checks", "Checks", lead, blocks)
 
 
 def _emulator(run: Run) -> Section:
@@ -88,7 +91,7 @@ def _emulator(run: Run) -> Section:
 def _posteriors(run: Run) -> Section:
     examples = load_examples(run.folder("calibration") / "examples.npz")
     space = run.reference.parameters.inferred
-    bounds = _bounds(examples.draws, examples.truth)
+    bounds = _bounds(examples.draws, examples.truth, space)
     figures = [
         Figure(
             corner(draws, truth, space.labels, bounds, f"reference test {index}"),
@@ -103,32 +106,46 @@ def _posteriors(run: Run) -> Section:
         "posteriors", "Posteriors",
         "Posteriors for fields of the reference simulator, with the true parameters in orange. "
         "Dark and light areas hold 68 % and 95 % of the probability; the truth should be inside "
-        "the dark one about two times in three. Axes are the same in all of them.", [Row(figures)],
+        "the dark one about two times in three. On the diagonal, the shaded part runs from the 16 "
+        "to the 84 % quantile. Axes are the same in all of them and never leave the prior.",
+        [Row(figures)],
     )  # fmt: skip
 
 
-def _bounds(draws: np.ndarray, truth: np.ndarray) -> np.ndarray:
+def _bounds(draws: np.ndarray, truth: np.ndarray, space: ParameterSpace) -> np.ndarray:
+    """Axes that hold nearly all draws and never reach beyond the prior's support."""
     flat = draws.reshape(-1, draws.shape[-1])
     low = np.minimum(np.quantile(flat, 0.001, axis=0), truth.min(0))
     high = np.maximum(np.quantile(flat, 0.999, axis=0), truth.max(0))
     margin = 0.05 * np.maximum(high - low, np.finfo(float).eps)
-    return np.stack([low - margin, high + margin], axis=1)
+    laws: list[Any] = [parameter.prior for parameter in space]
+    low = np.maximum(low - margin, [law.low for law in laws])
+    return np.stack([low, np.minimum(high + margin, [law.high for law in laws])], axis=1)
 
 
 def _calibration(result: CalibrationResult) -> Section:
+    paired = result.reference is not None
+    tests = "emulated and reference" if paired else "emulated"
+    lead = "Blue: emulated tests, which show whether training succeeded."
+    if paired:
+        lead += " Orange: reference tests, which show whether it holds for the real simulator."
     figures = [
         Figure(
             calibration_panel(check, _same(result, check.name)),
-            f"{check.name} on emulated and reference tests", _PANELS[check.name],
+            f"{check.name} on {tests} tests", _panel(check.name, paired),
         )
         for check in result.emulated if check.name in _PANELS
     ]  # fmt: skip
     return Section(
-        "calibration", "Calibration",
-        "Blue: emulated tests, which show whether training succeeded. Orange: reference tests, "
-        "which show whether it holds for the real simulator. Shaded bands are what chance allows.",
+        "calibration", "Calibration", f"{lead} Shaded bands are what chance allows.",
         [Row(figures[i : i + 2]) for i in range(0, len(figures), 2)],
     )  # fmt: skip
+
+
+def _panel(name: str, paired: bool) -> str:
+    if name == "contraction" and paired:
+        return f"{_PANELS[name]} Emulated and reference fields should tell equally much."
+    return _PANELS[name]
 
 
 def _same(result: CalibrationResult, name: str) -> Check | None:
@@ -172,7 +189,8 @@ def _tables(emulated: Check, reference: Check | None) -> list[Block]:
     captions = {
         "recovery": "R² is 1 for perfect recovery; NRMSE is the error in units of the prior's "
         "spread; an exact posterior has error / stated error 1. ± is one standard error.",
-        "contraction": "Contraction is 1 if a field fixes the parameter, 0 if it says nothing.",
+        "contraction": "Contraction is 1 if a field fixes the parameter, 0 if it says nothing. "
+        "± is one standard error.",
     }
     headings = ("parameter", "tests", *(heading for _, heading in columns))
     numeric = frozenset(range(2, len(headings)))
@@ -183,7 +201,7 @@ def _number(row: dict[str, Any], key: str) -> str:
     value = row.get(key)
     if value is None:
         return "-"
-    error = row.get(f"{key}_error")
+    error = row.get("error" if key == "contraction" else f"{key}_error")
     if key == "p_value" and value < 1e-4:
         return "< 0.0001"
     return f"{value:.3g}" + ("" if error is None else f" ± {error:.1g}")

@@ -1,4 +1,4 @@
-"""The verdict in plain words, and the table of checks behind it."""
+"""The verdict in plain words."""
 
 from __future__ import annotations
 
@@ -6,34 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from sbitools.calibration.verdict import NOTHING_TO_TRANSFER, repeats_prior
 from sbitools.calibration.verdict import verdict as judge
 
-from .blocks import CheckLine, CheckTable, Table
+from .evidence import evidence, resolution
 
 if TYPE_CHECKING:
     from sbitools.calibration import CalibrationResult
     from sbitools.calibration.check import Check
 
-__all__ = ["MEANING", "Verdict", "check_table", "transfer_table", "verdicts"]
-
-MEANING = {
-    "sbc": "In repeated tests the true value must fall anywhere among the posterior draws, "
-    "equally often at every rank.",
-    "coverage": "A region said to hold the truth with 68 % probability must do so in 68 % of "
-    "tests, and so at every level.",
-    "tarp": "The same for balls around random points: sees errors in how parameters are "
-    "correlated.",
-    "recovery": "How well posterior means follow the truth; not a test, a measure of what the "
-    "field tells.",
-    "contraction": "How much narrower posteriors are than the prior; and posteriors, averaged "
-    "over tests, must give back the prior.",
-    "transfer ranks": "Ranks must be distributed in the same way on both kinds of tests.",
-    "transfer coverage": "Credible regions must hold the truth equally often on both.",
-    "transfer tarp": "Distances to random points must be distributed in the same way on both.",
-    "transfer bias": "Posterior means must be off by the same number of sigmas on both.",
-    "transfer width": "Errors must be as large, in posterior sigmas, on both.",
-    "transfer log_prob": "The posterior must give the truth the same density on both.",
-}
+__all__ = ["Verdict", "verdicts"]
 
 
 @dataclass(frozen=True)
@@ -58,22 +40,33 @@ class Verdict:
 
 
 def verdicts(result: CalibrationResult) -> list[Verdict]:
-    """The verdicts of a calibration: self-consistency, then transfer to the reference."""
-    found = [_self_consistency(result)]
-    if result.reference is not None:
-        found.append(_transfer(result, result.reference, result.transfer or []))
-    return found
+    """The verdicts of a calibration: transfer to the reference, which counts, comes first.
+
+    Without a reference, self-consistency comes first, and the transfer is said not to be tested.
+    """
+    own = _self_consistency(result)
+    if result.reference is None:
+        return [own, _NOT_TESTED]
+    return [_transfer(result, result.reference, result.transfer or []), own]
+
+
+_NOT_TESTED = Verdict(
+    "transfer", None, "Transfer to the reference simulator: not tested",
+    "No fields of a reference simulator were given, so nothing is known about how this posterior "
+    "does on any simulator but the one it was trained on. Give test simulations of the reference "
+    "to find out.", [], caution=True,
+)  # fmt: skip
 
 
 def _self_consistency(result: CalibrationResult) -> Verdict:
     failed, n = _failed(result.emulated), result.counts["emulated"]["tests"]
     # The calibration judges: besides failed checks, it minds tests that gave no draws.
-    passed = judge(replace(result, reference=None, transfer=None)).passed
+    alone = judge(replace(result, reference=None, transfer=None))
+    passed, silent = alone.passed, alone.calibrated and repeats_prior(result.emulated)
     if passed:
         text = (
-            f"On {n} new fields of the emulator it was trained on, the posterior is calibrated: "
-            "its probabilities mean what they say, within the bands below. This alone says "
-            "nothing yet about the real simulator."
+            f"On {n} new fields of the emulator it was trained on, no miscalibration was found"
+            f"{_unseen(result.emulated)}. This alone says nothing yet about the real simulator."
         )
     else:
         text = (
@@ -82,16 +75,14 @@ def _self_consistency(result: CalibrationResult) -> Verdict:
             "its intervals are used."
         )
     title = f"Self-consistency: {'passed' if passed else 'failed'}"
-    learnt = _learnt(result.emulated)
-    silent = passed and learnt is not None and learnt < _LITTLE
     if silent:
-        title += ", but almost nothing was learnt"
+        title = "Self-consistency: calibrated, but almost nothing was learnt"
         text = (
             f"On {n} new fields of the emulator the posterior is calibrated, but only because it "
             "repeats the prior: it has learnt almost nothing from the fields. Train it longer, on "
             "more emulated fields or on fields with less noise."
         )
-    return Verdict("self", passed, title, text, _evidence(result.emulated), caution=silent)
+    return Verdict("self", passed, title, text, evidence(result.emulated), caution=silent)
 
 
 def _transfer(
@@ -102,41 +93,63 @@ def _transfer(
     alone = replace(
         result, emulated=list(checks), reference=None, transfer=None,
                     counts={"emulated": result.counts["reference"]})  # fmt: skip
-    calibrated = judge(alone).passed
+    calibrated = judge(alone).calibrated
     # A posterior that fails on emulated fields can pass here only for want of tests, or by luck.
-    consistent = judge(replace(result, reference=None, transfer=None)).passed
-    title = "Transfer to the reference simulator: "
-    if calibrated and not consistent:
-        title += "no failure seen, but not self-consistent"
-        text = (
-            f"On {n} fields of the expensive reference simulator no check fails. But on the "
-            "emulator's own fields the posterior is not calibrated, so this is luck or too few "
-            "tests."
-        )
+    consistent = judge(replace(result, reference=None, transfer=None)).calibrated
+    silent = calibrated and consistent and repeats_prior(checks)
+    passed = calibrated and consistent and not changed and not silent
+    if not consistent:
+        title, text = _inconsistent(n, calibrated)
     elif not calibrated:
-        title += "failed"
+        title = "failed"
         text = (
             f"On {n} fields of the expensive reference simulator the posterior is not calibrated "
             f"({_reasons(failed)}). The sizes below say how far off it is. Its intervals need "
             "that correction, or the emulator needs more reference simulations."
         )
-    elif changed:
-        title += "calibrated, but not as on emulated fields"
-        text = (
-            f"On {n} fields of the expensive reference simulator the posterior is calibrated "
-            f"within the bands, yet it behaves measurably differently ({_reasons(changed)}): the "
+    elif silent:
+        title, text = "nothing to transfer", NOTHING_TO_TRANSFER
+    else:
+        title, text = _calibrated(n, changed, _unseen(checks))
+    return Verdict(
+        "transfer", passed, f"Transfer to the reference simulator: {title}", text,
+        evidence([*checks, *differences]), caution=calibrated and not passed,
+    )  # fmt: skip
+
+
+def _inconsistent(n: int, calibrated: bool) -> tuple[str, str]:
+    """Title and text for a posterior that fails on emulated fields."""
+    if calibrated:
+        return "no failure seen, but not self-consistent", (
+            f"On {n} fields of the expensive reference simulator no check fails. But on the "
+            "emulator's own fields the posterior is not calibrated, so this is luck or too few "
+            "tests."
+        )
+    return "failed", (
+        f"On {n} fields of the expensive reference simulator the posterior is not calibrated here "
+        "either. The inference itself fails on its own fields, so this says nothing about the "
+        "emulator yet: mend that first."
+    )
+
+
+def _calibrated(n: int, changed: Sequence[Check], unseen: str) -> tuple[str, str]:
+    """Title and text for a posterior that fails nowhere."""
+    if changed:
+        return "calibrated, but not as on emulated fields", (
+            f"On {n} fields of the expensive reference simulator no miscalibration was found, "
+            f"yet the posterior behaves measurably differently ({_reasons(changed)}): the "
             "emulator is not a perfect copy. The sizes below say by how much."
         )
-    else:
-        title += "passed"
-        text = (
-            f"On {n} fields of the expensive reference simulator, which neither the emulator nor "
-            "the posterior has seen, the posterior is calibrated within the bands below, and no "
-            "difference to emulated fields is larger than chance allows."
-        )
-    evidence = _evidence([*checks, *differences])
-    passed = calibrated and not changed and consistent
-    return Verdict("transfer", passed, title, text, evidence, caution=calibrated and not passed)
+    return "passed", (
+        f"On {n} fields of the expensive reference simulator, which neither the emulator nor the "
+        "posterior has seen, no miscalibration was found, and no difference to emulated fields "
+        f"is larger than chance allows{unseen}."
+    )
+
+
+def _unseen(checks: Sequence[Check]) -> str:
+    limit = resolution(checks)
+    return f"; {limit}" if limit else ""
 
 
 def _failed(checks: Sequence[Check]) -> list[Check]:
@@ -156,77 +169,3 @@ def _reasons(checks: Sequence[Check]) -> str:
     names = [check.name.removeprefix("transfer ") for check in checks]
     found = [_FOUND.get(check.name, name) for check, name in zip(checks, names, strict=True)]
     return "; ".join(found) if names else "too many tests gave no draws"
-
-
-# A calibrated posterior whose variance is within 10 % of the prior's says nothing.
-_LITTLE = 0.1
-
-
-def _learnt(checks: Sequence[Check]) -> float | None:
-    """Largest contraction of a parameter."""
-    rows = [row for c in checks if c.name == "contraction" for row in c.details["parameters"]]
-    return max((row["contraction"] for row in rows), default=None)
-
-
-# What the boxes at the top show; everything else is in the tables.
-_TELLING = ("sbc", "coverage", "transfer bias", "transfer width")
-
-
-def _evidence(checks: Sequence[Check]) -> list[str]:
-    return [_sentence(c) for c in checks if c.name in _TELLING or c.passed is False]
-
-
-def _sentence(check: Check) -> str:
-    return check.summary[:1].upper() + check.summary[1:]
-
-
-def check_table(emulated: Sequence[Check], reference: Sequence[Check] | None) -> CheckTable:
-    """Every check on emulated and on reference tests."""
-    others = {check.name: check for check in reference or ()}
-    rows = []
-    for check in emulated:
-        lines = [_line("emulated", check)]
-        if check.name in others:
-            lines.append(_line("reference", others[check.name]))
-        rows.append((check.name, MEANING.get(check.name, ""), lines))
-    return CheckTable(
-        rows,
-        "Effect: how large the deviation is. Band: for sbc, coverage and tarp, what chance alone "
-        "makes it; for recovery and contraction, its 95 % interval. p: how often chance makes a "
-        "deviation this large if the posterior is exact.",
-    )
-
-
-def _line(tests: str, check: Check) -> CheckLine:
-    return CheckLine(tests, f"{check.statistic:.3g}", *_cells(check))
-
-
-def transfer_table(differences: Sequence[Check]) -> Table:
-    """Differences between emulated and reference tests."""
-    rows = [
-        (c.name.removeprefix("transfer "), MEANING.get(c.name, ""), *_cells(c))
-        for c in differences
-    ]
-    return Table(
-        ("difference in", "what it asks", "effect", "95 % band", "p", "result"), rows,
-        caption="Reference minus emulated. A failed line says that the posterior behaves "
-        "differently on fields of the reference, by the amount under “effect”.",
-        numeric=frozenset({2, 3, 4}),
-    )  # fmt: skip
-
-
-def _cells(check: Check) -> list[str]:
-    band = "-" if check.band is None else f"{check.band[0]:+.3f} to {check.band[1]:+.3f}"
-    return [f"{check.effect:+.3f}", band, p_text(check.p_value), result_text(check.passed)]
-
-
-def p_text(p_value: float | None) -> str:
-    """A p-value with two digits, or a dash."""
-    if p_value is None:
-        return "-"
-    return "< 0.0001" if p_value < 1e-4 else f"{p_value:.2g}"
-
-
-def result_text(passed: bool | None) -> str:
-    """pass, fail, or not tested."""
-    return {True: "pass", False: "fail", None: "not tested"}[passed]

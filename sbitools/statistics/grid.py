@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 __all__ = [
-    "Spectrum", "cross_correlation", "cross_power", "pdf", "power_spectrum", "transfer_function",
+    "Spectrum", "cross_correlation", "cross_power", "fft_modes", "pdf", "power_spectrum",
+    "transfer_function",
 ]  # fmt: skip
 
 
@@ -128,6 +129,18 @@ def pdf(field: Tensor | np.ndarray, edges: np.ndarray) -> np.ndarray:
     return density if np.ndim(field) == 4 else density[0]
 
 
+def fft_modes(n: int) -> tuple[np.ndarray, np.ndarray]:
+    """The modes of a real FFT of n^3 cells.
+
+    Returns:
+        |k|^2 in units of the fundamental, int64, shape (n, n, n // 2 + 1), and how many modes each
+        stands for, shape (n // 2 + 1,): 2 where the FFT leaves out the conjugate one.
+    """
+    full, half = (f(n, 1 / n).round().astype(np.int64) for f in (np.fft.fftfreq, np.fft.rfftfreq))
+    squares = full[:, None, None] ** 2 + full[None, :, None] ** 2 + half**2
+    return squares, np.where((half == 0) | (2 * half == n), 1.0, 2.0)
+
+
 def _boxes(field: Tensor | np.ndarray, what: str) -> np.ndarray:
     if not isinstance(field, np.ndarray):
         field = field.detach().cpu().numpy()
@@ -142,8 +155,8 @@ def _boxes(field: Tensor | np.ndarray, what: str) -> np.ndarray:
 
 @lru_cache(maxsize=8)
 def _bins(n: int, box_size: float, edges: tuple[float, ...] | None) -> _Bins:
-    full, half = np.fft.fftfreq(n, 1 / n) ** 2, np.fft.rfftfreq(n, 1 / n) ** 2
-    k = np.sqrt(full[:, None, None] + full[None, :, None] + half[None, None, :])
+    squares, weight = fft_modes(n)
+    k = np.sqrt(squares)
     if edges is None:
         limits = np.arange(n // 2 + 1) + 0.5
     else:
@@ -156,10 +169,6 @@ def _bins(n: int, box_size: float, edges: tuple[float, ...] | None) -> _Bins:
     n_bins = len(limits) - 1
     index = np.digitize(k, limits) - 1
     index[index < 0] = n_bins
-    weight = np.full(k.shape[-1], 2.0)
-    weight[0] = 1
-    if n % 2 == 0:
-        weight[-1] = 1
     weights = np.broadcast_to(weight, k.shape)
     n_modes = _sum(index, weights, n_bins)
     mean_k = _sum(index, weights * k, n_bins) / np.maximum(n_modes, 1)

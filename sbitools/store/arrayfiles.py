@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,14 @@ import numpy as np
 
 from sbitools.errors import StoreError
 
-__all__ = ["HDF5", "SUFFIXES", "UNREADABLE", "bad_file", "hdf5_members", "open_array", "open_npz"]
+__all__ = ["HDF5", "SUFFIXES", "bad_file", "hdf5_members", "open_array", "open_npz", "reading"]
 
 HDF5 = (".h5", ".hdf5", ".hdf")
 SUFFIXES = (".npy", ".npz", *HDF5)
-UNREADABLE = (OSError, ValueError, EOFError, KeyError, RuntimeError, zipfile.BadZipFile)
+_UNREADABLE = (
+    OSError, ValueError, EOFError, KeyError, RuntimeError, MemoryError, OverflowError,
+    zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
 
 
 def bad_file(path: Path, expected: str, got: str, fix: str = "") -> StoreError:
@@ -25,6 +29,36 @@ def bad_file(path: Path, expected: str, got: str, fix: str = "") -> StoreError:
     return StoreError(
         str(path), expected=expected, got=got, fix=fix or "check that it was copied completely"
     )
+
+
+@contextlib.contextmanager
+def reading(path: str | Path) -> Iterator[None]:
+    """Turn whatever a damaged file makes its reader raise into a `StoreError`."""
+    try:
+        yield
+    except _UNREADABLE as error:
+        text = str(error) or type(error).__name__
+        if "pickle" in text:  # numpy's advice to unpickle what it does not know is not ours
+            raise bad_file(
+                Path(path), "an array of numbers", "something else",
+                "write plain numbers, for example with numpy.save",
+            ) from error  # fmt: skip
+        raise bad_file(Path(path), "a whole array file", text) from error
+
+
+class _Hdf5Rows:
+    """Rows of an HDF5 dataset; damage may show only when a slice is read."""
+
+    def __init__(self, path: Path, dataset: Any) -> None:
+        self._path, self._dataset = path, dataset
+        self.shape, self.dtype, self.attrs = dataset.shape, dataset.dtype, dataset.attrs
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: Any) -> np.ndarray:
+        with reading(self._path):
+            return self._dataset[rows]
 
 
 class _NpyRows:
@@ -46,7 +80,8 @@ class _NpyRows:
         return self.shape[0]
 
     def __getitem__(self, rows: Any) -> np.ndarray:
-        return np.array(self._map()[rows])
+        with reading(self._path):
+            return np.array(self._map()[rows])
 
 
 @contextlib.contextmanager
@@ -63,14 +98,12 @@ def open_array(path: str | Path, dataset: str | None = None, prefer: str = "") -
             numbers (they would need pickle), and HDF5 links out of the file.
     """
     path = Path(path)
+    if not path.is_file():
+        got = "a folder" if path.is_dir() else "no such file"
+        raise bad_file(path, "an array file", got, "correct the path")
     with contextlib.ExitStack() as stack:
-        try:
+        with reading(path):
             array = _open(path, dataset, prefer, stack)
-        except StoreError:
-            raise
-        except UNREADABLE as error:
-            text = str(error) or type(error).__name__
-            raise bad_file(path, "a whole array file", text) from error
         if array.dtype.kind not in "fiuc":
             raise bad_file(
                 path, "an array of numbers", f"dtype {array.dtype}", "write plain numbers"
@@ -87,7 +120,7 @@ def _open(path: Path, dataset: str | None, prefer: str, stack: contextlib.ExitSt
     if path.suffix in HDF5:
         file = stack.enter_context(h5py.File(path, "r"))
         members = hdf5_members(path, file)
-        return members[_choose(path, list(members), dataset, prefer)]
+        return _Hdf5Rows(path, members[_choose(path, list(members), dataset, prefer)])
     raise bad_file(path, f"one of {SUFFIXES}", f"suffix {path.suffix!r}", "convert the file")
 
 
@@ -107,7 +140,8 @@ def _choose(path: Path, names: list[str], dataset: str | None, prefer: str) -> s
     name = dataset.strip("/") if dataset else None
     if name is None or name not in names:
         wanted = "the name of one array" if name is None else f"an array called {name!r}"
-        raise bad_file(path, wanted, f"the file has {sorted(names)[:20]}", "give dataset=")
+        raise bad_file(path, wanted, f"the file has {sorted(names)[:20]}",
+                       "name it: dataset=..., or --dataset on the command line")  # fmt: skip
     return name
 
 

@@ -18,7 +18,7 @@ from sbitools.simulator import FieldSpec
 
 from .catalog import Catalog
 from .intake import as_native
-from .manifest import DesignTable, Manifest, is_live, stamp
+from .manifest import Manifest, is_live, stamp
 from .parts import DONE, FAILED, STATES, Layout
 from .reader import Reader
 
@@ -63,7 +63,7 @@ class StoreContents:
     def _load(self) -> None:
         self._stamp = stamp(self.path)
         self.manifest = m = Manifest.read(self.path)
-        self._table = DesignTable.read(self.path / m.design_file, m.design_sha256)
+        self._table = m.table(self.path)
         self._catalog = Catalog(
             self.path / "parts", m.layout, self._table.theta, self._table.seeds
         )  # fmt: skip
@@ -202,7 +202,7 @@ class StoreContents:
         known = self._catalog.parts
         try:
             self._reader.read(what, rows, out)
-        except (StoreError, FileNotFoundError):
+        except StoreError:
             self.refresh()  # another process may have merged parts: look where they are now
             if self._catalog.parts is known:
                 raise

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sbitools.errors import StoreError
-from sbitools.files import write_atomic
+from sbitools.files import typed, write_atomic
 
 from .manifest import lock
 from .parts import DONE, PartData, write_part
@@ -34,7 +34,7 @@ def export_design(store: SimulationStore, path: str | Path) -> Path:
         The path.
 
     Raises:
-        StoreError: for another suffix.
+        StoreError: for another suffix, or a path that cannot be written.
     """
     path = Path(path)
     theta, seeds, names = store.theta.numpy(), store.seeds.numpy(), store.parameters.names
@@ -126,7 +126,8 @@ def compact(store: SimulationStore) -> None:
             _merge(store, start, stop)
         store.refresh()
         for path in store._catalog.superseded():
-            path.unlink(missing_ok=True)
+            with typed(path):
+                path.unlink(missing_ok=True)
     store.close()
     store.refresh()
 

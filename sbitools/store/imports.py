@@ -76,7 +76,7 @@ def import_files(
         fields = stack.enter_context(open_array(x, dataset))
         numbers = None
         if seeds is not None:
-            numbers = stack.enter_context(open_array(seeds, None))[:]
+            numbers = stack.enter_context(open_array(seeds, None))[...]
         extra = None
         if source_x is not None:
             extra = stack.enter_context(open_array(source_x, source_dataset))

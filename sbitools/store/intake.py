@@ -5,31 +5,55 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from torch import Tensor
 
-from sbitools.errors import ShapeError, StoreError
+from sbitools.arrays import as_native
+from sbitools.errors import ParameterError, ShapeError, StoreError
+from sbitools.parameters import ParameterSpace
 from sbitools.simulator import FieldSpec
 
 from .manifest import DesignTable
 from .parts import DONE, FAILED, Layout, PartData
 
-__all__ = ["as_native", "checked_rows", "nonfinite_rows"]
+__all__ = ["as_native", "checked_rows", "checked_theta", "mark_nonfinite"]
 
 
-def as_native(values: Any) -> np.ndarray:
-    """Values as an array in native byte order, copied (memory maps and user arrays stay as is)."""
-    if isinstance(values, Tensor):
-        values = values.detach().cpu().numpy()
-    array = np.asarray(values)
-    return np.array(array, dtype=array.dtype.newbyteorder("="), order="C")
+def checked_theta(parameters: ParameterSpace, theta: Any) -> np.ndarray:
+    """Theta as a new float64 array, (n, P).
+
+    Raises:
+        ShapeError: for rows of different lengths.
+        ParameterError: for what is no table of real numbers, or outside the priors.
+    """
+    values = as_native(theta, "theta")
+    if values.dtype.kind not in "fiu":
+        raise ParameterError(
+            "theta", expected="real numbers", got=f"dtype {values.dtype}",
+            fix="convert it with .astype('float64')",
+        )  # fmt: skip
+    return parameters.check(values.astype(np.float64)).numpy()
 
 
-def nonfinite_rows(array: np.ndarray) -> np.ndarray:
+def _nonfinite_rows(array: np.ndarray) -> np.ndarray:
     """Number of NaN or Inf in each row, int64, (n,)."""
     if array.dtype.kind not in "fc":
         return np.zeros(len(array), np.int64)
     flat = array.reshape(len(array), -1)
     return np.array([row.size - np.count_nonzero(np.isfinite(row)) for row in flat], np.int64)
+
+
+def mark_nonfinite(fields: dict[str, np.ndarray]) -> tuple[np.ndarray, list[str]]:
+    """States, uint8, (n,), and messages of n simulations: those with NaN or Inf failed.
+
+    However a result came in, its message is the same, and with it the digest of the store.
+    """
+    count = len(next(iter(fields.values())))
+    state, errors = np.full(count, DONE, np.uint8), [""] * count
+    for name, array in fields.items():
+        bad = _nonfinite_rows(array)
+        for i in np.flatnonzero(bad):
+            state[i] = FAILED
+            errors[i] = f"{bad[i]} of {array[i].size} values of {name} are NaN or infinite"
+    return state, errors
 
 
 def checked_rows(
@@ -58,14 +82,12 @@ def checked_rows(
             f"simulations {start} to {stop - 1}", expected=f"indices 0 to {len(table.seeds) - 1}",
             got="an index outside the design", fix="use the indices of the exported design",
         )  # fmt: skip
-    state, errors = np.full(count, DONE, np.uint8), [""] * count
     for name, array in fields.items():
         layout.fields[name].check(array, count, name)
-        bad = nonfinite_rows(array)
+        bad = _nonfinite_rows(array)
         if bad.any() and nonfinite != "fail":
             raise _nonfinite(layout.fields[name], name, start, bad)
-        for i in np.flatnonzero(bad):
-            state[i], errors[i] = FAILED, f"{bad[i]} values of {name} are NaN or infinite"
+    state, errors = mark_nonfinite(fields)
     return PartData(
         start, table.theta[start:stop], table.seeds[start:stop], state, errors, **fields
     )
@@ -78,7 +100,8 @@ def _fields(layout: Layout, x: Any, source: Any) -> dict[str, np.ndarray]:
             got="none" if source is None else "one",
             fix="pass source= exactly if the store has a source specification",
         )  # fmt: skip
-    fields = {"x": as_native(x)} | ({} if source is None else {"source": as_native(source)})
+    given = {"x": x} | ({} if source is None else {"source": source})
+    fields = {name: as_native(values, name) for name, values in given.items()}
     for name, array in fields.items():
         if array.ndim == 0:
             raise ShapeError(

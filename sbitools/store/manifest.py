@@ -12,8 +12,9 @@ import hashlib
 import io
 import json
 import os
+import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,18 +23,23 @@ import h5py
 import numpy as np
 
 from sbitools.errors import SbitoolsError, StoreError
-from sbitools.files import TEMP_SUFFIX, write_atomic
+from sbitools.files import TEMP_SUFFIX, typed, write_atomic
 from sbitools.parameters import ParameterSpace
 from sbitools.simulator import FieldSpec
 
 from .parts import Layout
 
-__all__ = ["DesignTable", "Manifest", "is_live", "lock", "prepare_folder", "stamp"]
+__all__ = [
+    "DesignTable", "Manifest", "check_folder", "is_live", "lock", "prepare_folder", "stamp",
+]  # fmt: skip
 
 SCHEMA = 1
 _FILE = "store.json"
 _LOCK = ".lock"
 _LOCK_SECONDS = 2.0
+_DESIGN = re.compile(r"design-[0-9a-f]{16}\.h5")
+_OURS = re.compile(rf"{_DESIGN.pattern}|\.lock|\..*\.tmp")
+_MARKER = re.compile(r"\d+-\d+")  # of a running task
 
 
 @dataclass(frozen=True)
@@ -129,9 +135,22 @@ class Manifest:
         text = json.dumps(done.to_dict(), indent=1, sort_keys=True)
         write_atomic(path / _FILE, text.encode())
         for old in path.glob("design-*.h5"):
-            if old.name != done.design_file:
-                old.unlink(missing_ok=True)
+            if _DESIGN.fullmatch(old.name) and old.name != done.design_file:
+                with contextlib.suppress(OSError):
+                    old.unlink()
         return done
+
+    def table(self, path: Path) -> DesignTable:
+        """The design of the store at `path`.
+
+        Raises:
+            StoreError: if it is damaged, or has another length than this manifest says.
+        """
+        table = DesignTable.read(path / self.design_file, self.design_sha256)
+        lengths = {len(table.theta), len(table.seeds), len(table.groups)}
+        if lengths != {self.n}:
+            raise _damaged(path / _FILE, f"{self.n} simulations, but a design of {lengths} rows")
+        return table
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -183,6 +202,8 @@ class Manifest:
             FieldSpec.from_dict(source) if source else None,
         )
         values["segments"] = tuple(values["segments"])
+        if min(values["task_size"], values["group_size"], *values["segments"]) < 1:
+            raise ValueError("sizes below 1")
         return cls(layout=layout, **values)
 
 
@@ -206,22 +227,43 @@ def prepare_folder(path: Path) -> None:
     """Make an empty store directory; what a killed `create` left behind is accepted.
 
     Raises:
-        StoreError: if there is a store, or something else, at `path`.
+        StoreError: if there is a store, or something else, at `path`, or it cannot be written.
     """
-    if (path / _FILE).exists():
+    with typed(path):
+        check_folder(path, accepted=_left_behind)
+        (path / "parts").mkdir(parents=True, exist_ok=True)
+
+
+def _left_behind(entry: Path) -> bool:
+    if entry.name == "parts" and entry.is_dir():
+        return not any(entry.iterdir())
+    return entry.is_file() and _OURS.fullmatch(entry.name) is not None
+
+
+def check_folder(
+    path: Path, here: Path | None = None, accepted: Callable[[Path], bool] = lambda entry: False
+) -> None:
+    """Raise `StoreError` unless a store can be made at `path`.
+
+    Args:
+        path: of the future store.
+        here: the current directory if `path` is to be replaced: it cannot be that.
+        accepted: says which entries it may have.
+    """
+    with typed(path):
+        taken = path == here or (path.exists() and not path.is_dir())
+        entries = sorted(path.iterdir()) if path.is_dir() else []
+        foreign = [entry.name for entry in entries if not accepted(entry)]
+    if _FILE in foreign:
         raise StoreError(
             str(path), expected="a path without a store", got="an existing store",
             fix="open it with SimulationStore.open, or choose another path",
         )  # fmt: skip
-    ours = ("parts", "running", _LOCK)
-    names = [f.name for f in path.iterdir()] if path.is_dir() else []
-    foreign = [k for k in names if k not in ours and not k.startswith(("design-", "."))]
-    if foreign or (path.exists() and not path.is_dir()):
+    if foreign or taken:
         raise StoreError(
-            str(path), expected="a new or empty directory", got=f"{foreign[:3] or 'a file'}",
+            str(path), expected="a new or empty directory", got=f"{foreign[:3] or ('the current one' if path == here else 'a file')}",
             fix="choose another path",
         )  # fmt: skip
-    (path / "parts").mkdir(parents=True, exist_ok=True)
 
 
 @contextlib.contextmanager
@@ -231,9 +273,11 @@ def lock(path: Path, *, exclusive: bool) -> Iterator[None]:
     The kernel drops it when the process ends, however it ends.
 
     Raises:
-        StoreError: if a campaign (or, for a campaign, anyone) holds it.
+        StoreError: if a campaign (or, for a campaign, anyone) holds it, or `path` cannot be
+            written.
     """
-    fd = os.open(path / _LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+    with typed(path):
+        fd = os.open(path / _LOCK, os.O_RDWR | os.O_CREAT, 0o666)
     try:
         if not _flock(fd, fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH, _LOCK_SECONDS):
             raise StoreError(
@@ -262,9 +306,13 @@ def _flock(fd: int, kind: int, seconds: float) -> bool:
 
 def _clean(path: Path) -> None:
     """Remove what a killed writer left: nobody else writes while we hold the lock."""
-    for folder in (path, path / "parts", path / "running"):
-        for file in folder.glob(f".*{TEMP_SUFFIX}" if folder.name != "running" else "*"):
-            file.unlink(missing_ok=True)
+    with typed(path):
+        for folder in (path, path / "parts"):
+            for file in folder.glob(f".*{TEMP_SUFFIX}"):
+                file.unlink(missing_ok=True)
+        for file in (path / "running").glob("*"):
+            if _MARKER.fullmatch(file.name):
+                file.unlink(missing_ok=True)
 
 
 def is_live(path: Path) -> bool:

@@ -21,7 +21,7 @@ import h5py
 import numpy as np
 
 from sbitools.errors import StoreError
-from sbitools.files import hash_file, write_atomic
+from sbitools.files import hash_file, typed, write_atomic
 from sbitools.parameters import ParameterSpace
 from sbitools.simulator import FieldSpec
 
@@ -36,7 +36,7 @@ _SCHEMA = 1
 _NAME = re.compile(r"part-(\d{8,})-(\d{8,})-([0-9a-f]{16})\.h5")
 # Arrays and axes every part has; a field or an axis that is called so gets a suffix.
 _COLUMNS = ("simulation", "theta", "seed", "state", "error", "sha256")
-_RESERVED = (*_COLUMNS, "parameter", "byte")
+_RESERVED = (*_COLUMNS, "parameter", "byte", "group")  # the last is one of `to_xarray`
 _MESSAGE_BYTES = 4000  # of a traceback; its last lines say what happened
 
 
@@ -180,7 +180,7 @@ def write_part(
         digests: their `row_digests`, if they are known.
 
     Raises:
-        StoreError: if the disk is full; nothing is left behind.
+        StoreError: if the disk is full or `folder` cannot be written; nothing is left behind.
     """
     for array in data.arrays.values():
         if (data.state != DONE).any():
@@ -188,7 +188,9 @@ def write_part(
     image = _build(layout, data, row_digests(data) if digests is None else digests)
     digest = hashlib.sha256(image).hexdigest()[:16]
     path = folder / f"part-{data.start:08d}-{data.stop:08d}-{digest}.h5"
-    if not path.exists():
+    with typed(folder):
+        known = path.exists()
+    if not known:
         write_atomic(path, image)
     return path
 

@@ -11,6 +11,7 @@ from itertools import pairwise
 import numpy as np
 
 from sbitools.errors import StoreError
+from sbitools.files import typed
 
 from .catalog import Catalog
 from .parts import Part
@@ -65,7 +66,8 @@ class Reader:
         view = out.reshape(-1).view(np.uint8).data
         offset = begin + (index - part.start) * spec.nbytes
         while view:
-            got = os.preadv(fd, [view[: 1 << 30]], offset)
+            with typed(part.path):
+                got = os.preadv(fd, [view[: 1 << 30]], offset)
             if not got:
                 raise StoreError(
                     f"part {part.path.name}", expected="a whole file", got="an early end",
@@ -81,7 +83,9 @@ class Reader:
         if self.verify and part.path.name not in self._verified:
             part.verify()
             self._verified.add(part.path.name)
-        self._open[key] = os.open(part.path, os.O_RDONLY), part.offset(what)
+        offset = part.offset(what)
+        with typed(part.path):
+            self._open[key] = os.open(part.path, os.O_RDONLY), offset
         if len(self._open) > _OPEN_FILES:
             os.close(self._open.popitem(last=False)[1][0])
         return self._open[key]

@@ -16,13 +16,15 @@ import numpy as np
 from torch import Tensor
 
 from sbitools.errors import StoreError
+from sbitools.files import move_directory, temporary_name, typed
 from sbitools.parameters import ParameterSpace
 from sbitools.seeds import simulation_seeds
 from sbitools.simulator import FieldSpec
 
+from .arrayfiles import reading
 from .contents import Failure, StoreContents
-from .intake import as_native, checked_rows
-from .manifest import DesignTable, Manifest, lock, prepare_folder
+from .intake import as_native, checked_rows, checked_theta
+from .manifest import DesignTable, Manifest, check_folder, lock, prepare_folder
 from .parts import DONE, FAILED, PENDING, Layout, PartData, row_digests, write_part
 
 if TYPE_CHECKING:
@@ -132,7 +134,9 @@ class SimulationStore(StoreContents):
         """Import an existing set of simulations; see `sbitools.store.imports` for files.
 
         Args:
-            path: of the new store; it appears when everything is in.
+            path: of the new store, new or an empty directory. It appears when everything is in:
+                until then there is a hidden directory ``.<name>.*.tmp`` beside it, which only a
+                killed import leaves behind.
             theta: parameters, (n, P).
             x: fields, (n, *output.shape), read slice by slice: a memory map or an HDF5 dataset
                 is never loaded whole.
@@ -156,32 +160,40 @@ class SimulationStore(StoreContents):
             ShapeError: for a wrong shape, dtype or unit.
             ParameterError: for theta outside the priors.
         """
+        theta = checked_theta(parameters, theta)
         if seeds is None:
             seeds = simulation_seeds(0, range(len(theta)))
         if unit is not None:
             output.check_unit(unit)
-        store = cls.create(
-            path, parameters, output, theta, seeds, source=source, group_size=group_size,
-            groups=groups, task_size=task_size, design=design, simulator=simulator,
-        )  # fmt: skip
+        with typed(Path(path)):
+            target, here = Path(path).resolve(), Path.cwd()
+        check_folder(target, here)
+        temp = temporary_name(target)
         try:
+            store = cls.create(
+                temp, parameters, output, theta, seeds, source=source, group_size=group_size,
+                groups=groups, task_size=task_size, design=design, simulator=simulator,
+            )  # fmt: skip
             store._import(x, source_x, nonfinite)
-        except BaseException:
-            shutil.rmtree(path)
-            raise
-        return store
+            store.close()
+            move_directory(temp, target)
+        finally:
+            shutil.rmtree(temp, ignore_errors=True)  # nothing is there after the move
+        return cls(path)
 
     def _import(self, x: Any, source_x: Any, nonfinite: str) -> None:
         for name, array in (("x", x), ("source", source_x)):
-            if array is not None and len(array) != len(self):
+            rows = 0 if array is None or getattr(array, "shape", None) == () else len(array)
+            if array is not None and rows != len(self):
                 raise StoreError(
-                    name, expected=f"{len(self)} rows, as many as theta", got=f"{len(array)} rows",
+                    name, expected=f"{len(self)} rows, as many as theta", got=f"{rows} rows",
                     fix="give one row per row of the parameter table",
                 )  # fmt: skip
         for start, stop in self.manifest.tasks():
             rows = slice(start, stop)
-            source = None if source_x is None else source_x[rows]
-            self.add_many(start, x[rows], source, nonfinite=nonfinite)
+            with reading("x or source"):
+                fields = x[rows], None if source_x is None else source_x[rows]
+            self.add_many(start, *fields, nonfinite=nonfinite)
 
     def add(
         self,
@@ -285,12 +297,13 @@ def _design_table(
     groups: np.ndarray | None,
     group_size: int,
 ) -> DesignTable:
-    values = np.array(parameters.check(theta).numpy())
-    numbers = as_native(seeds).reshape(-1)
+    values = checked_theta(parameters, theta)
+    numbers = as_native(seeds, "seeds").reshape(-1)
     if groups is None:
         groups = np.arange(len(values)) // max(group_size, 1)
-    groups = as_native(groups).reshape(-1).astype(np.int64)
+    groups = as_native(groups, "groups").reshape(-1)
     whole = numbers.dtype.kind in "iu" and (numbers.astype(np.int64) >= 0).all()
+    whole = whole and groups.dtype.kind in "iu"
     lengths = len(values), len(numbers), len(groups)
     if len(set(lengths)) != 1 or not lengths[0] or not whole or group_size < 1:
         raise StoreError(
@@ -298,4 +311,4 @@ def _design_table(
             got=f"{lengths[0]} rows, {lengths[1]} seeds ({numbers.dtype}), {lengths[2]} groups, "
             f"group_size {group_size}", fix="give tables of equal length",
         )  # fmt: skip
-    return DesignTable(values, numbers.astype(np.int64), groups)
+    return DesignTable(values, numbers.astype(np.int64), groups.astype(np.int64))

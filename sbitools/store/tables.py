@@ -13,7 +13,7 @@ import numpy as np
 from sbitools.errors import ParameterError
 from sbitools.parameters import ParameterSpace
 
-from .arrayfiles import HDF5, UNREADABLE, bad_file, hdf5_members, open_array, open_npz
+from .arrayfiles import HDF5, bad_file, hdf5_members, open_array, open_npz, reading
 
 __all__ = ["read_theta"]
 
@@ -44,7 +44,7 @@ def read_theta(
         theta = _from_archive(path, parameters.names, dataset)
     else:
         with open_array(path) as array:
-            theta = _by_name(path, np.asarray(array[:]), None, parameters.names)
+            theta = _by_name(path, np.asarray(array[...]), None, parameters.names)
     return parameters.check(theta, f"theta of {path.name}").numpy()
 
 
@@ -83,26 +83,33 @@ def _columns(path: Path, header: list[str], names: list[str]) -> list[int]:
 
 
 def _from_archive(path: Path, names: list[str], dataset: str | None) -> np.ndarray:
-    with contextlib.ExitStack() as stack:
-        try:
-            arrays: Any
-            if path.suffix == ".npz":
-                arrays = open_npz(path, stack)
-            else:
-                arrays = hdf5_members(path, stack.enter_context(h5py.File(path, "r")))
-            keys = list(arrays)
-        except UNREADABLE as error:
-            raise bad_file(path, "a whole file", str(error)) from error
+    with contextlib.ExitStack() as stack, reading(path):
+        arrays: Any
+        if path.suffix == ".npz":
+            arrays = open_npz(path, stack)
+        else:
+            arrays = hdf5_members(path, stack.enter_context(h5py.File(path, "r")))
+        keys = list(arrays)
         if dataset is None and names and all(n in keys for n in names):
-            return _stack(path, {n: np.asarray(arrays[n][...], np.float64) for n in names})
+            return _stack(path, {n: np.asarray(arrays[n][...]) for n in names})
         key = dataset or ("theta" if "theta" in keys else None)
         if key is None:
             _columns(path, sorted(keys), names)
-        header = None
-        if "names" in keys and arrays["names"].dtype.kind in "US":
-            header = [str(n) for n in arrays["names"][...].astype("U")]
+        header = _header(path, arrays["names"]) if "names" in keys else None
     with open_array(path, key) as array:
-        return _by_name(path, np.asarray(array[:]), header, names)
+        return _by_name(path, np.asarray(array[...]), header, names)
+
+
+def _header(path: Path, stored: Any) -> list[str]:
+    """Names of columns, as strings of fixed (numpy) or variable (HDF5) length."""
+    if isinstance(stored, h5py.Dataset) and h5py.check_string_dtype(stored.dtype) is not None:
+        return [str(name) for name in np.ravel(stored.asstr()[...])]
+    if stored.dtype.kind in "US":
+        return [str(name) for name in np.ravel(stored.astype("U"))]
+    raise bad_file(
+        path, "names of the columns as strings", f"'names' of dtype {stored.dtype}",
+        "write strings, or remove 'names' if columns are in the order of the parameter space",
+    )  # fmt: skip
 
 
 def _stack(path: Path, columns: dict[str, np.ndarray]) -> np.ndarray:
@@ -112,7 +119,7 @@ def _stack(path: Path, columns: dict[str, np.ndarray]) -> np.ndarray:
             f"columns of {path}", expected="1-D arrays of equal length", got=f"{shapes}",
             fix="one entry per simulation",
         )  # fmt: skip
-    return np.stack(list(columns.values()), axis=1)
+    return np.stack([_real(path, v) for v in columns.values()], axis=1)
 
 
 def _by_name(
@@ -126,4 +133,13 @@ def _by_name(
         )  # fmt: skip
     if header is not None:
         table = table[:, _columns(path, header, names)]
-    return table.astype(np.float64)
+    return _real(path, table)
+
+
+def _real(path: Path, values: np.ndarray) -> np.ndarray:
+    if values.dtype.kind not in "fiu":
+        raise ParameterError(
+            f"table {path}", expected="real numbers", got=f"dtype {values.dtype}",
+            fix="write the parameters as float64",
+        )  # fmt: skip
+    return values.astype(np.float64)

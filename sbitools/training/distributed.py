@@ -15,8 +15,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 __all__ = [
-    "agree", "average_gradients", "barrier", "broadcast", "mean", "rank", "ratio", "session",
-    "share", "world_size",
+    "agree", "average_gradients", "barrier", "broadcast", "local_device", "mean", "rank", "ratio",
+    "session", "share", "world_size",
 ]  # fmt: skip
 
 
@@ -31,16 +31,29 @@ def rank() -> int:
 
 
 @contextmanager
-def session() -> Iterator[None]:
-    """Join the processes that `torchrun` started, for as long as the block runs."""
+def session(device: torch.device) -> Iterator[None]:
+    """Join the processes that `torchrun` started, for as long as the block runs.
+
+    Args:
+        device: where the module is; GPUs talk by nccl, processors by gloo.
+    """
     if int(os.environ.get("WORLD_SIZE", "1")) < 2 or dist.is_initialized():
         yield
         return
-    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
         yield
     finally:
         dist.destroy_process_group()
+
+
+def local_device() -> torch.device:
+    """The GPU of this process among those of its machine, else the processor."""
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    index = int(os.environ.get("LOCAL_RANK", "0"))
+    torch.cuda.set_device(index)
+    return torch.device("cuda", index)
 
 
 def barrier() -> None:

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from sbitools.errors import TrainingError
-from sbitools.seeds import derive
+from sbitools.seeds import derive, mix
 from sbitools.store import SimulationStore
 
-__all__ = ["Batch", "StreamingLoader", "noise_seeds", "split"]
+__all__ = ["Batch", "StreamingLoader", "split"]
 
 # (theta (B, P) float64, x (B, *shape), seeds (B,) int64 that change with the epoch)
 Batch = tuple[Tensor, Tensor, Tensor]
@@ -118,21 +118,7 @@ class StreamingLoader:
     def _batch(self, positions: np.ndarray, x: Tensor, epoch: int) -> Batch:
         rows = torch.from_numpy(self.indices[positions])
         tag = epoch if self.shuffle else 0
-        return self._theta[rows], x, noise_seeds(self._seeds[rows], derive(self.seed, 1, tag))
-
-
-def noise_seeds(seeds: Tensor, salt: int) -> Tensor:
-    """63-bit seeds for the noise of simulations, a mix of each one's own seed and `salt`.
-
-    The mixing function is the finaliser of SplitMix64 (Steele, Lea & Flood 2014), so that close
-    seeds give unrelated streams.
-    """
-    mixed = seeds.numpy().astype(np.uint64) ^ np.uint64(salt)
-    with np.errstate(over="ignore"):
-        mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    mixed = (mixed ^ (mixed >> np.uint64(31))) & np.uint64((1 << 63) - 1)
-    return torch.from_numpy(mixed.astype(np.int64))
+        return self._theta[rows], x, mix(self._seeds[rows], derive(self.seed, 1, tag))
 
 
 def split(store: SimulationStore, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -11,7 +11,7 @@ import copy
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -33,6 +33,10 @@ Loss = Callable[[nn.Module, TensorBatch, torch.Generator], Tensor]
 
 # So many steps in a row without a finite gradient mean that training has diverged.
 _MAX_BAD_STEPS = 20
+
+# Within an epoch: steps done, those of them with finite gradients, their summed loss, and how many
+# in a row were not.
+_START = {"step": 0, "good": 0, "loss_sum": 0.0, "bad": 0}
 
 
 class TrainingOptions(BaseModel):
@@ -93,12 +97,16 @@ class TrainingHistory:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
-        return asdict(self)
+        rows = [
+            {k: v if math.isfinite(v) else None for k, v in row.items()} for row in self.epochs
+        ]
+        return asdict(self) | {"epochs": rows}  # JSON has no infinity: it becomes null
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> TrainingHistory:
         """Inverse of `to_dict`."""
-        return cls(**values)
+        rows = [{k: math.inf if v is None else v for k, v in r.items()} for r in values["epochs"]]
+        return cls(**{**values, "epochs": rows})
 
 
 def run_training(
@@ -111,6 +119,7 @@ def run_training(
     *,
     steps_per_epoch: int,
     resume: bool = False,
+    identity: Mapping[str, Any] | None = None,
     on_epoch: Callable[[dict[str, float]], None] | None = None,
 ) -> TrainingHistory:
     """Train `module` in place; it leaves with the averaged weights of the best epoch.
@@ -126,13 +135,18 @@ def run_training(
         run_dir: for `metrics.jsonl` and the resumable state.
         steps_per_epoch: length of ``train_batches(epoch, 0)``.
         resume: take up the run in `run_dir` if it has one.
+        identity: plain values that tell this run from others, e.g. the digest of its store: a run
+            of another identity is not resumed.
         on_epoch: called with each new row of the history, for progress.
 
     Raises:
         TrainingError: if gradients stay non-finite, or `run_dir` holds another run.
     """
-    trainer = _Trainer(module, loss, options, Path(run_dir), steps_per_epoch, on_epoch)
-    with distributed.session(), _threads(options.threads):
+    run = options.model_dump(mode="json") | {"steps": max(1, steps_per_epoch)}
+    state = RunState(Path(run_dir), run | dict(identity or {}))
+    trainer = _Trainer(module, loss, options, state, steps_per_epoch, on_epoch)
+    device = next(module.parameters()).device
+    with distributed.session(device), _threads(options.threads):
         trainer.start(resume)
         while not trainer.history.stopped:
             trainer.epoch(train_batches, validation_batches)
@@ -143,7 +157,7 @@ class _Trainer:
     """State of one run; see `run_training`."""
 
     def __init__(
-        self, module: nn.Module, loss: Loss, options: TrainingOptions, run_dir: Path, steps: int,
+        self, module: nn.Module, loss: Loss, options: TrainingOptions, state: RunState, steps: int,
         on_epoch: Callable[[dict[str, float]], None] | None,
     ) -> None:  # fmt: skip
         self.module, self.loss, self.options, self.steps = module, loss, options, max(1, steps)
@@ -156,8 +170,8 @@ class _Trainer:
         self.average = copy.deepcopy(module).requires_grad_(False)
         self.best = copy.deepcopy(self.average)
         self.history = TrainingHistory()
-        self.position = {"epoch": 0, "step": 0, "loss_sum": 0.0, "bad": 0}
-        self.state = RunState(run_dir, options.model_dump(mode="json") | {"steps": self.steps})
+        self.position = _START | {"epoch": 0}
+        self.state = state
         self.started = time.monotonic()
         self.saved = self.started
         self.seconds_before = 0.0
@@ -172,6 +186,9 @@ class _Trainer:
             return
         self.history = TrainingHistory.from_dict(saved["history"])
         self.position, self.seconds_before = saved["position"], self.history.seconds
+        limit = self.options.time_limit
+        if self.history.stopped == "time limit" and (limit is None or limit > self.seconds_before):
+            self.history.stopped = ""  # more time was granted
         self.state.truncate_metrics(len(self.history.epochs))
 
     def _parts(self) -> dict[str, nn.Module]:
@@ -185,7 +202,8 @@ class _Trainer:
             self._step(batch, epoch)
             if self._out_of_time():
                 break
-            if time.monotonic() - self.saved > self.options.checkpoint_seconds:
+            late = time.monotonic() - self.saved > self.options.checkpoint_seconds
+            if distributed.agree(late):  # all ranks save at the same step
                 self._save()
         self._close_epoch(epoch, validation)
         self._save()
@@ -208,6 +226,7 @@ class _Trainer:
             self.optimizer.step()
             self._update_average(epoch * self.steps + step)
             self.position["loss_sum"] += total
+            self.position["good"] += 1
             self.position["bad"] = 0
         else:
             self._skip_bad_step(epoch)
@@ -236,16 +255,16 @@ class _Trainer:
     @torch.no_grad()
     def _validate(self, batches: Iterator[TensorBatch]) -> float:
         self.average.eval()
-        total, count = torch.zeros(()), 0
+        total, count = 0.0, 0
         for i, batch in enumerate(batches):
             if i % distributed.world_size() != distributed.rank():
                 continue
             # The same noise in every epoch, so that epochs differ by the weights alone.
             rng = generator(derive(self.options.seed, 4, i))
             with self._autocast():
-                total += self.loss(self.average, batch, rng).float() * len(batch[0])
+                total += float(self.loss(self.average, batch, rng)) * len(batch[0])
             count += len(batch[0])
-        return distributed.ratio(float(total), count)
+        return distributed.ratio(total, count)
 
     def _close_epoch(self, epoch: int, validation: Callable) -> None:
         history, options = self.history, self.options
@@ -257,22 +276,25 @@ class _Trainer:
         history.seconds = self.seconds_before + time.monotonic() - self.started
         row = {
             "epoch": epoch, "step": epoch * self.steps + self.position["step"],
-            "train_loss": self.position["loss_sum"] / max(1, self.position["step"]),
+            "train_loss": self.position["loss_sum"] / max(1, self.position["good"]),
+            "skipped_steps": self.position["step"] - self.position["good"],
             "validation_loss": value, "learning_rate": self.optimizer.param_groups[0]["lr"],
             "seconds": history.seconds,
         }  # fmt: skip
         history.epochs.append(row)
-        self.state.append_metrics(row)
+        self.state.append_metrics(TrainingHistory([row]).to_dict()["epochs"][0])
         if self.on_epoch:
             self.on_epoch(row)
         waited = epoch - history.best_epoch
         if self._out_of_time():
             history.stopped = "time limit"
+            if self.position["step"] < self.steps:
+                return  # a run that is given more time goes on within this epoch
         elif epoch + 1 >= options.epochs:
             history.stopped = "epochs"
         elif options.patience is not None and waited >= options.patience:
             history.stopped = "patience"
-        self.position = {"epoch": epoch + 1, "step": 0, "loss_sum": 0.0, "bad": 0}
+        self.position = _START | {"epoch": epoch + 1}
 
     def _rate(self, step: int) -> float:
         o = self.options

@@ -60,7 +60,7 @@ class RunState:
             older = self._folders()
             number = int(older[-1].name.removeprefix("state-")) + 1 if older else 0
             config = {"options": self.options} | extra
-            save_checkpoint(self.run_dir / f"state-{number:08d}", _KIND, _plain(config), tensors)
+            save_checkpoint(self.run_dir / f"state-{number:08d}", _KIND, config, tensors)
             for folder in older:
                 shutil.rmtree(folder)
         distributed.barrier()
@@ -99,7 +99,7 @@ class RunState:
                 fix="use another run_dir",
             ) from error  # fmt: skip
         _fill_optimizer(optimizer, tensors)
-        return _unplain(config)
+        return config
 
     def append_metrics(self, row: dict[str, float]) -> None:
         """One line of `metrics.jsonl`, flushed."""
@@ -127,16 +127,3 @@ def _fill_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]
             _, index, key = name.split("/")
             state.setdefault(int(index), {})[key] = value
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
-
-
-def _plain(values: Any) -> Any:
-    """JSON has no infinity; a validation loss may be one."""
-    return json.loads(json.dumps(values), parse_constant=lambda name: {"float": name})
-
-
-def _unplain(values: Any) -> Any:
-    if isinstance(values, dict):
-        if set(values) == {"float"}:
-            return float(values["float"])
-        return {k: _unplain(v) for k, v in values.items()}
-    return [_unplain(v) for v in values] if isinstance(values, list) else values

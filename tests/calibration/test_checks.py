@@ -8,9 +8,12 @@ import dataclasses
 
 import numpy as np
 import pytest
+import torch
 
 from sbitools import ParameterSpace, priors
 from sbitools.calibration import CalibrationDraws, contraction, coverage, recovery, sbc, tarp
+from sbitools.calibration.coordinates import prior_variance
+from sbitools.calibration.verdict import repeats_prior
 from sbitools.errors import ShapeError
 from sbitools.parameters import Parameter
 from tests.oracles.gaussian import LinearGaussian, calibration_draws
@@ -169,8 +172,6 @@ def test_p_values_of_designs_are_marked():
 
 
 def test_contraction_works_with_a_prior_that_is_not_normal_in_u():
-    import torch
-
     space = ParameterSpace([Parameter("k", torch.distributions.Gamma(2.0, 1.0)),
                             Parameter("a", priors.LogUniform(0.1, 10.0))])  # fmt: skip
     theta = space.design(2000, 1).numpy()
@@ -180,6 +181,37 @@ def test_contraction_works_with_a_prior_that_is_not_normal_in_u():
     # The variance ratio of a heavy-tailed prior is uncertain by 5 %: four errors.
     assert check.effect == pytest.approx(0, abs=0.2)
     assert contraction(draws * [1.3, 1.0], theta, prior=space).p_value < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("law", "variance"),
+    [(priors.Uniform(-1, 3), 16 / 12), (priors.Normal(5, 2), 4.0),
+     (priors.LogUniform(0.1, 10.0), 99.99 / 2 / np.log(100) - (9.9 / np.log(100)) ** 2),
+     (torch.distributions.Gamma(2.0, 4.0), 2 / 16), (torch.distributions.Cauchy(0.0, 1.0), None)],
+)  # fmt: skip
+def test_prior_variances_are_exact(law, variance):
+    found = prior_variance(ParameterSpace([Parameter("a", law)]), 0)
+    assert found == (None if variance is None else pytest.approx(variance, rel=1e-6))
+
+
+def test_contraction_knows_its_prior_even_with_few_tests():
+    # The variance of six truths is uncertain by 60 %; that of the prior is not.
+    few = calibration_draws(6, 200, seed=5)
+    expected = 1 - np.diag(LinearGaussian().covariance)
+    for row, value in zip(contraction(few).details["parameters"], expected, strict=True):
+        # 1200 draws give the posterior variance to 4 %, five errors of it.
+        assert row["contraction"] == pytest.approx(value, abs=0.2 * (1 - value))
+
+
+@pytest.mark.parametrize("n", [6, 30, 300])
+def test_posteriors_that_repeat_the_prior_are_told_from_others(n):
+    d = calibration_draws(n, 200, seed=6)
+    rng = np.random.default_rng(0)
+    nothing = dataclasses.replace(d, draws=rng.standard_normal(d.draws.shape))
+    assert repeats_prior([recovery(nothing), contraction(nothing)])
+    assert repeats_prior([contraction(nothing)])
+    assert not repeats_prior([recovery(d), contraction(d)])
+    assert not repeats_prior([sbc(d)])
 
 
 def test_bad_input_is_named(draws):

@@ -41,6 +41,29 @@ def test_differences_are_caught_and_measured(wrong, caught, effect):
     assert low > 0
 
 
+def test_bands_of_curves_are_those_of_kolmogorov_and_smirnov():
+    checks = by_name(transfer(calibration_draws(400, 50, seed=1), calibration_draws(100, 50)))
+    low, high = checks["tarp"].band
+    # Two samples at 5 %: 1.358 sqrt(1 / n0 + 1 / n1).
+    assert (high - low) / 2 == pytest.approx(1.358 * (1 / 400 + 1 / 100) ** 0.5, rel=1e-3)
+    low, high = checks["ranks"].band  # two parameters: 2.5 % each, as sqrt(log(2 / 0.025) / 2)
+    assert (high - low) / 2 == pytest.approx(1.480 * (1 / 400 + 1 / 100) ** 0.5, rel=1e-3)
+
+
+def test_bands_of_bias_and_width_hold_for_all_parameters_at_once():
+    sets = calibration_draws(400, 50, seed=1), calibration_draws(400, 50, seed=2)
+    checks = by_name(transfer(*sets))
+    for row in checks["bias"].details["parameters"]:
+        # Two sets of unit variance, 2.241 sigma at 2.5 % two-sided; the bootstrap's ends err by
+        # 6 % and the variances by 10 %.
+        half = (row["band"][1] - row["band"][0]) / 2
+        assert half == pytest.approx(2.241 * (2 / 400) ** 0.5, rel=0.25)
+    for row in checks["width"].details["parameters"]:
+        # log sd has an error of 1 / sqrt(2 n) in each set.
+        half = (row["band"][1] - row["band"][0]) / 2
+        assert half == pytest.approx(2.241 * (1 / 400) ** 0.5, rel=0.35)
+
+
 def test_log_density_lost_is_measured_in_nats():
     import numpy as np
 

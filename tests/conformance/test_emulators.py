@@ -44,6 +44,12 @@ def test_conforms(case, tmp_path):
     check_emulator(case.emulator, case.store, case.options, folder=tmp_path)
 
 
+def test_an_emulator_without_parameters_conforms(tmp_path):
+    emulator = NBodyEmulator(NBodySimulator(**tiny.TINY, parameters=()), (0.0, 1.0))
+    emulator._build([4, 6], 6.0, "float32", 0)
+    check_emulator(emulator, folder=tmp_path)
+
+
 @pytest.fixture(scope="module")
 def fitted(tmp_path_factory):
     folder = tmp_path_factory.mktemp("nbody")

@@ -102,6 +102,14 @@ def test_fields_of_other_dtypes_can_be_trained_on(dtype, tmp_path):
     assert posterior.sample(x[:2], 3).shape == (2, 3, 2)
 
 
+def test_a_scalar_datum_is_a_field_too(tmp_path):
+    spec = FieldSpec("x", (), ())
+    theta = SPACE.design(64, 1)
+    store = SimulationStore.from_arrays(tmp_path / "s", theta, theta[:, 0].float(), SPACE, spec)
+    posterior = sbitools.train(store, run_dir=tmp_path / "r", epochs=1, channels=1, flow_hidden=4)
+    assert posterior.sample(torch.zeros(3), 2).shape == (3, 2, 2)
+
+
 def test_cube_symmetry_permutes_cells():
     x = torch.arange(27.0).view(1, 3, 3, 3)
     seen = {tuple(random_cube_symmetry(x, generator(s)).flatten().tolist()) for s in range(400)}

@@ -119,3 +119,31 @@ def test_an_unwritable_place_is_a_typed_error(posterior, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(CheckpointError, match="writable"):
         posterior.save(tmp_path / "file" / "p")
+
+
+def test_densities_at_the_edge_of_the_prior_are_those_of_u(posterior):
+    """A hopeless observation puts its draws at the bound, where theta has no digits left."""
+    draws, log_q = posterior.sample_and_log_prob(torch.tensor([[0.0, 60.0]]), 500)
+    assert bool(torch.isfinite(log_q).all())
+    assert bool((draws[..., 1] <= 1).all())
+
+
+def test_fields_are_embedded_a_few_at_a_time(posterior, monkeypatch):
+    whole = posterior.sample(X, 5)
+    monkeypatch.setattr(module, "_EMBEDDED_NUMBERS", 1)
+    sizes = []
+    features = posterior.estimator.features
+    monkeypatch.setattr(
+        posterior.estimator, "features", lambda x: (sizes.append(len(x)), features(x))[1]
+    )
+    torch.testing.assert_close(posterior.sample(X, 5), whole, rtol=1e-5, atol=1e-5)
+    assert sizes == [1, 1, 1]
+
+
+@pytest.mark.parametrize("kind", [lambda x: x.astype(">f4"), lambda x: x[::-1], lambda x: x])
+def test_numpy_observations_of_any_layout(posterior, kind):
+    array = kind(X.numpy().copy())
+    array.flags.writeable = False
+    expected = posterior.sample(torch.tensor(np.ascontiguousarray(array).astype("f4")), 4)
+    assert torch.equal(posterior.sample(array, 4), expected)
+    assert posterior.sample(array[:0], 4).shape == (0, 4, 2)

@@ -6,7 +6,7 @@ markup in its message, so that reports meet failures and must escape them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -63,8 +63,9 @@ class LineEmulator(Emulator):
         self.network.register_buffer("scale", torch.zeros(N))
 
     def fit(
-        self, store: Any, config: Any = None, *, run_dir: str | Path, resume: bool = False
-    ) -> TrainingHistory:
+        self, store: Any, config: Any = None, *, run_dir: str | Path, resume: bool = False,
+        on_epoch: Callable[[dict[str, float]], None] | None = None,
+    ) -> TrainingHistory:  # fmt: skip
         done = store.done
         design = self._design(store.theta[done])
         x = store.read(done)
@@ -74,6 +75,8 @@ class LineEmulator(Emulator):
         row = {"epoch": 0, "step": 1, "train_loss": float(rest.square().mean()),
                "validation_loss": float(rest.square().mean()), "learning_rate": 0.0,
                "seconds": 0.0}  # fmt: skip
+        if on_epoch is not None:
+            on_epoch(row)
         return TrainingHistory([row], 0, 0.0, "epochs")
 
     def _design(self, theta: Tensor) -> Tensor:

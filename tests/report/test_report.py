@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 
+from sbitools import Parameter, ParameterSpace, priors
 from sbitools.calibration import CalibrationDraws, CalibrationResult, calibrate_draws
 from sbitools.calibration.check import Check
 from sbitools.chain import Run
@@ -25,8 +26,10 @@ from sbitools.report.artifacts import load_statistics, save_statistics
 from sbitools.report.blocks import Section, Table
 from sbitools.report.emulator_figures import emulator_blocks
 from sbitools.report.html import render, tone
-from sbitools.report.posterior_figures import contour_heights
-from sbitools.report.verdict import check_table, p_text, verdicts
+from sbitools.report.posterior_figures import _marginal, contour_heights
+from sbitools.report.sections import _bounds
+from sbitools.report.tables import check_table, p_text
+from sbitools.report.verdict import verdicts
 from tests.plugins import gaussian
 from tests.plugins.run import finished, line_installed  # noqa: F401  (fixtures)
 
@@ -81,7 +84,7 @@ def test_what_users_wrote_is_escaped(page):
 
 def test_the_verdict_comes_first_and_sections_follow(page):
     text = Inspector(page.read_text()).text
-    assert text.index("Self-consistency:") < text.index("Transfer to the reference simulator:")
+    assert text.index("Transfer to the reference simulator:") < text.index("Self-consistency:")
     headings = ["Checks", "Emulator", "Posteriors", "Calibration", "Recovery", "Training",
                 "Simulations", "Costs", "Provenance"]  # fmt: skip
     places = [text.rindex(f"\n{heading}\n") for heading in headings]
@@ -150,11 +153,11 @@ def draws(n: int, width: float = 1.0, shift: float = 0.0, names=("a", "b")) -> C
 @pytest.mark.parametrize(
     ("emulated", "reference", "passed", "tones", "phrase"),
     [
-        (draws(400), draws(401), [True, True], ["pass", "pass"], "within the bands"),
-        (draws(400), draws(401, shift=0.5), [True, False], ["pass", "fail"], "not calibrated"),
-        (draws(400, 0.5), draws(99, 0.5), [False, False], ["fail", "fail"], "not calibrated"),
-        (draws(400, 0.5), draws(8), [False, False], ["fail", "mixed"], "too few tests"),
-        (draws(400), None, [True], ["pass"], "nothing yet about the real simulator"),
+        (draws(400), draws(401), [True, True], ["pass", "pass"], "no miscalibration was found"),
+        (draws(400), draws(401, shift=0.5), [False, True], ["fail", "pass"], "sizes below say"),
+        (draws(400, 0.5), draws(99, 0.5), [False, False], ["fail", "fail"], "mend that first"),
+        (draws(400, 0.5), draws(8), [False, False], ["mixed", "fail"], "too few tests"),
+        (draws(400), None, [True, None], ["pass", "mixed"], "nothing yet about the real"),
     ],
 )
 def test_verdicts_say_what_the_checks_found(emulated, reference, passed, tones, phrase):
@@ -163,8 +166,8 @@ def test_verdicts_say_what_the_checks_found(emulated, reference, passed, tones, 
     boxes = verdicts(result)
     assert [box.passed for box in boxes] == passed
     assert [tone(box) for box in boxes] == tones
-    assert phrase in boxes[-1].text
-    assert all(box.passed for box in boxes) == result.passed
+    assert phrase in boxes[0].text
+    assert all(box.passed is not False for box in boxes) == result.passed
 
 
 def test_a_difference_within_the_bands_is_not_a_pass():
@@ -172,19 +175,74 @@ def test_a_difference_within_the_bands_is_not_a_pass():
     assert result.transfer is not None
     first = result.transfer[0]
     changed = Check(**{**vars(first), "passed": False, "p_value": 1e-5})
-    box = verdicts(CalibrationResult(**{**vars(result), "transfer": [changed]}))[-1]
+    box = verdicts(CalibrationResult(**{**vars(result), "transfer": [changed]}))[0]
     assert not box.passed
     assert tone(box) == "mixed"
     assert "measurably differently" in box.text
 
 
+def silent(n: int, seed: int) -> CalibrationDraws:
+    """Posteriors that have learnt nothing: draws of the prior."""
+    rng = np.random.default_rng(seed)
+    return CalibrationDraws(rng.standard_normal((n, 2)), rng.standard_normal((n, 200, 2)))
+
+
 def test_a_posterior_that_repeats_the_prior_is_not_praised():
-    rng = np.random.default_rng(0)
-    theta, points = rng.standard_normal((300, 2)), rng.standard_normal((300, 200, 2))
-    box = verdicts(calibrate_draws(CalibrationDraws(theta, points)))[0]
-    assert box.passed
+    result = calibrate_draws(silent(300, 0))
+    box = verdicts(result)[0]
+    assert not box.passed
     assert tone(box) == "mixed"
     assert "repeats the prior" in box.text
+    assert not result.passed
+    assert "almost nothing was learnt" in result.verdict
+
+
+@pytest.mark.parametrize("n", [300, 24])
+def test_what_learnt_nothing_has_nothing_to_transfer(n):
+    result = calibrate_draws(silent(300, 0), silent(n, 1))
+    box = verdicts(result)[0]
+    assert box.title.endswith(": nothing to transfer")
+    assert box.text.startswith("The posterior repeats the prior on reference fields too")
+    assert (box.passed, tone(box)) == (False, "mixed")
+    assert not result.passed
+    assert box.text in result.verdict
+
+
+def test_evidence_comes_with_its_uncertainty():
+    result = calibrate_draws(draws(400), draws(401, shift=0.5))
+    lines = " ".join(verdicts(result)[0].evidence)
+    coverage = result.check("coverage", "reference")
+    share = 100 * (coverage.details["levels"][1]["actual"])
+    low, high = map(int, re.findall(r"95 %: (\d+) to (\d+) %", lines)[0])
+    assert low < share < high
+    # Four standard errors of a share of about 0.6 in 401 tests are 10 points.
+    assert 5 < high - low < 15
+    assert "chance alone:" in lines
+    assert re.search(r"posterior sigma \(95 %: \+0\.\d\d to \+0\.\d\d\)", lines)
+
+
+def test_a_pass_says_what_would_go_unseen():
+    many, few = (verdicts(calibrate_draws(draws(n)))[0].text for n in (400, 60))
+    limits = [int(re.findall(r"below (\d+) points would go unseen", t)[0]) for t in (many, few)]
+    assert "with 400 tests" in many
+    assert 2 < limits[0] < limits[1] < 50
+
+
+def test_without_a_reference_the_page_does_not_speak_of_one(tmp_path):
+    page = write_calibration(calibrate_draws(draws(60)), tmp_path / "page.html")
+    text = Inspector(page.read_text()).text
+    assert "Transfer to the reference simulator: not tested" in text
+    below = text[text.rindex("\nChecks\n") :]
+    assert "reference" not in below
+    paired = write_calibration(calibrate_draws(draws(60), draws(61)), page)
+    assert "reference lines" in Inspector(paired.read_text()).text
+
+
+def test_contraction_is_shown_with_its_error(tmp_path):
+    result = calibrate_draws(draws(60))
+    row = result.check("contraction").details["parameters"][0]
+    text = Inspector(write_calibration(result, tmp_path / "page.html").read_text()).text
+    assert f"{row['contraction']:.3g} ± {row['error']:.1g}" in text
 
 
 def test_a_calibration_alone_makes_a_page_with_escaped_names(tmp_path):
@@ -200,6 +258,8 @@ def test_tables_pair_emulated_with_reference():
     result = calibrate_draws(draws(60), draws(61))
     table = check_table(result.emulated, result.reference)
     assert [name for name, _, _ in table.checks] == [c.name for c in result.emulated]
+    assert "below 0.0033, so that an exact posterior fails" in table.caption
+    assert "in 1 % of runs" in table.caption
     assert all([line.tests for line in lines] == ["emulated", "reference"]
                for _, _, lines in table.checks)  # fmt: skip
 
@@ -230,6 +290,10 @@ def test_emulator_figures_of_everything_a_system_may_give():
     }  # fmt: skip
     blocks = emulator_blocks(statistics)
     assert [block.block for block in blocks] == ["figure", "figure", "figure", "table"]
+    assert "emulator − reference" in blocks[0].alt
+    assert "Nyquist" in blocks[1].caption
+    bare = {key: value for key, value in statistics.items() if key != "k_nyquist"}
+    assert "Nyquist" not in emulator_blocks(bare)[1].caption
     assert emulator_blocks({}) == []
 
 
@@ -249,6 +313,26 @@ def test_contours_hold_their_share():
     heights = contour_heights(density, (0.95, 0.68))
     # exp(-r^2/2) holds 1 - height of a two-dimensional normal; the grid is fine to 1 %.
     assert heights == pytest.approx([0.05, 0.32], rel=0.02)
+
+
+def test_axes_of_corner_plots_stay_inside_the_prior():
+    space = ParameterSpace([Parameter("a", priors.Uniform(0, 1)),
+                            Parameter("b", priors.Normal(0, 1))])  # fmt: skip
+    points = np.random.default_rng(0).random((2, 500, 2))
+    (low, high), (below, above) = _bounds(points, points[:, 0], space)
+    assert (low, high) == (0, 1)
+    assert below < 0
+    assert above > 1
+
+
+def test_marginals_of_a_prior_stay_flat_up_to_its_bounds():
+    from matplotlib.figure import Figure
+
+    ax = Figure().subplots()
+    _marginal(ax, np.linspace(0, 1, 48 * 100), 0.5, np.array([0.0, 1.0]))
+    x, density = ax.get_lines()[0].get_xydata().T
+    assert (x[0], x[-1]) == (0, 1)
+    assert density == pytest.approx(density.mean(), rel=0.03)  # 100 draws per bin, +-1
 
 
 # --- in a browser -------------------------------------------------------------------------------

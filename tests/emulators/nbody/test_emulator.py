@@ -16,7 +16,7 @@ from emulators.nbody.losses import density_errors, mean_square
 from emulators.nbody.options import parse_options
 from emulators.nbody.painting import density_contrast
 from emulators.nbody.simulator import NBodySimulator
-from sbitools.errors import ConfigError, ShapeError, StoreError, TrainingError
+from sbitools.errors import ConfigError, ParameterError, ShapeError, StoreError, TrainingError
 from sbitools.seeds import normal
 from sbitools.training.parallel import mean_loss
 
@@ -192,6 +192,38 @@ def test_bad_input(store, fitted, tmp_path):
         NBodyEmulator(NBodySimulator(**TINY, quantity="particles"))
     with pytest.raises(ShapeError, match="latent"):
         fitted.decode(torch.tensor([[0.3, 0.8]]), torch.zeros(1, 4, 4, 4))
+
+
+def test_particles_of_another_simulator_are_refused(store, tmp_path):
+    """All of them have the shapes, the names and the units of the right ones."""
+    emulator = NBodyEmulator(NBodySimulator(**TINY), (0.0, 1.0))
+    emulator.fit(
+        plan(emulator.particle_simulator(), store, tmp_path / "same"), OPTIONS | {"epochs": 1},
+        run_dir=tmp_path / "fit",
+    )  # fmt: skip
+    others = {
+        "box_size": 26.0, "steps": 5, "fixed": {"h": 0.7}, "redshifts": (0.0, 0.5),
+        "mesh_factor": 3,
+    }  # fmt: skip
+    for name, value in others.items():
+        other = plan(emulator.particle_simulator(**{name: value}), store, tmp_path / name)
+        with pytest.raises(StoreError, match="version"):
+            emulator.fit(other, OPTIONS, run_dir=tmp_path / "no")
+
+
+def plan(simulator, store, path):
+    """A campaign of `simulator` that ran elsewhere; its fields do not matter here."""
+    made = sbitools.campaign.plan(simulator, len(store), path, seed=3)
+    rows = range(len(store))
+    made.add_many(0, store.read(rows).numpy(), store.read(rows, what="source").numpy())
+    return made
+
+
+def test_redshifts_outside_the_trained_ones_are_refused(fitted):
+    psi, theta = normal([1], (3, 8, 8, 8)), torch.tensor([[0.3, 0.8]])
+    for redshift in (1.1, -0.1, float("nan")):
+        with pytest.raises(ParameterError, match=r"redshift: expected a value in \[0, 1\]"):
+            fitted.displacement(theta, psi, redshift)
 
 
 def test_another_fit_is_another_simulator(fitted, tmp_path):

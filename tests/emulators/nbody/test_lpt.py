@@ -1,6 +1,8 @@
 """Initial conditions and Lagrangian perturbation theory against exact solutions."""
 
 import math
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
 
 import numpy as np
 import pytest
@@ -110,6 +112,39 @@ def test_bits_do_not_depend_on_batch_or_threads():
     try:
         assert torch.equal(psi([5]), whole[1:2])
         assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_one_thread_is_for_all_threads():
+    """A user who leaves does not give threads to those who stay; the last one restores them."""
+
+    def threads():
+        """What a thread that has not yet used torch gets."""
+        with ThreadPoolExecutor(1) as fresh:
+            return fresh.submit(torch.get_num_threads).result()
+
+    def use(enter, leave):
+        with lpt.one_thread():
+            entered[enter].set()
+            entered[leave].wait(10)
+            return torch.get_num_threads(), threads()
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        with ThreadPoolExecutor(2) as pool:
+            for _ in range(3):  # again: a worker that left first must not spoil the next round
+                entered = {name: Event() for name in ("first", "second", "first out")}
+                first = pool.submit(use, "first", "second")
+                entered["first"].wait(10)
+                second = pool.submit(use, "second", "first out")
+                assert first.result() == (1, 1)
+                assert threads() == 1
+                entered["first out"].set()
+                assert second.result() == (1, 1)
+                assert threads() == 3
+        assert torch.get_num_threads() == 3
     finally:
         torch.set_num_threads(before)
 

@@ -8,6 +8,7 @@ import torch
 
 from emulators.nbody import lpt, pm
 from emulators.nbody.cosmology import Cosmology, second_order_growth
+from sbitools.errors import ParameterError
 
 N, L = 16, 64.0
 AXIS = np.arange(N) * 2 * math.pi / N
@@ -134,6 +135,21 @@ def test_outputs_do_not_change_the_trajectory():
     np.testing.assert_allclose(both[3, :3], 0.03 * psi1 + e * psi2, rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(both[3, 3:], psi1 + de * psi2, rtol=1e-4, atol=1e-5)
     assert alone.dtype == np.float32
+
+
+@pytest.mark.parametrize("off", [1e-10, -1e-10])
+@pytest.mark.parametrize("edge", [pm.D_START, 1.0])
+def test_an_output_a_hair_away_from_an_end_is_that_end(off, edge):
+    psi1, psi2 = lattice_fields(n=8)
+    (there,) = pm.evolve(psi1, psi2, 0.3, L, [edge], steps=2)
+    assert np.array_equal(pm.evolve(psi1, psi2, 0.3, L, [edge + off], steps=2)[0], there)
+
+
+@pytest.mark.parametrize("output", [1.01, 0.0, -0.1, float("nan")])
+def test_outputs_off_the_trajectory_are_refused(output):
+    psi1, psi2 = lattice_fields(n=4)
+    with pytest.raises(ParameterError, match="outputs"):
+        pm.evolve(psi1, psi2, 0.3, L, [0.5, output], steps=2)
 
 
 def test_an_output_aside_is_as_good_as_one_on_the_trajectory():

@@ -43,6 +43,9 @@ def test_statistics(emulator, store):
     for curve in found["noise_floor"].values():
         assert curve.shape == found["k"].shape
         assert (curve >= 0).all()
+    floor = found["noise_floor"]
+    # Both are what twice the time steps change: |T^2 - 1| = |T - 1| |T + 1|.
+    assert np.all(np.abs(floor["power"] - 2 * floor["transfer"]) <= floor["transfer"] ** 2 + 1e-12)
     assert all(image.shape == (8, 8) for image in found["fields"].values())
     assert found["n"] == 4
     assert np.isclose(found["k_nyquist"], np.pi * 8 / 25)

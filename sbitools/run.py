@@ -1,0 +1,132 @@
+"""A run: its configuration, its system, its folder; and what a stage of the chain is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .config import RunConfig, validate_model
+from .errors import ConfigError
+from .stage import StageRecord, read_record
+from .systems import System, find_system
+
+if TYPE_CHECKING:
+    from .simulator import Simulator
+    from .store import SimulationStore
+
+__all__ = ["METHODS", "Outcome", "Run", "Stage"]
+
+Outcome = tuple[dict[str, Path], dict[str, Any]]
+
+METHODS = ("npe",)
+"""What ``train.method`` may be."""
+
+# Streams of randomness; numbers of stages already published must not change.
+_SEEDS = {
+    "reference/train": 1, "reference/validation": 2, "reference/test": 3, "emulator": 4,
+    "emulated/train": 5, "emulated/test": 6, "posterior": 7, "calibration": 8, "examples": 9,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step of the chain.
+
+    Args:
+        name: also its folder below the run's.
+        title: for the line that is printed.
+        needs: stages whose outputs it reads.
+        settings: what of the configuration it depends on.
+        work: does it; the flag says whether to go on with what an interrupted attempt left.
+        costly: its artifacts are never removed by the chain, not even when settings change.
+    """
+
+    name: str
+    title: str
+    needs: tuple[str, ...]
+    settings: Callable[[Run], dict[str, Any]]
+    work: Callable[[Run, bool], Outcome]
+    costly: bool = False
+
+
+class Run:
+    """A configuration, its system and its folder.
+
+    Args:
+        config: the whole configuration.
+        progress: show progress of campaigns.
+
+    Raises:
+        ConfigError: for an unknown system or settings it does not take.
+    """
+
+    def __init__(self, config: RunConfig, progress: bool = False) -> None:
+        self.config, self.progress, self.root = config, progress, config.run_dir
+        self.system: System = find_system(config.system)
+        self.settings = validate_model(self.system.settings, config.settings, "settings")
+
+    def folder(self, stage: str) -> Path:
+        """Where a stage keeps its artifacts."""
+        return self.root / stage
+
+    def seed(self, stage: str) -> int:
+        """The seed of a stage, derived from the run's."""
+        from .seeds import derive
+
+        return derive(self.config.seed, _SEEDS[stage])
+
+    def record_path(self, stage: str) -> Path:
+        """Where a stage keeps its record."""
+        return self.root / "stages" / f"{stage.replace('/', '-')}.json"
+
+    def record(self, stage: str) -> StageRecord | None:
+        """The record of a stage, or None."""
+        return read_record(self.record_path(stage))
+
+    def store(self, stage: str) -> SimulationStore:
+        """The store a stage wrote."""
+        from .store import SimulationStore
+
+        return SimulationStore.open(self.folder(stage))
+
+    @cached_property
+    def reference(self) -> Simulator:
+        """The reference simulator."""
+        return self.system.simulator(self.settings)
+
+    def emulator(self) -> Any:
+        """The fitted emulator."""
+        return self.system.load_emulator(self.folder("emulator") / "checkpoint")
+
+    def check(self) -> None:
+        """Check the tables that later stages read, before hours go into the earlier ones.
+
+        Raises:
+            ConfigError: for a method, or an option of ``[train]`` or ``[emulator]``, that does
+                not exist.
+            ObservationError: for an observation step that does not fit the field.
+        """
+        from .inference import NPEOptions
+        from .observation import Observation
+
+        options = dict(self.config.train)
+        method = options.pop("method", METHODS[0])
+        if method not in METHODS:
+            raise ConfigError(
+                "train.method", expected=f"one of {', '.join(METHODS)}", got=repr(method),
+                fix="correct 'train.method' in the file, or with --set train.method=...",
+            )  # fmt: skip
+        validate_model(NPEOptions, options, "train")
+        known = getattr(self.system, "emulator_options", None)
+        if known is not None:
+            validate_model(known, self.config.emulator, "emulator")
+        Observation.from_dict(self.config.observe).output(self.reference.output)
+
+    @property
+    def base(self) -> dict[str, Any]:
+        """What every stage depends on."""
+        plain = self.settings.model_dump(mode="json")
+        return {"system": self.config.system, "settings": plain}

@@ -1,0 +1,204 @@
+"""What the file system refuses is a typed error, and nothing is deleted that is not ours."""
+
+import errno
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from sbitools import FieldSpec, Parameter, ParameterSpace, SimulationStore, priors
+from sbitools.errors import StoreError
+from sbitools.files import write_atomic
+from sbitools.store.manifest import Manifest, lock, prepare_folder
+from sbitools.store.parts import Layout, write_part
+
+SPACE = ParameterSpace([Parameter("a", priors.Uniform(0, 1))])
+FIELD = FieldSpec("d", ("i",), (3,))
+N = 6
+THETA = SPACE.design(N, 1)
+X = np.random.default_rng(0).normal(size=(N, 3)).astype("f4")
+ERRORS = [errno.EACCES, errno.EROFS, errno.EIO, errno.ENOSPC]
+
+
+def snapshot(folder):
+    return {p.relative_to(folder): p.is_file() and p.read_bytes() for p in folder.rglob("*")}
+
+
+def make(path, x=X, **options):
+    return SimulationStore.from_arrays(path, THETA, x, SPACE, FIELD, **options)
+
+
+BAD = np.where(np.arange(N)[:, None] == 4, np.nan, X).astype("f4")
+
+
+@pytest.mark.parametrize("x", [X, BAD])
+@pytest.mark.parametrize(
+    "file", ["design-mine.h5", ".hidden", "design-2024/plan.txt", "parts/x.h5", "running/1-2",
+             "design-0123456789abcdef.h5", ".a.tmp"]
+)  # fmt: skip
+def test_an_import_leaves_the_users_folder_alone(tmp_path, file, x):
+    folder = tmp_path / "mine"
+    (folder / file).parent.mkdir(parents=True)
+    (folder / file).write_text("years of work")
+    before = snapshot(tmp_path)
+    with pytest.raises(StoreError, match="new or empty directory"):
+        make(folder, x)
+    assert snapshot(tmp_path) == before
+
+
+@pytest.mark.parametrize("existing", [True, False])
+def test_an_import_is_there_whole_or_not_at_all(tmp_path, existing):
+    path = tmp_path / "s"
+    if existing:
+        path.mkdir()
+    with pytest.raises(StoreError, match="simulation 4"):
+        make(path, BAD)
+    assert path.exists() == existing
+    assert len(list(tmp_path.iterdir())) == existing
+    assert np.array_equal(make(path).read(range(N)), X)
+    assert [p.name for p in tmp_path.iterdir()] == ["s"]
+
+
+def test_a_killed_import_leaves_nothing_at_the_path(tmp_path):
+    class Deadly:
+        shape, dtype = X.shape, X.dtype
+
+        def __len__(self):
+            return N
+
+        def __getitem__(self, rows):
+            if rows.start:
+                os._exit(9)
+            return X[rows]
+
+    if (child := os.fork()) == 0:  # pragma: no cover
+        make(tmp_path / "s", Deadly(), task_size=2)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+    assert not (tmp_path / "s").exists()
+    assert len(make(tmp_path / "s").done) == N
+
+
+def test_the_current_directory_is_not_replaced(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(StoreError, match="the current one"):
+        make(".")
+    assert len(make("s").done) == N
+
+
+def test_what_a_killed_create_left_is_taken_over(tmp_path):
+    folder = tmp_path / "s"
+    (folder / "parts").mkdir(parents=True)
+    for name in (".lock", f"design-{'0' * 16}.h5", ".store.json.01234567.tmp"):
+        (folder / name).touch()
+    store = SimulationStore.create(folder, SPACE, FIELD, THETA, range(N))
+    assert store.counts()["pending"] == N
+    assert len(list(folder.glob("design-*"))) == 1
+
+
+def test_a_campaign_deletes_its_own_files_only(tmp_path):
+    store = make(tmp_path / "s")
+    (store.path / "running").mkdir()
+    theirs = [store.path / "design-notes.h5", store.path / "running" / "notes.txt"]
+    for file in theirs:
+        file.write_text("x")
+    (store.path / "running" / "0-2").touch()
+    with lock(store.path, exclusive=True):
+        store.manifest.write(store.path, store.manifest.table(store.path))
+    assert all(file.exists() for file in theirs)
+    assert not (store.path / "running" / "0-2").exists()
+
+
+# Paths that cannot be used
+
+
+def test_a_path_below_a_file(tmp_path):
+    (tmp_path / "file").touch()
+    path = tmp_path / "file" / "s"
+    for call in (
+        lambda: make(path),
+        lambda: make(path / "deeper"),
+        lambda: SimulationStore.create(path, SPACE, FIELD, THETA, range(N)),
+        lambda: SimulationStore.open(path),
+        lambda: write_atomic(path, b"x"),
+        lambda: lock(path, exclusive=True).__enter__(),
+        lambda: make(tmp_path / "ok").export_design(path.with_suffix(".csv")),
+    ):
+        with pytest.raises(StoreError, match="fix:"):
+            call()
+
+
+@pytest.mark.parametrize("number", ERRORS)
+def test_a_disk_that_refuses(tmp_path, monkeypatch, number):
+    store = SimulationStore.create(tmp_path / "s", SPACE, FIELD, THETA, range(N))
+
+    def refuse(*args, **kwargs):
+        raise OSError(number, os.strerror(number))
+
+    for target in ("os.open", "pathlib.Path.mkdir"):
+        monkeypatch.setattr(target, refuse)
+    for call in (
+        lambda: prepare_folder(tmp_path / "t"),
+        lambda: write_atomic(tmp_path / "f", b"x"),
+        lambda: store.add(0, X[0]),
+        lambda: make(tmp_path / "u"),
+    ):
+        with pytest.raises(StoreError, match=os.strerror(number)):
+            call()
+    monkeypatch.undo()
+    assert [p.name for p in tmp_path.iterdir()] == ["s"]
+
+
+def test_a_part_that_cannot_be_opened_leaks_nothing(tmp_path):
+    store = make(tmp_path / "s")
+    fields = Layout.variables.fget
+
+    def descriptors():
+        return len(os.listdir("/proc/self/fd"))
+
+    store.read([0])
+    store.close()
+    before = descriptors()
+    assert fields is not None
+    for part in (store.path / "parts").iterdir():
+        part.unlink()
+    for _ in range(5):
+        with pytest.raises(StoreError):
+            store._reader.read("x", np.array([0]), np.empty((1, 3), "f4"))
+    assert descriptors() == before
+
+
+def test_a_design_of_another_length(tmp_path):
+    store = make(tmp_path / "s")
+    file = store.path / "store.json"
+    text = file.read_text()
+    file.write_text(text.replace(f'"segments": [\n  {N}\n ]', f'"segments": [{N + 1}]'))
+    with pytest.raises(StoreError, match=r"7 simulations, but a design of \{6\} rows"):
+        SimulationStore.open(store.path)
+    file.write_text(text.replace(f'"task_size": {store.manifest.task_size}', '"task_size": 0'))
+    with pytest.raises(StoreError, match="sizes below 1"):
+        Manifest.read(store.path)
+
+
+def test_a_field_called_group(tmp_path):
+    spec = FieldSpec("group", ("group",), (3,))
+    store = SimulationStore.from_arrays(tmp_path / "s", THETA, X, SPACE, spec)
+    view = store.to_xarray()
+    assert np.array_equal(view.group_field, X)
+    assert view.group.shape == (N,)
+
+
+def test_write_part_names_the_folder(tmp_path):
+    from sbitools.store.intake import checked_rows
+
+    store = make(tmp_path / "s")
+    data = checked_rows(store.layout, store._table, 0, X, None, None, "error")
+    with pytest.raises(StoreError, match="nowhere"):
+        write_part(tmp_path / "nowhere", store.layout, data)
+
+
+def test_files_need_no_torch():
+    code = "import sys, sbitools.files; assert 'h5py' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
