@@ -12,32 +12,28 @@ from .errors import SbitoolsError, ShapeError
 
 __all__ = ["as_native", "real_tensor"]
 
+_WIDEST = 8  # bytes of a number that torch has
 
-def as_native(
-    values: Any, what: str = "array", error: type[SbitoolsError] = ShapeError
-) -> np.ndarray:
+
+def as_native(values: Any, what: str = "array") -> np.ndarray:
     """A C-contiguous, writable copy in native byte order; `values` stay as they are.
 
     Args:
         values: tensor, array (memory-mapped, read-only, reversed, or big-endian as FITS files
             give it) or nested sequence.
         what: name for the message.
-        error: class to raise.
-
-    Returns:
-        A numpy array.
 
     Raises:
-        SbitoolsError: of class `error`, for what is no array, such as rows of different lengths.
+        ShapeError: for what is no array, such as rows of different lengths.
     """
     try:
         array = values.numpy(force=True) if isinstance(values, Tensor) else np.asarray(values)
         return np.array(array, dtype=array.dtype.newbyteorder("="), order="C")
-    except (ValueError, TypeError, RuntimeError) as problem:
-        raise error(
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise ShapeError(
             what, expected="an array whose rows have equal shapes",
-            got=f"{type(values).__name__} ({problem})", fix="make a numpy array of it",
-        ) from problem  # fmt: skip
+            got=f"{type(values).__name__} ({error})", fix="make a numpy array of it",
+        ) from error  # fmt: skip
 
 
 def real_tensor(values: Any, what: str, error: type[SbitoolsError]) -> Tensor:
@@ -49,16 +45,23 @@ def real_tensor(values: Any, what: str, error: type[SbitoolsError]) -> Tensor:
         error: class to raise.
 
     Raises:
-        SbitoolsError: of class `error`, for text, objects, truth values or complex numbers.
+        SbitoolsError: of class `error`, for rows of different lengths, text, objects, truth values
+            or complex numbers.
     """
     if isinstance(values, Tensor):
-        real, dtype = not values.is_complex() and values.dtype != torch.bool, values.dtype
+        if not values.is_complex() and values.dtype != torch.bool:
+            return values
+        got = f"dtype {values.dtype}"
     else:
-        values = as_native(values, what, error)
-        real, dtype = values.dtype.kind in "fiu" and values.dtype.itemsize <= 8, values.dtype
-    if not real:
-        raise error(
-            what, expected="real numbers", got=f"dtype {dtype}".replace("torch.", ""),
-            fix="convert it with .astype('float64') or .astype('float32')",
-        )  # fmt: skip
-    return torch.as_tensor(values)
+        try:
+            array = as_native(values, what)
+        except ShapeError as problem:
+            got = problem.got
+        else:
+            if array.dtype.kind in "fiu" and array.dtype.itemsize <= _WIDEST:
+                return torch.from_numpy(array)
+            got = f"dtype {array.dtype}"
+    raise error(
+        what, expected="real numbers in rows of equal length", got=got,
+        fix="convert it with numpy: .astype('float64') or .astype('float32')",
+    )  # fmt: skip

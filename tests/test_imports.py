@@ -150,14 +150,18 @@ def test_truncated_arrays(tmp_path, kind):
 def test_foreign_arrays(tmp_path):
     for name in ("x.npy", "x.npz", "x.h5"):
         (tmp_path / name).write_text("hello")
-        with pytest.raises(StoreError, match="whole array file"), open_array(tmp_path / name):
+        with (
+            pytest.raises(StoreError, match=r"whole array file|got something else"),
+            open_array(tmp_path / name),
+        ):
             pass
+    (tmp_path / "x.fits").touch()
     with pytest.raises(StoreError, match="suffix"), open_array(tmp_path / "x.fits"):
         pass
-    with pytest.raises(StoreError, match="whole array file"), open_array(tmp_path / "no.npy"):
+    with pytest.raises(StoreError, match="no such file"), open_array(tmp_path / "no.npy"):
         pass
     np.save(tmp_path / "o.npy", np.array([{}, 1], object), allow_pickle=True)
-    with pytest.raises(StoreError, match="whole array file"), open_array(tmp_path / "o.npy"):
+    with pytest.raises(StoreError, match="array of numbers"), open_array(tmp_path / "o.npy"):
         pass
     np.save(tmp_path / "t.npy", np.array(["a"]))
     with pytest.raises(StoreError, match="array of numbers"), open_array(tmp_path / "t.npy"):

@@ -260,8 +260,9 @@ def check_folder(
             fix="open it with SimulationStore.open, or choose another path",
         )  # fmt: skip
     if foreign or taken:
+        other = "the current one" if path == here else "a file"
         raise StoreError(
-            str(path), expected="a new or empty directory", got=f"{foreign[:3] or ('the current one' if path == here else 'a file')}",
+            str(path), expected="a new or empty directory", got=f"{foreign[:3] or other}",
             fix="choose another path",
         )  # fmt: skip
 
