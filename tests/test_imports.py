@@ -167,7 +167,7 @@ def test_foreign_arrays(tmp_path):
     with pytest.raises(StoreError, match="array of numbers"), open_array(tmp_path / "t.npy"):
         pass
     path, _ = write_x(tmp_path, "npz")
-    with pytest.raises(StoreError, match=r"'other', 'x'.*give dataset="), open_array(path):
+    with pytest.raises(StoreError, match=r"'other', 'x'.*dataset="), open_array(path):
         pass
     with pytest.raises(StoreError, match="called 'y'"), open_array(path, "y"):
         pass

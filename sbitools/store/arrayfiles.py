@@ -38,9 +38,8 @@ def reading(path: str | Path) -> Iterator[None]:
         yield
     except _UNREADABLE as error:
         text = str(error) or type(error).__name__
-        if (
-            "pickle" in text or "Python objects" in text
-        ):  # numpy's advice to unpickle what it does not know is not ours
+        # numpy's advice to unpickle what it does not know is not ours
+        if "pickle" in text or "Python objects" in text:
             raise bad_file(
                 Path(path), "an array of numbers", "something else",
                 "write plain numbers, for example with numpy.save",
