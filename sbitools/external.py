@@ -152,7 +152,7 @@ def import_arrays(
         store.append(import_files(
             folder, x, theta, simulator.parameters, simulator.output, dataset=dataset,
             source=simulator.source, source_x=source, unit=unit,
-            group_size=simulator.group_size, nonfinite=nonfinite,
+            group_size=getattr(simulator, "group_size", 1), nonfinite=nonfinite,
         ))  # fmt: skip
         return {"store": folder}, {"imported": True, "counts": store[0].counts()}
 

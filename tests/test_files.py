@@ -99,10 +99,26 @@ def test_what_a_killed_create_left_is_taken_over(tmp_path):
     assert len(list(folder.glob("design-*"))) == 1
 
 
+@pytest.mark.parametrize(
+    "file", ["design-mine.h5", ".hidden", ".a.tmp", "parts/x.h5", "running/1-2", "sub/.lock"]
+)
+def test_create_takes_no_folder_with_other_files(tmp_path, file):
+    (tmp_path / file).parent.mkdir(exist_ok=True)
+    (tmp_path / file).write_text("x")
+    before = snapshot(tmp_path)
+    with pytest.raises(StoreError, match="new or empty directory"):
+        SimulationStore.create(tmp_path, SPACE, FIELD, THETA, range(N))
+    assert snapshot(tmp_path) == before
+
+
 def test_a_campaign_deletes_its_own_files_only(tmp_path):
     store = make(tmp_path / "s")
     (store.path / "running").mkdir()
-    theirs = [store.path / "design-notes.h5", store.path / "running" / "notes.txt"]
+    theirs = [
+        store.path / "design-notes.h5",
+        store.path / ".notes.tmp",
+        store.path / "running" / "notes.txt",
+    ]
     for file in theirs:
         file.write_text("x")
     (store.path / "running" / "0-2").touch()

@@ -38,7 +38,8 @@ _FILE = "store.json"
 _LOCK = ".lock"
 _LOCK_SECONDS = 2.0
 _DESIGN = re.compile(r"design-[0-9a-f]{16}\.h5")
-_OURS = re.compile(rf"{_DESIGN.pattern}|\.lock|\..*\.tmp")
+_TEMP = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")  # see `files.temporary_name`
+_OURS = re.compile(rf"{_DESIGN.pattern}|\.lock|{_TEMP.pattern}")
 _MARKER = re.compile(r"\d+-\d+")  # of a running task
 
 
@@ -308,12 +309,11 @@ def _flock(fd: int, kind: int, seconds: float) -> bool:
 def _clean(path: Path) -> None:
     """Remove what a killed writer left: nobody else writes while we hold the lock."""
     with typed(path):
-        for folder in (path, path / "parts"):
-            for file in folder.glob(f".*{TEMP_SUFFIX}"):
-                file.unlink(missing_ok=True)
-        for file in (path / "running").glob("*"):
-            if _MARKER.fullmatch(file.name):
-                file.unlink(missing_ok=True)
+        left = [f for f in path.glob(f".*{TEMP_SUFFIX}") if _TEMP.fullmatch(f.name)]
+        left += (path / "parts").glob(f".*{TEMP_SUFFIX}")
+        left += [f for f in (path / "running").glob("*") if _MARKER.fullmatch(f.name)]
+        for file in left:
+            file.unlink(missing_ok=True)
 
 
 def is_live(path: Path) -> bool:
