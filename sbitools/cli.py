@@ -96,7 +96,7 @@ def simulate(
     overrides: Set = None,
 ) -> None:  # fmt: skip
     """Fill the stores: reference simulations, and emulated ones once an emulator is fitted."""
-    from .external import export_store_design
+    from .chain.external import export_store_design
 
     run = _run(config, overrides)
     names = _known_stores(store)
@@ -192,7 +192,7 @@ def import_(
     overrides: Set = None,
 ) -> None:  # fmt: skip
     """Bring existing simulations into a store."""
-    from .external import import_arrays, import_results
+    from .chain.external import import_arrays, import_results
 
     run = _run(config, overrides)
     (store,) = _known_stores([store])

@@ -12,7 +12,7 @@ from rich.text import Text
 
 if TYPE_CHECKING:
     from .chain import Run, Stage
-    from .stage import StageRecord
+    from .chain.records import StageRecord
 
 __all__ = ["announce", "clock", "conclude", "epoch_printer"]
 

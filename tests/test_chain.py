@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 from sbitools import inference
-from sbitools.aside import Place
 from sbitools.chain import STAGES, STORES, Run, run_chain, run_stage
+from sbitools.chain.aside import Place
+from sbitools.chain.memory import PeakMemory
+from sbitools.chain.records import differences, digest_path, read_record, record_work
 from sbitools.config import load_config
 from sbitools.console import epoch_printer
 from sbitools.errors import ConfigError, ObservationError, StoreError
-from sbitools.memory import PeakMemory
-from sbitools.stage import differences, digest_path, read_record, record_work
 from tests.plugins.run import finished, line_installed  # noqa: F401  (fixtures)
 
 

@@ -30,8 +30,8 @@ def write_report(run: Run) -> tuple[Path, Path]:
         StoreError: if an artifact is missing or damaged.
     """
     from sbitools.calibration import CalibrationResult
+    from sbitools.chain.records import write_json
     from sbitools.files import write_atomic
-    from sbitools.stage import write_json
 
     from .html import render
     from .provenance import provenance

@@ -11,16 +11,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
-from .aside import Place, recover, replacing
-from .errors import ConfigError
-from .run import Run, Stage
-from .stage import StageRecord, differences, record_work
-from .stages import COMMANDS, STAGES, STORES, store_section, store_simulator, store_size
+from sbitools.errors import ConfigError
 
-__all__ = [
-    "COMMANDS", "STAGES", "STORES", "Run", "Stage", "finished_record", "run_chain", "run_stage",
-    "stage_inputs", "store_section", "store_simulator", "store_size",
-]  # fmt: skip
+from .aside import Place, recover, replacing
+from .records import StageRecord, differences, record_work
+from .run import Run, Stage
+from .stages import COMMANDS, STAGES
+
+__all__ = ["finished_record", "run_chain", "run_stage", "stage_inputs"]
 
 Announce = Callable[["Stage", Literal["start", "skip", "done"], StageRecord | None], None]
 

@@ -16,8 +16,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from .errors import StoreError
-from .files import hash_file, write_atomic
+from sbitools.errors import StoreError
+from sbitools.files import hash_file, write_atomic
+
 from .memory import PeakMemory
 
 __all__ = [

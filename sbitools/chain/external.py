@@ -5,14 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from .chain import STAGES, run_stage, stage_inputs, store_section, store_simulator, store_size
-from .errors import ConfigError
-from .stage import record_work
+from sbitools.errors import ConfigError
+
+from .chain import run_stage, stage_inputs
+from .records import record_work
+from .stages import STAGES, store_section, store_simulator, store_size
 
 if TYPE_CHECKING:
-    from .chain import Run
-    from .simulator import Simulator
-    from .store import SimulationStore
+    from sbitools.simulator import Simulator
+    from sbitools.store import SimulationStore
+
+    from .run import Run
 
 __all__ = ["Nonfinite", "export_store_design", "import_arrays", "import_results"]
 
@@ -31,8 +34,8 @@ def export_store_design(run: Run, name: str, path: Path) -> None:
         ConfigError: if the store's stage lacks its inputs, or there is a store of another design.
         StoreError: for another suffix.
     """
-    from .campaign import plan
-    from .store import SimulationStore
+    from sbitools.campaign import plan
+    from sbitools.store import SimulationStore
 
     stage_inputs(run, STAGES[name])
     if path.suffix not in (".csv", ".npz") or not path.parent.is_dir():
@@ -87,8 +90,8 @@ def import_results(
     Raises:
         StoreError: if no design was exported, or a file does not fit; others are added before.
     """
-    from .store import SimulationStore
-    from .store.imports import add_results
+    from sbitools.store import SimulationStore
+    from sbitools.store.imports import add_results
 
     store = SimulationStore.open(run.folder(name))
     added = add_results(store, folder, unit=unit, nonfinite=nonfinite)
@@ -146,7 +149,7 @@ def import_arrays(
     store: list[SimulationStore] = []
 
     def work() -> tuple[dict[str, Path], dict]:
-        from .store.imports import import_files
+        from sbitools.store.imports import import_files
 
         folder.parent.mkdir(parents=True, exist_ok=True)
         store.append(import_files(

@@ -5,12 +5,13 @@ from __future__ import annotations
 import inspect
 from typing import TYPE_CHECKING, Any, Literal
 
-from .config import EmulatedSection, ReferenceSection
+from sbitools.config import EmulatedSection, ReferenceSection
+
+from .records import write_json
 from .run import Outcome, Run, Stage
-from .stage import write_json
 
 if TYPE_CHECKING:
-    from .simulator import Simulator
+    from sbitools.simulator import Simulator
 
 __all__ = ["COMMANDS", "STAGES", "STORES", "store_section", "store_simulator", "store_size"]
 
@@ -36,7 +37,7 @@ def store_simulator(run: Run, name: str) -> Simulator:
 
 def _campaign(name: str) -> Stage:
     def work(run: Run, resume: bool) -> Outcome:
-        from .campaign import simulate
+        from sbitools.campaign import simulate
 
         section, folder = store_section(run, name), run.folder(name)
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -63,7 +64,7 @@ def _fit(run: Run, resume: bool) -> Outcome:
     options = {"seed": run.seed("emulator")} | run.config.emulator
     report: dict[str, Any] = {}
     if run.progress and "on_epoch" in inspect.signature(emulator.fit).parameters:
-        from .console import epoch_printer
+        from sbitools.console import epoch_printer
 
         report["on_epoch"] = epoch_printer(_epochs(run, "emulator"))
     history = emulator.fit(
@@ -76,7 +77,7 @@ def _fit(run: Run, resume: bool) -> Outcome:
 
 def _epochs(run: Run, table: Literal["train", "emulator"]) -> int | None:
     """Epochs at most, by the table of the configuration or its model's default."""
-    from .inference import NPEOptions
+    from sbitools.inference import NPEOptions
 
     model = NPEOptions if table == "train" else getattr(run.system, "emulator_options", None)
     default = model.model_fields.get("epochs") if model is not None else None
@@ -85,7 +86,7 @@ def _epochs(run: Run, table: Literal["train", "emulator"]) -> int | None:
 
 
 def _validate(run: Run, resume: bool) -> Outcome:
-    from .report.artifacts import save_statistics
+    from sbitools.report.artifacts import save_statistics
 
     store = run.store("reference/validation")
     statistics = run.system.validate(run.emulator(), run.settings, store)
@@ -94,9 +95,9 @@ def _validate(run: Run, resume: bool) -> Outcome:
 
 
 def _train(run: Run, resume: bool) -> Outcome:
-    from .console import epoch_printer
-    from .inference import train
-    from .observation import Observation
+    from sbitools.console import epoch_printer
+    from sbitools.inference import train
+    from sbitools.observation import Observation
 
     folder = run.folder("posterior")
     folder.mkdir(parents=True, exist_ok=True)
@@ -112,9 +113,9 @@ def _train(run: Run, resume: bool) -> Outcome:
 
 
 def _calibrate(run: Run, resume: bool) -> Outcome:
-    from .calibration import calibrate
-    from .inference import Posterior
-    from .report.artifacts import save_examples
+    from sbitools.calibration import calibrate
+    from sbitools.inference import Posterior
+    from sbitools.report.artifacts import save_examples
 
     folder = run.folder("calibration")
     folder.mkdir(parents=True, exist_ok=True)
@@ -134,7 +135,7 @@ def _calibrate(run: Run, resume: bool) -> Outcome:
 
 
 def _report(run: Run, resume: bool) -> Outcome:
-    from .report import write_report
+    from sbitools.report import write_report
 
     html, machine = write_report(run)
     return {"html": html, "json": machine}, {}

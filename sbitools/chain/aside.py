@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from .stage import StageRecord, read_record
+from .records import StageRecord, read_record
 
 __all__ = ["Place", "recover", "replacing"]
 

@@ -8,14 +8,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .config import RunConfig, validate_model
-from .errors import ConfigError
-from .stage import StageRecord, read_record
-from .systems import System, find_system
+from sbitools.config import RunConfig, validate_model
+from sbitools.errors import ConfigError
+from sbitools.systems import System, find_system
+
+from .records import StageRecord, read_record
 
 if TYPE_CHECKING:
-    from .simulator import Simulator
-    from .store import SimulationStore
+    from sbitools.simulator import Simulator
+    from sbitools.store import SimulationStore
 
 __all__ = ["METHODS", "Outcome", "Run", "Stage"]
 
@@ -74,7 +75,7 @@ class Run:
 
     def seed(self, stage: str) -> int:
         """The seed of a stage, derived from the run's."""
-        from .seeds import derive
+        from sbitools.seeds import derive
 
         return derive(self.config.seed, _SEEDS[stage])
 
@@ -88,7 +89,7 @@ class Run:
 
     def store(self, stage: str) -> SimulationStore:
         """The store a stage wrote."""
-        from .store import SimulationStore
+        from sbitools.store import SimulationStore
 
         return SimulationStore.open(self.folder(stage))
 
@@ -109,8 +110,8 @@ class Run:
                 not exist.
             ObservationError: for an observation step that does not fit the field.
         """
-        from .inference import NPEOptions
-        from .observation import Observation
+        from sbitools.inference import NPEOptions
+        from sbitools.observation import Observation
 
         options = dict(self.config.train)
         method = options.pop("method", METHODS[0])
