@@ -53,7 +53,7 @@ def coverage(
     row = rows[LEVELS.index(0.68)]
     effect = row["actual"] - row["nominal"]
     passed = test.p_value >= false_alarm
-    sign = "within chance" if passed else ("over-confident" if effect < 0 else "under-confident")
+    sign = "inside the band" if passed else ("over-confident" if effect < 0 else "under-confident")
     return Check(
         name="coverage", kind="coverage", statistic=test.gamma, p_value=test.p_value,
         effect=effect, band=(row["lower"] - row["nominal"], row["upper"] - row["nominal"]),
