@@ -300,8 +300,9 @@ class _Loss:
         loss = (mean_square(moved, target[:, :3]) / unit).log()
         if rate is not None:
             loss = loss + (mean_square(rate, target[:, 3:]) / unit).log()
-        if self.options.density_weight or self.options.power_weight:
-            density, power = density_errors(moved, target[:, :3], self.box_size)
+        if self.options.density_weight or self.options.power_weight or self.options.phase_weight:
+            density, power, phase = density_errors(moved, target[:, :3], self.box_size)
             loss = loss + self.options.density_weight * density.log()
             loss = loss + self.options.power_weight * power
+            loss = loss + self.options.phase_weight * phase
         return loss.mean()

@@ -30,6 +30,7 @@ class EmulatorOptions(TrainingOptions):
         velocity_share: share of the steps whose loss has the velocity, at three times the cost.
         density_weight: of the density's logarithm in the loss, beside the displacement's.
         power_weight: of the mean squared log ratio of power spectra.
+        phase_weight: of the mean over wavenumbers of log(1 - r), r the cross-correlation.
     """
 
     epochs: int = Field(6, ge=1)
@@ -48,6 +49,7 @@ class EmulatorOptions(TrainingOptions):
     velocity_share: float = Field(0.25, ge=0, le=1)
     density_weight: float = Field(0.0, ge=0)
     power_weight: float = Field(3.0, ge=0)
+    phase_weight: float = Field(0.5, ge=0)
 
     def resolved(self) -> EmulatorOptions:
         """The same with ``"auto"`` replaced by what this machine is good at."""

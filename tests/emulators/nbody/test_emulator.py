@@ -133,13 +133,17 @@ def test_density_loss_gradient():
 
         return (_deposit_torch(x, 10.0, 4) - density_contrast(b, 10.0)).square().mean()
 
-    square, power = density_errors(a, b, 10.0)
+    square, power, phase = density_errors(a, b, 10.0)
     assert torch.allclose(square, direct(a), rtol=1e-12)
     (compiled,) = torch.autograd.grad(square.sum(), a, retain_graph=True)
     (automatic,) = torch.autograd.grad(direct(a), a)
     assert torch.allclose(compiled, automatic, atol=1e-12)
     assert float(power.detach()) > 0
-    assert torch.equal(density_errors(b, b, 10.0)[1], torch.zeros(1).double())
+    same = density_errors(b, b, 10.0)
+    assert torch.equal(same[1], torch.zeros(1).double())
+    assert float(same[2]) < -13 < -1 < float(phase.detach())  # log of 1e-6, and of order one
+    (gradient,) = torch.autograd.grad(phase.sum(), a)
+    assert bool(gradient.any())
     assert torch.equal(mean_square(b, b), torch.zeros(1).double())
 
 
