@@ -18,11 +18,10 @@ if TYPE_CHECKING:
     from sbitools.simulator import Simulator
     from sbitools.store import SimulationStore
 
-__all__ = ["METHODS", "Outcome", "Run", "Stage"]
+__all__ = ["Outcome", "Run", "Stage"]
 
 Outcome = tuple[dict[str, Path], dict[str, Any]]
 
-METHODS = ("npe",)
 """What ``train.method`` may be."""
 
 # Streams of randomness; numbers of stages already published must not change.
@@ -110,17 +109,17 @@ class Run:
                 not exist.
             ObservationError: for an observation step that does not fit the field.
         """
-        from sbitools.inference import NPEOptions
+        from sbitools.inference.methods import METHODS, find_method
         from sbitools.observation import Observation
 
         options = dict(self.config.train)
-        method = options.pop("method", METHODS[0])
+        method = options.get("method", METHODS[0])
         if method not in METHODS:
             raise ConfigError(
                 "train.method", expected=f"one of {', '.join(METHODS)}", got=repr(method),
                 fix="correct 'train.method' in the file, or with --set train.method=...",
             )  # fmt: skip
-        validate_model(NPEOptions, options, "train")
+        validate_model(find_method(method).options, options, "train")
         known = getattr(self.system, "emulator_options", None)
         if known is not None:
             validate_model(known, self.config.emulator, "emulator")

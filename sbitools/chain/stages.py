@@ -77,9 +77,11 @@ def _fit(run: Run, resume: bool) -> Outcome:
 
 def _epochs(run: Run, table: Literal["train", "emulator"]) -> int | None:
     """Epochs at most, by the table of the configuration or its model's default."""
-    from sbitools.inference import NPEOptions
+    from sbitools.inference.methods import find_method
 
-    model = NPEOptions if table == "train" else getattr(run.system, "emulator_options", None)
+    model = getattr(run.system, "emulator_options", None)
+    if table == "train":
+        model = find_method(run.config.train.get("method", "npe")).options
     default = model.model_fields.get("epochs") if model is not None else None
     chosen = getattr(run.config, table).get("epochs", default.default if default else None)
     return chosen if isinstance(chosen, int) else None

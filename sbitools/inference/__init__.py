@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from .npe import NPEOptions, train
+from .methods import METHODS
+from .npe import NPEOptions
 from .posterior import Posterior
+from .train import train
 
-__all__ = ["NPEOptions", "Posterior", "train"]
+__all__ = ["METHODS", "NPEOptions", "Posterior", "train"]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
@@ -12,7 +10,7 @@ from sbitools.embeddings import build_embedding
 from sbitools.seeds import derive
 from sbitools.simulator import FieldSpec
 
-from .flows import ConditionalFlow, Family, build_flow
+from .flows import ConditionalFlow, Family, build_flow, normal_log_prob
 
 __all__ = ["Estimator", "EstimatorOptions"]
 
@@ -21,6 +19,7 @@ class EstimatorOptions(BaseModel):
     """Which network.
 
     Attributes:
+        method: name of the method, see `sbitools.inference.METHODS`.
         flow: family of the flow, see `build_flow`.
         flow_hidden: width of the networks inside the flow.
         flow_transforms: number of transformations.
@@ -33,6 +32,7 @@ class EstimatorOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    method: str = "npe"
     flow: Family = "zuko_nsf"
     flow_hidden: int = Field(64, ge=1)
     flow_transforms: int = Field(3, ge=1)
@@ -80,11 +80,21 @@ class Estimator(nn.Module):
         with torch.autocast(self.device.type, enabled=False):
             return self.flow.log_prob(u.float().to(self.device), features)
 
-    def inverse(self, z: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
-        """u (B, n, P) and log |det dz/du| (B, n) for z (B, n, P)."""
-        return self.flow.inverse(z.to(self.device), features)
+    def loss(self, u: Tensor, x: Tensor, rng: torch.Generator) -> Tensor:
+        """-log q(u | x), shape (B,), for u (B, P) and x (B, *shape)."""
+        return -self.log_prob(u[:, None], self.features(x))[:, 0]
 
+    @property
+    def n_latents(self) -> int:
+        """Standard normal numbers that one draw is made of."""
+        return self.flow.head.n
 
-def build_estimator(config: dict[str, Any], n_parameters: int, spec: FieldSpec) -> Estimator:
-    """Estimator from the plain values of its options."""
-    return Estimator(EstimatorOptions(**config), n_parameters, spec)
+    def draw(self, z: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
+        """u (B, n, P) and log q(u | x) (B, n) of latents z (B, n, n_latents)."""
+        z = z.to(self.device)
+        u, log_det = self.flow.inverse(z, features)
+        return u, normal_log_prob(z) + log_det
+
+    def latent(self, u: Tensor, features: Tensor, rng: torch.Generator) -> Tensor:
+        """z (B, n, P) of u (B, n, P): standard normal if u was drawn from q."""
+        return self.flow(u.float().to(self.device), features)[0]

@@ -19,8 +19,7 @@ from sbitools.observation import Observation
 from sbitools.parameters import ParameterSpace
 from sbitools.simulator import FieldSpec
 
-from .estimator import Estimator, EstimatorOptions
-from .flows import normal_log_prob
+from .methods import find_method
 
 __all__ = ["Posterior"]
 
@@ -46,21 +45,26 @@ class Posterior:
         observation: the observation model it was trained with.
         observed: what x is: `output` after the observation model.
         info: provenance: training history, store digest, excluded simulations.
+        training_seeds: seeds of the simulations it was trained on, int64, ascending.
     """
 
     def __init__(
         self,
-        estimator: Estimator,
-        options: EstimatorOptions,
+        estimator: Any,
+        options: Any,
         parameters: ParameterSpace,
         output: FieldSpec,
         observation: Observation,
         info: dict[str, Any] | None = None,
+        *,
+        training_seeds: Tensor | None = None,
     ) -> None:
         self.estimator, self.options, self.parameters = estimator.eval(), options, parameters
         self.output, self.observation = output, observation
         self.observed = observation.output(output)
         self.info = info or {}
+        empty = torch.empty(0, dtype=torch.int64)
+        self.training_seeds = empty if training_seeds is None else training_seeds.sort().values
 
     def __repr__(self) -> str:
         return f"Posterior({', '.join(self.parameters.names)} | {self.observed.name})"
@@ -147,6 +151,38 @@ class Posterior:
         result = log_q.where(inside, torch.tensor(-torch.inf, dtype=torch.float64))
         return result[:, 0] if theta.ndim == 2 else result
 
+    @torch.no_grad()
+    def features(self, x: Tensor | np.ndarray) -> Tensor:
+        """What the network makes of observed fields, shape (B, F) float32: learned summaries.
+
+        Raises:
+            ObservationError: if x has another shape or dtype or is not finite.
+        """
+        return self._features(self._check(x)).cpu()
+
+    @torch.no_grad()
+    def latent(self, theta: Tensor | np.ndarray, x: Tensor | np.ndarray, seed: int = 0) -> Tensor:
+        """z (B, P) of theta (B, P): standard normal for an exact posterior.
+
+        Args:
+            theta: inside the prior's support.
+            x: observed fields, shape (B, *observed.shape).
+            seed: of the choice of a member, for an ensemble.
+
+        Raises:
+            ObservationError: if x has another shape or dtype or is not finite.
+            PosteriorError: if this method has no latent space, or theta does not fit.
+        """
+        if not hasattr(self.estimator, "latent"):
+            raise PosteriorError(
+                "latent", expected="a method that maps theta to a normal latent",
+                got=str(self.options.method), fix="use npe, fmpe or npse",
+            )  # fmt: skip
+        x, u = self._check(x), self.parameters.to_unconstrained(self.parameters.check(
+            real_tensor(theta, "theta", PosteriorError)))  # fmt: skip
+        rng = seeds_.generator(seeds_.check_seed(seed))
+        return self.estimator.latent(u[:, None], self._features(x), rng)[:, 0].cpu()
+
     def _check(self, x: Tensor | np.ndarray) -> Tensor:
         x = real_tensor(x, f"observation ({self.observed.name})", ObservationError)
         if tuple(x.shape[1:]) != self.observed.shape or x.ndim == 0:
@@ -202,11 +238,11 @@ class Posterior:
                 deadline, asked, f"{rows.start} observations and {start} draws of the next"
             )
             if held is None or held[0] != rows:
-                held = rows, seeds_.normal(row_seeds[rows], (n, n_parameters))
+                held = rows, seeds_.normal(row_seeds[rows], (n, self.estimator.n_latents))
             z = held[1][:, start:stop]
-            values, log_det = self.estimator.inverse(z, features[rows])
+            values, density = self.estimator.draw(z, features[rows])
             u.append(values.cpu())
-            log_q.append(normal_log_prob(z) + log_det.cpu())
+            log_q.append(density.cpu())
         draws = _assemble(u, len(x), n, n_parameters)
         self._require_finite(draws)
         return draws, _assemble(log_q, len(x), n)
@@ -228,7 +264,8 @@ class Posterior:
             "observation": self.observation.to_dict(), "options": self.options.model_dump(),
             "info": self.info,
         }  # fmt: skip
-        tensors = dict(self.estimator.state_dict()) | {"probe": self._probe()}
+        own = {"probe": self._probe(), "training_seeds": self.training_seeds}
+        tensors = dict(self.estimator.state_dict()) | own
         return save_checkpoint(path, _KIND, config, tensors)
 
     @classmethod
@@ -240,15 +277,20 @@ class Posterior:
         """
         config, tensors = load_checkpoint(path, _KIND)
         probe = tensors.pop("probe", torch.empty(0))
+        seeds = tensors.pop("training_seeds", None)
 
         def build() -> Posterior:
             parameters = ParameterSpace.from_dict(config["parameters"])
             output = FieldSpec.from_dict(config["output"])
             observation = Observation.from_dict(config["observation"])
-            options = EstimatorOptions(**config["options"])
-            estimator = Estimator(options, len(parameters), observation.output(output))
+            method = find_method(config["options"]["method"])
+            options = method.network(**config["options"])
+            estimator = method.build(options, parameters, observation.output(output))
             estimator.load_state_dict(tensors)
-            return cls(estimator, options, parameters, output, observation, config["info"])
+            return method.posterior(
+                estimator, options, parameters, output, observation, config["info"],
+                training_seeds=seeds,
+            )  # fmt: skip
 
         posterior = rebuild(path, _KIND, build)
         # 1e-3 in log density: float32 sums differ by 1e-5 between machines, wrong weights by far.
@@ -266,8 +308,12 @@ class Posterior:
         """Log densities of fixed inputs: what a rebuilt network must reproduce."""
         numbers = range(_PROBES)
         x = seeds_.normal(list(numbers), self.observed.shape).to(self.observed.torch_dtype)
-        u = seeds_.normal([i + _PROBES for i in numbers], (1, len(self.parameters)))
-        return self.estimator.log_prob(u, self.estimator.features(x)).cpu().double()
+        return self._probe_at(x, [i + _PROBES for i in numbers]).cpu().double()
+
+    def _probe_at(self, x: Tensor, seeds: list[int]) -> Tensor:
+        """Numbers that depend on every weight, for fields x and made-up parameters."""
+        u = seeds_.normal(seeds, (1, len(self.parameters)))
+        return self.estimator.log_prob(u, self.estimator.features(x))
 
 
 def _check_time(deadline: float, asked: str, done: str) -> None:
