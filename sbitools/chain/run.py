@@ -22,8 +22,6 @@ __all__ = ["Outcome", "Run", "Stage"]
 
 Outcome = tuple[dict[str, Path], dict[str, Any]]
 
-"""What ``train.method`` may be."""
-
 # Streams of randomness; numbers of stages already published must not change.
 _SEEDS = {
     "reference/train": 1, "reference/validation": 2, "reference/test": 3, "emulator": 4,
