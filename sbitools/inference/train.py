@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -40,6 +41,7 @@ def train(
     run_dir: str | Path,
     resume: bool = False,
     start: Posterior | None = None,
+    indices: np.ndarray | None = None,
     on_epoch: Callable[[dict[str, float]], None] | None = None,
     **options: Any,
 ) -> Posterior:
@@ -54,6 +56,7 @@ def train(
         resume: take up an interrupted run in `run_dir`.
         start: a posterior of the same method and network whose weights are trained further
             (fine-tuning); its network options are kept.
+        indices: simulations of the store to use; all that are done if None.
         on_epoch: called with each new row of the training history.
         **options: fields of the method's options, e.g. `NPEOptions`.
 
@@ -72,7 +75,7 @@ def train(
         options = start.options.model_dump() | options
     parsed = parse_options(chosen, options | {"method": method})
     observation = observe or (start.observation if start else Observation())
-    job = _Job(store, chosen, parsed, observation)
+    job = _Job(store, chosen, parsed, observation, indices)
     estimator = job.estimator(start)
     started = time.monotonic()
     history = job.run(estimator, Path(run_dir), resume, on_epoch)
@@ -81,7 +84,7 @@ def train(
         info["started_from"] = start.info
     return chosen.posterior(
         estimator.cpu(), only(chosen.network, parsed), store.parameters.inferred, store.output,
-        observation, info, training_seeds=store.seeds[torch.from_numpy(store.done)],
+        observation, info, training_seeds=job.seeds,
     )  # fmt: skip
 
 
@@ -89,13 +92,17 @@ class _Job:
     """One training run: data, network, loss."""
 
     def __init__(
-        self, store: SimulationStore, method: Method, options: Any, observation: Observation
-    ) -> None:
+        self, store: SimulationStore, method: Method, options: Any, observation: Observation,
+        indices: np.ndarray | None,
+    ) -> None:  # fmt: skip
         self.store, self.method, self.options = store, method, options
         self.observation, self.spec = observation, observation.output(store.output)
         _check_parameters(store, method)
         self.device = _device(options.device)
-        self.train_rows, self.held_out = split(store, options.validation_fraction, options.seed)
+        self.train_rows, self.held_out = split(
+            store, options.validation_fraction, options.seed, indices
+        )
+        self.chosen = None if indices is None else sorted({int(i) for i in indices})
         once, self.noisy = observation.split()  # only the noise need be drawn anew at every step
         common: dict[str, Any] = {
             "prepare": lambda x: once(x, torch.zeros(len(x), dtype=torch.int64)),
@@ -106,6 +113,11 @@ class _Job:
         self.validation = StreamingLoader(
             store, self.held_out, size, seed, shuffle=False, **common
         )
+
+    @property
+    def seeds(self) -> Tensor:
+        """Of the simulations that trained and validated."""
+        return self.store.seeds[torch.from_numpy(np.union1d(self.train_rows, self.held_out))]
 
     def estimator(self, start: Posterior | None) -> nn.Module:
         """The network before training."""
@@ -143,6 +155,7 @@ class _Job:
             "store": self.store.digest(), "observe": self.observation.digest(),
             "symmetry": self.options.symmetry, "method": self.method.name,
             "network": only(self.method.network, self.options).model_dump(),
+            "frozen": self.options.frozen, "indices": self.chosen,
         }  # fmt: skip
         return run_training(
             estimator, _Loss(self), self.training.batches, lambda: self.validation.batches(0),

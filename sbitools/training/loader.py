@@ -121,13 +121,31 @@ class StreamingLoader:
         return self._theta[rows], x, mix(self._seeds[rows], derive(self.seed, 1, tag))
 
 
-def split(store: SimulationStore, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def split(
+    store: SimulationStore,
+    fraction: float,
+    seed: int,
+    indices: np.ndarray | None = None,
+    fold: int = 0,
+) -> tuple[np.ndarray, np.ndarray]:
     """Indices for training and validation; the members of a group stay together.
 
+    Args:
+        store: with finished simulations.
+        fraction: of the groups that validate.
+        seed: of the choice.
+        indices: simulations to split, all of them done; every finished one if None.
+        fold: successive folds validate with other groups, until all have been used.
+
     Raises:
-        TrainingError: if fewer than two groups are done.
+        TrainingError: if fewer than two groups are done, or `indices` names others.
     """
-    done = store.done
+    done = store.done if indices is None else np.unique(np.asarray(indices, dtype=np.int64))
+    if not np.isin(done, store.done).all():
+        raise TrainingError(
+            f"indices into store {store.path}", expected="finished simulations",
+            got=f"{int((~np.isin(done, store.done)).sum())} that are not", fix="use store.done",
+        )  # fmt: skip
     groups, member = np.unique(store.groups[done], return_inverse=True)
     if len(groups) < 2:
         raise TrainingError(
@@ -135,7 +153,7 @@ def split(store: SimulationStore, fraction: float, seed: int) -> tuple[np.ndarra
             got=f"{len(done)} finished simulations in {len(groups)} groups",
             fix="simulate more, or look at store.failures()",
         )  # fmt: skip
-    n_validation = min(max(1, round(fraction * len(groups))), len(groups) - 1)
-    chosen = np.random.default_rng(derive(seed, 2)).permutation(len(groups))[:n_validation]
-    held_out = np.isin(member, chosen)
+    n = min(max(1, round(fraction * len(groups))), len(groups) - 1)
+    order = np.random.default_rng(derive(seed, 2)).permutation(len(groups))
+    held_out = np.isin(member, np.roll(order, -fold * n)[:n])
     return done[~held_out], done[held_out]
