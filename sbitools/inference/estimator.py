@@ -70,6 +70,11 @@ class Estimator(nn.Module):
         """Where the weights are."""
         return next(self.parameters()).device
 
+    @property
+    def n_features(self) -> int:
+        """Length of the features."""
+        return self.embedding.n_features
+
     def features(self, x: Tensor) -> Tensor:
         """Features (B, F) float32 of observed fields (B, *shape)."""
         return self.embedding(x.to(self.device, torch.float32)).float()
