@@ -6,6 +6,8 @@ __all__ = [
     "CampaignError",
     "CheckpointError",
     "ConfigError",
+    "ConvergenceWarning",
+    "MisspecificationWarning",
     "ObservationError",
     "ParameterError",
     "PosteriorError",
@@ -78,3 +80,11 @@ class PosteriorError(SbitoolsError):
 
 class TimeLimitError(SbitoolsError):
     """Work did not finish within the time it was given."""
+
+
+class MisspecificationWarning(UserWarning):
+    """An observation is unlike every simulation the posterior was trained on."""
+
+
+class ConvergenceWarning(UserWarning):
+    """A Markov chain may not have reached its target."""

@@ -12,7 +12,12 @@ from .calibrate import calibrate, calibrate_draws
 from .check import Check
 from .contraction import contraction
 from .coverage import coverage
+from .discrete import discrete
 from .draws import CalibrationDraws, Excluded
+from .information import information, information_lost
+from .joint import joint_null
+from .latent import latent
+from .power import needed_tests, power
 from .ranks import sbc
 from .recovery import recovery
 from .result import CalibrationResult
@@ -28,6 +33,13 @@ __all__ = [
     "calibrate_draws",
     "contraction",
     "coverage",
+    "discrete",
+    "information",
+    "information_lost",
+    "joint_null",
+    "latent",
+    "needed_tests",
+    "power",
     "recovery",
     "sbc",
     "simultaneous_band",

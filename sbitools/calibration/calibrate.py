@@ -3,31 +3,39 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from sbitools.errors import ConfigError, StoreError
+from sbitools.errors import ConfigError
 from sbitools.seeds import derive
 
 from .check import Check
 from .contraction import contraction
 from .coverage import coverage
 from .draws import CalibrationDraws
+from .information import information
+from .joint import joint_null
+from .latent import latent
+from .power import power
 from .ranks import sbc
 from .recovery import recovery
 from .result import CalibrationResult
-from .sampling import check_specification, draw
+from .sampling import draw
+from .stores import check_size, check_specification, check_unseen
 from .tarp import tarp
 from .transfer import transfer
 
 __all__ = ["CHECKS", "calibrate", "calibrate_draws"]
 
-# Name -> (function, does it test something and so share the false-alarm rate).
+# Those that test something share the false-alarm rate; the others measure.
 _TESTED: dict[str, Callable[..., Check]] = {
     "sbc": sbc, "coverage": coverage, "tarp": tarp, "contraction": contraction,
+    "latent": latent,
 }  # fmt: skip
+_MEASURED: dict[str, Callable[..., Check]] = {"recovery": recovery, "information": information}
 
-CHECKS = (*_TESTED, "recovery")
+CHECKS = (*_TESTED, *_MEASURED)
 
 # Keys of the seeds of the two sets of tests.
 _EMULATED, _REFERENCE = 21, 22
@@ -44,6 +52,8 @@ def calibrate(
     false_alarm: float = 0.01,
     batch_size: int = 64,
     time_limit: float | None = None,
+    quantities: Mapping[str, Callable[..., Any]] | None = None,
+    required_power: float | None = None,
     progress: bool = True,
 ) -> CalibrationResult:
     """Test a posterior on simulations it was not trained on, and on the reference simulator.
@@ -55,17 +65,24 @@ def calibrate(
         n_draws: posterior draws per simulation; ranks are exact at any number.
         seed: of draws, observation noise, ties, references and bootstraps. Draws also depend on
             `batch_size`.
-        checks: names out of `CHECKS`.
-        false_alarm: probability that an exact posterior fails one check or more, in each set.
+        checks: names out of `CHECKS`; those that need what the posterior does not have (a
+            density, a latent space) are left out.
+        false_alarm: probability that an exact posterior fails one check or more, in each set,
+            from the joint null of all of them (see `joint`).
         batch_size: simulations in memory at a time.
         time_limit: seconds one observation may take before it is excluded and counted.
+        quantities: further test quantities for `sbc`: name -> function of theta (B, n, P), and of
+            x if it takes two arguments, that gives (B, n).
+        required_power: refuse test sets too small to catch a posterior 1.25 times too narrow or
+            wide, or shifted by 0.2 sigma, with this probability.
         progress: show bars.
 
     Returns:
         The result, with checks, verdict and everything its plots need.
 
     Raises:
-        StoreError: if a store does not fit the posterior, holds its training set, or is empty.
+        StoreError: if a store does not fit the posterior, shares simulations with its training
+            set, is empty, or is too small for `required_power`.
         PosteriorError: if the posterior failed for every simulation.
         ConfigError: for an unknown check or a false-alarm rate outside (0, 1).
     """
@@ -76,11 +93,13 @@ def calibrate(
     digests = {kind: store.digest() for kind, (store, _) in stores.items()}
     for kind, (store, _) in stores.items():
         check_specification(posterior, store)
-        _check_unseen(posterior, store, digests[kind])
+        check_unseen(posterior, store, digests[kind])
+        check_size(store, required_power, false_alarm, len(posterior.parameters), n_draws)
     sets = {
         kind: draw(
             posterior, store, n_draws, seed=derive(seed, key), batch_size=batch_size,
-            time_limit=time_limit, log_prob="coverage" in checks, progress=progress,
+            time_limit=time_limit, quantities=quantities, latent="latent" in checks,
+            log_prob=not {"coverage", "information"}.isdisjoint(checks), progress=progress,
         )
         for kind, (store, key) in stores.items()
     }  # fmt: skip
@@ -96,6 +115,7 @@ def calibrate_draws(
     *,
     checks: Sequence[str] = CHECKS,
     false_alarm: float = 0.01,
+    with_power: bool = True,
     info: dict[str, Any] | None = None,
 ) -> CalibrationResult:
     """`calibrate` for draws that exist already.
@@ -105,6 +125,7 @@ def calibrate_draws(
         reference: draws on reference tests.
         checks: names out of `CHECKS`.
         false_alarm: see `calibrate`.
+        with_power: also state the power of each check: `Check.details`, ``"power"``.
         info: provenance to keep with the result.
 
     Raises:
@@ -112,11 +133,16 @@ def calibrate_draws(
     """
     _check_options(checks, false_alarm)
     sets = {"emulated": emulated} | ({"reference": reference} if reference else {})
-    done = {kind: _run(d, checks, false_alarm) for kind, d in sets.items()}
+    done, joint = {}, {}
+    for kind, d in sets.items():
+        done[kind], joint[kind] = _run(d, checks, false_alarm)
+        if with_power:
+            done[kind] = _with_power(d, done[kind])
     differences = None
     if reference is not None:
         n_transfer = 6 if _has_densities(emulated) and _has_densities(reference) else 4
         differences = transfer(emulated, reference, false_alarm=false_alarm / n_transfer)
+        joint["transfer"] = _bonferroni(differences)
     return CalibrationResult(
         emulated=done["emulated"], reference=done.get("reference"), transfer=differences,
         false_alarm=false_alarm, counts={kind: _counts(d) for kind, d in sets.items()},
@@ -124,17 +150,53 @@ def calibrate_draws(
             kind: [{"index": e.index, "reason": e.reason} for e in d.excluded]
             for kind, d in sets.items()
         },
-        info=info or {},
+        info=info or {}, joint=joint,
     )  # fmt: skip
 
 
-def _run(d: CalibrationDraws, checks: Sequence[str], false_alarm: float) -> list[Check]:
-    """The checks in the order of `CHECKS`; those that test share the false-alarm rate equally."""
-    names = [name for name in CHECKS if name in checks]
-    names = [n for n in names if n != "coverage" or _has_densities(d)]
+def _run(
+    d: CalibrationDraws, checks: Sequence[str], false_alarm: float
+) -> tuple[list[Check], float]:
+    """The checks in the order of `CHECKS`, and the joint p-value of those that test something."""
+    names = [name for name in CHECKS if name in checks and _possible(name, d)]
     tested = [n for n in names if n in _TESTED and (n != "contraction" or d.prior is not None)]
-    level = false_alarm / max(1, len(tested))
-    return [_TESTED[n](d, false_alarm=level) if n in _TESTED else recovery(d) for n in names]
+    null = joint_null(d, tested)
+    levels = null.levels(false_alarm)
+    done = [
+        _TESTED[n](d, false_alarm=levels.get(n, false_alarm)) if n in _TESTED else _MEASURED[n](d)
+        for n in names
+    ]
+    p_values = {c.name: c.p_value for c in done if c.p_value is not None}
+    return done, null.p_value(p_values)
+
+
+def _with_power(d: CalibrationDraws, checks: list[Check]) -> list[Check]:
+    """The checks with their power against posteriors wrong by a stated amount."""
+    levels = {c.name: c.false_alarm for c in checks if c.false_alarm is not None}
+    learnt = [c.effect for c in checks if c.name == "contraction"]
+    found = power(
+        len(d.members), d.n_draws, levels, n_parameters=d.theta.shape[1],
+        contraction=learnt[0] if learnt else 0.8,
+    )  # fmt: skip
+    return [
+        replace(c, details=c.details | {"power": found[c.name], "power of the set": found["any"]})
+        if c.name in found else c
+        for c in checks
+    ]  # fmt: skip
+
+
+def _possible(name: str, d: CalibrationDraws) -> bool:
+    """Whether the draws have what the check needs."""
+    needs = {
+        "coverage": _has_densities(d), "latent": d.latent is not None,
+        "information": d.prior is not None and d.log_prob_true is not None,
+    }  # fmt: skip
+    return needs.get(name, True)
+
+
+def _bonferroni(checks: Sequence[Check]) -> float:
+    p_values = [c.p_value for c in checks if c.p_value is not None]
+    return min(1.0, len(p_values) * min(p_values, default=1.0))
 
 
 def _has_densities(d: CalibrationDraws) -> bool:
@@ -163,12 +225,3 @@ def _check_options(checks: Sequence[str], false_alarm: float) -> None:
             got=repr(false_alarm),
             fix="0.01 is the default",
         )
-
-
-def _check_unseen(posterior: Any, store: Any, digest: str) -> None:
-    """Raise if the posterior was trained on this very store: it would look better than it is."""
-    if digest in str(getattr(posterior, "info", {})):
-        raise StoreError(
-            f"store {store.path}", expected="simulations the posterior was not trained on",
-            got="the training store", fix="simulate a test store with another seed",
-        )  # fmt: skip

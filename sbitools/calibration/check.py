@@ -19,8 +19,7 @@ class Check:
 
     Args:
         name: e.g. ``"sbc"``.
-        kind: which plot shows it: ``"ecdf"``, ``"coverage"``, ``"recovery"``, ``"contraction"``
-            or ``"difference"``.
+        kind: which plot shows it: see `plots`.
         statistic: what was tested; the docstring of the check defines it.
         p_value: under the null hypothesis that the posterior is exact; None if nothing is tested.
             Values below 1e-12 are given as 1e-12.

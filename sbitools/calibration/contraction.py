@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .bands import EcdfTest, ecdf_test, simultaneous_band
+from .bands import EcdfTest, ecdf_test, evaluation_ranks, simultaneous_band
 from .bootstrap import bootstrap_means
 from .check import Check
 from .coordinates import prior_probability, prior_variance
@@ -22,6 +22,9 @@ _CHOICE, _BOOTSTRAP = 6, 7
 
 # The prior's probability is continuous; it is tested in this many equal bins.
 _BINS = 1000
+
+# Draws of each test behind the average curve.
+_AVERAGED = 100
 
 
 def contraction(
@@ -64,7 +67,7 @@ def contraction(
           (Schad, Betancourt & Vasishth 2021, arXiv:1904.12765), section 5.2 (contraction)
     """
     d = as_draws(draws, theta, names=names, group=group, prior=prior, seed=seed)
-    rows = [_row(d, i) for i in range(d.theta.shape[1])]
+    rows = _rows(d)
     worst = min(rows, key=lambda row: row["contraction"])
     details: dict[str, Any] = {"parameters": rows, "names": list(d.names)}
     details |= {"labels": list(d.labels), "n_tests": d.n_tests}
@@ -83,19 +86,24 @@ def contraction(
     )  # fmt: skip
 
 
-def _row(d: CalibrationDraws, i: int) -> dict[str, Any]:
-    variance = d.draws[:, :, i].var(1, ddof=1 if d.n_draws > 1 else 0, dtype=np.float64)
-    truth = d.theta[:, i] - d.theta[:, i].mean()
-    terms = np.stack([variance, truth, truth**2], axis=1)
-    known = None if d.prior is None else prior_variance(d.prior, i)
-    value = _contraction(terms.mean(0, keepdims=True), known)[0]
-    means = bootstrap_means(terms, np.asarray(d.group), d.rng(_BOOTSTRAP, i))
-    resampled = _contraction(means, known)
-    low, high = np.quantile(resampled, (0.025, 0.975))
-    return {
-        "name": d.names[i], "contraction": float(value), "error": float(resampled.std()),
-        "low": float(low), "high": float(high),
-    }  # fmt: skip
+def _rows(d: CalibrationDraws) -> list[dict[str, Any]]:
+    variance = d.draws.var(1, ddof=1 if d.n_draws > 1 else 0, dtype=np.float64)
+    truth = d.theta - d.theta.mean(0)
+    terms = np.stack([variance, truth, truth**2], axis=2)  # (N, P, 3)
+    means = bootstrap_means(
+        terms.reshape(d.n_tests, -1), np.asarray(d.group), d.rng(_BOOTSTRAP)
+    ).reshape(-1, *terms.shape[1:])
+    rows = []
+    for i, name in enumerate(d.names):
+        known = None if d.prior is None else prior_variance(d.prior, i)
+        value = _contraction(terms[:, i].mean(0, keepdims=True), known)[0]
+        resampled = _contraction(means[:, i], known)
+        low, high = np.quantile(resampled, (0.025, 0.975))
+        rows.append({
+            "name": name, "contraction": float(value), "error": float(resampled.std()),
+            "low": float(low), "high": float(high),
+        })  # fmt: skip
+    return rows
 
 
 def _contraction(terms: np.ndarray, prior_variance: float | None) -> np.ndarray:
@@ -123,11 +131,13 @@ def _bins(probability: np.ndarray) -> np.ndarray:
 def _test_details(
     d: CalibrationDraws, tests: list[EcdfTest], level: float, rows: list[dict[str, Any]]
 ) -> dict[str, Any]:
-    """Curves of the test, and of the average over all draws, which is smoother than its band."""
+    """Curves of the test, and of the average over many draws, which is smoother than its band."""
     z, lower, upper = simultaneous_band(len(d.members), _BINS - 1, level)
-    everything = _bins(prior_probability(d.prior, d.draws))  # type: ignore[arg-type]
+    some = d.draws[:, :_AVERAGED]
+    everything = _bins(prior_probability(d.prior, some))  # type: ignore[arg-type]
     columns = everything.reshape(-1, everything.shape[-1]).T
-    shares = [np.cumsum(np.bincount(c, minlength=_BINS))[:-1] / len(c) for c in columns]
+    k = evaluation_ranks(_BINS - 1)
+    shares = [np.cumsum(np.bincount(c, minlength=_BINS))[k] / len(c) for c in columns]
     for row, test, share in zip(rows, tests, shares, strict=True):
         row |= {"statistic": test.gamma, "p_value": test.p_value, "deviation": test.deviation}
         row["average_deviation"] = float((share - z)[np.abs(share - z).argmax()])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,8 @@ __all__ = ["CalibrationDraws", "Excluded", "as_draws"]
 
 # First words of the keys from which the checks derive their random numbers.
 _TIES, _MEMBERS = 1, 2
+
+_DENSITIES = ("log_prob_true", "log_prob_draws")
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class CalibrationDraws:
         draws: posterior draws, shape (N, L, P).
         log_prob_true: log density of the posterior at theta, shape (N,); None if not known.
         log_prob_draws: log density at the draws, shape (N, L). Any strictly increasing function
-            of each test's density serves, so it need not be normalised.
+            of each test's density serves all checks but `information`.
         group: tests with one number share a volume and are not independent, shape (N,);
             all independent if None.
         independent: theta are independent draws of the prior (not a Sobol or Latin-hypercube
@@ -51,6 +53,13 @@ class CalibrationDraws:
         names: of the parameters.
         labels: of the parameters, for plots.
         prior: the prior theta were drawn from; TARP and the check against the prior use it.
+        latent: what the flow makes of theta given x, which is N(0, 1) for an exact posterior,
+            shape (N, P); the latent check needs it.
+        summary: features of each x, shape (N, F); the latent check looks for what latents have
+            in common with them.
+        quantities: name -> (value at theta (N,), values at the draws (N, L)) of further test
+            quantities, whose ranks `sbc` tests beside the parameters'.
+        normalised: log densities are those of a normalised posterior.
         seed: of ties, group members, references and bootstraps.
         excluded: tests that could not be used.
         counts: simulations by state, for the report.
@@ -68,6 +77,10 @@ class CalibrationDraws:
     names: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
     prior: ParameterSpace | None = None
+    latent: np.ndarray | None = None
+    summary: np.ndarray | None = None
+    quantities: dict[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
+    normalised: bool = True
     seed: int = 0
     excluded: tuple[Excluded, ...] = ()
     counts: dict[str, int] | None = None
@@ -76,7 +89,13 @@ class CalibrationDraws:
         put = object.__setattr__
         put(self, "theta", np.asarray(self.theta, dtype=np.float64))
         put(self, "draws", np.asarray(self.draws))
+        for name in ("latent", "summary"):
+            value = getattr(self, name)
+            put(self, name, None if value is None else np.asarray(value, dtype=np.float64))
+        pairs = {k: (np.asarray(a), np.asarray(b)) for k, (a, b) in self.quantities.items()}
+        put(self, "quantities", pairs)
         _check_shapes(self)
+        _check_columns(self)
         names = tuple(self.names) or tuple(f"theta_{i}" for i in range(self.theta.shape[1]))
         put(self, "names", names)
         put(self, "labels", tuple(self.labels) or names)
@@ -112,6 +131,22 @@ class CalibrationDraws:
         truth = self.theta[:, None, :]
         below, ties = (self.draws < truth).sum(1), (self.draws == truth).sum(1)
         return below + self.rng(_TIES, 0).integers(0, ties + 1)
+
+    @cached_property
+    def quantity_ranks(self) -> np.ndarray:
+        """Randomised ranks of the further quantities at theta, int64 (N, number of them)."""
+        columns = []
+        for i, (truth, drawn) in enumerate(self.quantities.values()):
+            below, ties = (drawn < truth[:, None]).sum(1), (drawn == truth[:, None]).sum(1)
+            columns.append(below + self.rng(_TIES, 2, i).integers(0, ties + 1))
+        return np.stack(columns, 1) if columns else np.empty((self.n_tests, 0), dtype=np.int64)
+
+    @cached_property
+    def distances(self) -> tuple[np.ndarray, np.ndarray]:
+        """Squared distances of theta (N,) and draws (N, L) to TARP's random references."""
+        from .tarp import tarp_distances
+
+        return tarp_distances(self, "prior")
 
     @cached_property
     def hpd_ranks(self) -> np.ndarray | None:
@@ -169,31 +204,59 @@ class CalibrationDraws:
 def _check_shapes(d: CalibrationDraws) -> None:
     shape = d.draws.shape
     want = {"theta": (*shape[:1], *shape[2:]), "log_prob_true": shape[:1]}
-    want |= {"log_prob_draws": shape[:2], "group": shape[:1]}
+    want |= {"log_prob_draws": shape[:2], "group": shape[:1], "latent": want["theta"]}
+    given = {name: getattr(d, name) for name in ("draws", *want)}
+    for name, pair in d.quantities.items():
+        given |= {f"quantity {name!r}": pair[0], f"draws of quantity {name!r}": pair[1]}
+        want |= {f"quantity {name!r}": shape[:1], f"draws of quantity {name!r}": shape[:2]}
+    if d.summary is not None:
+        given["summary"] = d.summary
+        want["summary"] = (shape[0], np.shape(d.summary)[-1] if np.ndim(d.summary) else 0)
     if d.draws.ndim != 3 or 0 in shape:
         raise ShapeError(
             "draws", expected="shape (tests, draws, parameters), none of them 0",
             got=f"shape {shape}", fix="put tests first; there must be one test at least",
         )  # fmt: skip
     for name, expected in want.items():
-        value = getattr(d, name)
+        value = given[name]
         if value is not None and np.shape(value) != expected:
             raise ShapeError(
                 name, expected=f"shape {expected} for draws of shape {shape}",
                 got=f"shape {np.shape(value)}", fix="one row per test",
             )  # fmt: skip
-    for name in ("theta", "draws"):
-        if not np.isfinite(getattr(d, name)).all():
+    for name in given:
+        if name in _DENSITIES or given[name] is None or given[name].dtype.kind not in "fc":
+            continue
+        if not np.isfinite(given[name]).all():
             raise ShapeError(
                 name, expected="finite values", got="NaN or infinity",
                 fix="exclude these tests and count them in `excluded`",
             )  # fmt: skip
-    for name in ("log_prob_true", "log_prob_draws"):
+    for name in _DENSITIES:
         value = getattr(d, name)
         if value is not None and np.isnan(value).any():
             raise ShapeError(
                 name, expected="numbers (-inf is one)", got="NaN",
                 fix="exclude these tests and count them in `excluded`",
+            )  # fmt: skip
+
+
+def _check_columns(d: CalibrationDraws) -> None:
+    """Raise if a parameter never varies: there is nothing to calibrate."""
+    name = lambda i: d.names[i] if i < len(d.names) else f"theta_{i}"  # noqa: E731
+    for i in range(d.theta.shape[1]):
+        if d.n_tests > 1 and (d.theta[:, i] == d.theta[0, i]).all():
+            raise ShapeError(
+                f"theta of {name(i)}", expected="draws of the prior",
+                got=f"{d.theta[0, i]:g} in each of {d.n_tests} tests",
+                fix="simulate tests with parameters from the prior, or leave this one out",
+            )  # fmt: skip
+        column = d.draws[:, :, i]
+        if column.size > d.n_tests and (column == column.flat[0]).all():
+            raise ShapeError(
+                f"draws of {name(i)}", expected="draws of a posterior",
+                got=f"{column.flat[0]:g} in every draw of every test",
+                fix="the posterior collapsed, or the column holds something else",
             )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""How checks look: ECDF differences, coverage, recovery, contraction, differences with bars."""
+"""How checks look: curves with bands, latents, reliability, recovery, and bars with errors."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ import numpy as np
 
 from sbitools.errors import ConfigError
 
+from .local_plots import draw_distance, draw_local, draw_predictive
+
 if TYPE_CHECKING:
     from .check import Check
 
-__all__ = ["COLORS", "draw", "draw_pair"]
+__all__ = ["COLORS", "draw", "draw_pair", "latent_quantiles"]
 
 # Colours that the colour-blind can tell apart (Okabe & Ito 2008, "Color universal design").
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -32,11 +34,7 @@ def draw(check: Check, ax: Any, *, label: str | None, color: str | None) -> Any:
             f"plot of {check.name}", expected=f"a kind of {sorted(_DRAWERS)}",
             got=repr(check.kind), fix="this result was written by another version",
         )  # fmt: skip
-    if ax is None:
-        from matplotlib.figure import Figure
-
-        # Not pyplot: no global list of figures, so a report of hundreds of plots leaks none.
-        ax = Figure(figsize=(4.5, 3.6), layout="constrained").subplots()
+    ax = _axes() if ax is None else ax
     _DRAWERS[check.kind](check, ax, label, color)
     ax.spines[["top", "right"]].set_visible(False)
     if ax.get_legend_handles_labels()[0]:
@@ -131,6 +129,72 @@ def _difference(check: Check, ax: Any, label: str | None, color: str | None) -> 
     ax.set(xlabel="reference − emulated, 95 %", title=check.name)
 
 
+def _information(check: Check, ax: Any, label: str | None, color: str | None) -> None:
+    rows = [check.details["joint"], *check.details["parameters"]]
+    names, bands = [row["name"] for row in rows], [row["band"] for row in rows]
+    _bars(ax, names, [row["effect"] for row in rows], bands, label, color)
+    ax.axvline(0, color="0.3", linewidth=0.6)
+    ax.set(xlabel=check.details["xlabel"], title=check.name)
+
+
+def _latent(check: Check, ax: Any, label: str | None, color: str | None) -> None:
+    """Radii of the latents against the chi distribution they must have."""
+    z = np.asarray(check.details["latent"])
+    radius, p = np.sqrt((z**2).sum(1)), z.shape[1]
+    top = 1.1 * max(float(radius.max()), np.sqrt(p) + 3)
+    edges = np.linspace(0, top, 31)
+    ax.hist(radius, edges, density=True, histtype="step", color=color or COLORS[0], label=label)
+    if not ax.lines:
+        from scipy.stats import chi
+
+        r = np.linspace(0, top, 200)
+        ax.plot(r, chi.pdf(r, p), color="0.3", linewidth=0.9, label=f"χ, {p} dimensions")
+    ax.set(xlabel="radius of the latent of the truth", ylabel="density", title=check.name)
+
+
+def latent_quantiles(check: Check, ax: Any = None, *, color: str | None = None) -> Any:
+    """Quantiles of every latent dimension against those of N(0, 1): a straight line if right.
+
+    Args:
+        check: of `latent`.
+        ax: axes, new ones if None.
+        color: of the points; by dimension if None.
+
+    Returns:
+        The axes.
+    """
+    from scipy.special import ndtri
+
+    ax = _axes() if ax is None else ax
+    z = np.asarray(check.details["latent"])
+    normal = ndtri((np.arange(len(z)) + 0.5) / len(z))
+    for i, name in enumerate(check.details["labels"][1:]):
+        ax.plot(
+            normal, np.sort(z[:, i]), _MARKERS[i % len(_MARKERS)], markersize=2,
+            color=color or COLORS[i % len(COLORS)], label=name,
+        )  # fmt: skip
+    ax.plot(normal, normal, color="0.3", linewidth=0.6)
+    ax.legend(frameon=False, fontsize="small")
+    ax.set(xlabel="quantile of N(0, 1)", ylabel="quantile of the latent", title=check.name)
+    return ax
+
+
+def _reliability(check: Check, ax: Any, label: str | None, color: str | None) -> None:
+    d, color = check.details["reliability"], color or COLORS[0]
+    ax.fill_between(d["stated"], d["lower"], d["upper"], color=color, alpha=0.15, linewidth=0)
+    ax.plot(d["stated"], d["actual"], "o-", color=color, markersize=3, linewidth=1, label=label)
+    ax.plot([0, 1], [0, 1], color="0.3", linewidth=0.6)
+    ax.set(xlabel="stated probability of the most probable category", ylabel="share of hits",
+           xlim=(0, 1), ylim=(0, 1), title=check.name)  # fmt: skip
+
+
+def _axes() -> Any:
+    from matplotlib.figure import Figure
+
+    # Not pyplot: no global list of figures, so a report of hundreds of plots leaks none.
+    return Figure(figsize=(4.5, 3.6), layout="constrained").subplots()
+
+
 def _bars(
     ax: Any, names: list[str], values: list[float], bands: list[Any], label: str | None,
     color: str | None,
@@ -150,5 +214,7 @@ def _bars(
 
 _DRAWERS = {
     "ecdf": _ecdf, "coverage": _coverage, "recovery": _recovery, "contraction": _contraction,
-    "difference": _difference,
+    "difference": _difference, "information": _information, "latent": _latent,
+    "reliability": _reliability, "local": draw_local, "predictive": draw_predictive,
+    "distance": draw_distance,
 }  # fmt: skip

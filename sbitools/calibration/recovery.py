@@ -9,6 +9,7 @@ import numpy as np
 
 from .bootstrap import bootstrap_means
 from .check import Check
+from .coordinates import prior_variance
 from .draws import CalibrationDraws, as_draws
 
 __all__ = ["recovery"]
@@ -25,14 +26,16 @@ def recovery(
     group: np.ndarray | None = None,
     seed: int | None = None,
 ) -> Check:
-    r"""R^2, NRMSE, bias and z-scores of every parameter, with bootstrap errors by group.
+    r"""R^2, NRMSE, bias, z-scores and shrinkage of every parameter, with bootstrap errors.
 
     With m the posterior mean and s its standard deviation, over tests:
     :math:`R^2 = 1 - \sum (m - \theta)^2 / \sum (\theta - \bar\theta)^2`, NRMSE is the root mean
     square of :math:`m - \theta` in units of the standard deviation of :math:`\theta`, bias the
     mean of :math:`m - \theta`, and :math:`z = (m - \theta) / s`. An exact posterior has mean z 0
     and mean z^2 1, whatever its shape: mean z is the bias in posterior sigmas, and sd z the factor
-    by which intervals should be wider.
+    by which intervals should be wider. Shrinkage is :math:`1 - \langle s^2 \rangle /
+    \mathrm{var}(\theta)` with the prior's variance, or that of theta without a prior: for an exact
+    posterior it is what R^2 converges to; above R^2, the posterior claims more than it knows.
 
     Nothing is tested (`sbc` does that): p_value and passed are None. Statistic and effect: the
     smallest R^2 over parameters; band: its 95 % bootstrap interval.
@@ -48,7 +51,7 @@ def recovery(
         ShapeError: if shapes disagree or a value is not finite.
     """
     d = as_draws(draws, theta, names=names, group=group, seed=seed)
-    rows = [_row(d, i) for i in range(d.theta.shape[1])]
+    rows = _rows(d)
     worst = min(rows, key=lambda row: row["r2"])
     return Check(
         name="recovery", kind="recovery", statistic=worst["r2"], p_value=None,
@@ -56,36 +59,46 @@ def recovery(
         false_alarm=None, summary=f"R² of {worst['name']} {worst['r2']:.3f}", note="",
         details={
             "truth": d.theta, "mean": d.draws.mean(1, dtype=np.float64),
-            "sd": d.draws.std(1, dtype=np.float64), "names": list(d.names),
+            "sd": d.draws.std(1, dtype=np.float64), "z": -d.z_scores, "names": list(d.names),
             "labels": list(d.labels), "parameters": rows, "n_tests": d.n_tests,
         },
     )  # fmt: skip
 
 
-def _row(d: CalibrationDraws, i: int) -> dict[str, Any]:
-    truth = d.theta[:, i]
-    error = d.draws[:, :, i].mean(1, dtype=np.float64) - truth
-    z = -d.z_scores[:, i]
-    centred = truth - truth.mean()  # no digits are lost to a large offset
-    terms = np.stack([error, error**2, centred, centred**2, z, z**2], axis=1)
-    resampled = _figures(bootstrap_means(terms, np.asarray(d.group), d.rng(_BOOTSTRAP, i)))
-    row: dict[str, Any] = {"name": d.names[i]}
-    for key, value in _figures(terms.mean(0, keepdims=True)).items():
-        row[key] = float(value[0])
-        row[f"{key}_error"] = float(resampled[key].std())
-    low, high = np.quantile(resampled["r2"], (0.025, 0.975))
-    return row | {"r2_low": float(low), "r2_high": float(high)}
+def _rows(d: CalibrationDraws) -> list[dict[str, Any]]:
+    error = d.draws.mean(1, dtype=np.float64) - d.theta
+    variance = d.draws.var(1, ddof=1 if d.n_draws > 1 else 0, dtype=np.float64)
+    z = -d.z_scores
+    centred = d.theta - d.theta.mean(0)  # no digits are lost to a large offset
+    terms = np.stack([error, error**2, centred, centred**2, z, z**2, variance], axis=2)
+    # All parameters are resampled together: one set of random numbers.
+    means = bootstrap_means(
+        terms.reshape(d.n_tests, -1), np.asarray(d.group), d.rng(_BOOTSTRAP)
+    ).reshape(-1, *terms.shape[1:])
+    rows = []
+    for i, name in enumerate(d.names):
+        known = None if d.prior is None else prior_variance(d.prior, i)
+        resampled = _figures(means[:, i], known)
+        row: dict[str, Any] = {"name": name}
+        for key, value in _figures(terms[:, i].mean(0, keepdims=True), known).items():
+            row[key] = float(value[0])
+            row[f"{key}_error"] = float(resampled[key].std())
+        low, high = np.quantile(resampled["r2"], (0.025, 0.975))
+        rows.append(row | {"r2_low": float(low), "r2_high": float(high)})
+    return rows
 
 
-def _figures(terms: np.ndarray) -> dict[str, np.ndarray]:
-    """Figures of merit from means of (e, e^2, t, t^2, z, z^2), shape (n, 6)."""
-    error, error2, truth, truth2, z, z2 = terms.T
+def _figures(terms: np.ndarray, prior_variance: float | None) -> dict[str, np.ndarray]:
+    """Figures of merit from means of (e, e^2, t, t^2, z, z^2, s^2), shape (n, 7)."""
+    error, error2, truth, truth2, z, z2, posterior = terms.T
     # A bootstrap sample of equal truths has no variance; it must not divide by zero.
     variance = np.maximum(truth2 - truth**2, 1e-12 * error2 + _TINY)
+    prior = np.maximum(variance, 1e-12 * posterior) if prior_variance is None else prior_variance
     return {
         "r2": 1 - error2 / variance,
         "nrmse": np.sqrt(error2 / variance),
         "bias": error,
         "mean_z": z,
         "sd_z": np.sqrt(np.maximum(z2 - z**2, 0)),
+        "shrinkage": 1 - posterior / prior,
     }

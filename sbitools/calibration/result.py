@@ -30,11 +30,14 @@ class CalibrationResult:
         reference: the same checks on reference tests; None if there were none.
         transfer: differences between the two; None without reference.
         false_alarm: probability that an exact posterior fails a set of checks, for each of the
-            three sets. Every check of a set of m that test something has false_alarm / m.
+            three sets. The level of each check, `Check.false_alarm`, is chosen so that the set
+            has this rate (see `joint`).
         counts: for ``"emulated"`` and ``"reference"``: tests, draws, independent groups,
             excluded tests, and simulations by state.
         excluded: for the same, rows of index and reason.
         info: seed, digests of stores and other provenance.
+        joint: p-value of each set: how often chance makes the most extreme of its checks as
+            extreme. Below `false_alarm` exactly if a check of the set fails.
     """
 
     emulated: list[Check]
@@ -44,6 +47,7 @@ class CalibrationResult:
     counts: dict[str, dict[str, int]]
     excluded: dict[str, list[dict[str, Any]]]
     info: dict[str, Any] = field(default_factory=dict)
+    joint: dict[str, float] = field(default_factory=dict)
 
     @property
     def passed(self) -> bool:
@@ -57,7 +61,7 @@ class CalibrationResult:
 
     @property
     def checks(self) -> pd.DataFrame:
-        """One row per check: set, name, passed, p_value, statistic, effect, band, ..."""
+        """One row per check: set, name, passed, p_value, effect, band, false_alarm, power, ..."""
         import pandas as pd
 
         rows = [
@@ -66,7 +70,9 @@ class CalibrationResult:
                 "statistic": c.statistic, "effect": c.effect,
                 "band_low": c.band[0] if c.band else None,
                 "band_high": c.band[1] if c.band else None,
-                "false_alarm": c.false_alarm, "summary": c.summary, "note": c.note,
+                "false_alarm": c.false_alarm,
+                **{f"power, {k}": v for k, v in c.details.get("power", {}).items()},
+                "summary": c.summary, "note": c.note,
             }
             for kind, checks in self.sets().items() for c in checks
         ]  # fmt: skip
@@ -104,7 +110,7 @@ class CalibrationResult:
         rest = {
             "schema": _SCHEMA, "passed": self.passed, "verdict": self.verdict,
             "false_alarm": self.false_alarm, "counts": self.counts, "excluded": self.excluded,
-            "info": self.info,
+            "info": self.info, "joint": self.joint,
         }  # fmt: skip
         return encode(rest, "calibration result") | sets
 
@@ -127,6 +133,7 @@ class CalibrationResult:
                 for kind in ("emulated", "reference", "transfer")
             }
             rest = {k: decode(values[k]) for k in ("false_alarm", "counts", "excluded", "info")}
+            rest["joint"] = decode(values.get("joint", {}))
             return cls(**sets, **rest)  # type: ignore[arg-type]
         except (KeyError, TypeError, ValueError) as error:
             raise ConfigError(

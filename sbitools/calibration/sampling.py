@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,15 +12,22 @@ from sbitools.errors import PosteriorError, SbitoolsError, StoreError
 from sbitools.seeds import derive
 
 from .draws import CalibrationDraws, Excluded
+from .stores import check_inside, check_specification
 
-__all__ = ["draw"]
+__all__ = ["check_specification", "draw"]
 
 # Draws above this size are thinned to their first ones. Ranks are exact at any number of draws.
 _MAX_BYTES = 1 << 30
 
 # Keys of the seeds of observation noise and of posterior draws. Noise must not reuse the seed of
 # the simulation itself: its random numbers may be the initial conditions.
-_NOISE, _DRAWS = 11, 12
+_NOISE, _DRAWS, _LATENTS = 11, 12, 13
+
+# Draws that show whether an observation can be drawn for at all.
+_PROBES = 2
+
+# Latents are kept within this: N(0, 1) does not come near it.
+_FAR = 1e3
 
 
 def draw(
@@ -32,6 +40,8 @@ def draw(
     batch_size: int = 64,
     time_limit: float | None = None,
     log_prob: bool = True,
+    latent: bool = True,
+    quantities: Mapping[str, Callable[..., Any]] | None = None,
     progress: bool = False,
 ) -> CalibrationDraws:
     """Posterior draws for the simulations of a store.
@@ -49,13 +59,18 @@ def draw(
         batch_size: simulations in memory at a time.
         time_limit: seconds one observation may take.
         log_prob: also keep densities, which `coverage` needs.
+        latent: also keep the flow's latents of theta and the features of x, where the posterior
+            has them; the latent check needs them.
+        quantities: test quantities for `sbc`: name -> function of theta (B, n, P), and of x
+            (B, *shape) if it takes two arguments, that gives (B, n).
         progress: show a bar.
 
     Returns:
         The draws, float64, with densities, groups and everything excluded.
 
     Raises:
-        StoreError: if the store does not fit the posterior, or has no finished simulation.
+        StoreError: if the store does not fit the posterior, has no finished simulation, or has
+            theta outside the posterior's prior.
         PosteriorError: if the posterior failed for every simulation.
     """
     check_specification(posterior, store)
@@ -67,109 +82,163 @@ def draw(
         )  # fmt: skip
     names = posterior.parameters.names
     n_kept = max(1, min(n_draws, _MAX_BYTES // (8 * len(chosen) * (len(names) + 1))))
-    job = _Job(posterior, n_kept, seed, time_limit, log_prob)
+    job = _Job(posterior, n_kept, seed, time_limit, log_prob, latent, quantities or {})
     for index, theta, x in _progress(store.batches(chosen, batch_size), len(chosen), progress):
         columns = store.parameters.inferred_columns
         truth = np.asarray(theta, dtype=np.float64)[:, columns]
+        check_inside(posterior, store, truth)
         noise = [derive(int(s), _NOISE) for s in np.asarray(store.seeds)[index]]
         job.batch(np.asarray(index), truth, posterior.observe(x, _tensor(noise)))
     return job.result(store)
-
-
-def check_specification(posterior: Any, store: Any) -> None:
-    """Raise `StoreError` unless the store holds what the posterior was trained for."""
-    pairs = (
-        ("output", posterior.output.to_dict(), store.output.to_dict()),
-        (
-            "inferred parameters",
-            posterior.parameters.to_dict(),
-            store.parameters.inferred.to_dict(),
-        ),
-    )
-    for what, expected, got in pairs:
-        if expected != got:
-            raise StoreError(
-                f"{what} of store {store.path}", expected=f"{expected}", got=f"{got}",
-                fix="calibrate with simulations of the specification the posterior was trained on",
-            )  # fmt: skip
 
 
 class _Job:
     """Collects draws batch by batch."""
 
     def __init__(
-        self, posterior: Any, n_draws: int, seed: int, time_limit: float | None, log_prob: bool
-    ) -> None:
+        self, posterior: Any, n_draws: int, seed: int, time_limit: float | None, log_prob: bool,
+        latent: bool, quantities: Mapping[str, Callable[..., Any]],
+    ) -> None:  # fmt: skip
         self.posterior, self.n_draws, self.seed = posterior, n_draws, seed
-        self.time_limit, self.log_prob = time_limit, log_prob
-        self.index: list[np.ndarray] = []
-        self.theta: list[np.ndarray] = []
-        self.draws: list[np.ndarray] = []
-        self.densities: list[tuple[np.ndarray, np.ndarray]] = []
+        self.time_limit, self.log_prob, self.latent = time_limit, log_prob, latent
+        self.quantities = {
+            name: (f, len(inspect.signature(f).parameters) > 1) for name, f in quantities.items()
+        }
+        self.parts: list[dict[str, np.ndarray]] = []
         self.excluded: list[Excluded] = []
 
     def batch(self, index: np.ndarray, theta: np.ndarray, x: Any) -> None:
         """Draw for one batch; take it apart if it fails."""
         try:
-            draws, at_draws, at_truth = self._ask(index, theta, x)
+            part = self._ask(index, theta, x, self.n_draws)
         except SbitoolsError as error:
             if len(index) == 1:
                 self.excluded.append(Excluded(int(index[0]), str(error).splitlines()[0]))
                 return
-            for i in range(len(index)):
-                self.batch(index[i : i + 1], theta[i : i + 1], x[i : i + 1])
+            for rows in self._apart(index, theta, x):
+                self.batch(index[rows], theta[rows], x[rows])
             return
-        good = np.isfinite(draws).all((1, 2))
-        if self.log_prob:
-            good &= ~np.isnan(at_draws).any(1) & ~np.isnan(at_truth)
+        good = np.isfinite(part["draws"]).all((1, 2))
+        for name, value in part.items():
+            if name.startswith("log_prob"):
+                good &= ~np.isnan(value).reshape(len(value), -1).any(1)
         self.excluded += [
             Excluded(int(i), "the posterior gave draws or densities that are not numbers")
             for i in index[~good]
         ]
-        self.index.append(index[good])
-        self.theta.append(theta[good])
-        self.draws.append(draws[good])
-        self.densities.append((at_truth[good], at_draws[good]))
+        part |= {"index": index, "theta": theta}
+        self.parts.append({name: value[good] for name, value in part.items()})
 
-    def _ask(
-        self, index: np.ndarray, theta: np.ndarray, x: Any
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(draws, log densities at the draws, log density at the truth)."""
+    def _apart(self, index: np.ndarray, theta: np.ndarray, x: Any) -> list[np.ndarray]:
+        """Rows of a batch that failed, in pieces: those that fail alone, and the rest.
+
+        They are found by halving with hardly any draws, so that one bad observation costs its
+        batch a second try and not each of its neighbours a call.
+        """
+
+        def failing(rows: np.ndarray) -> list[int]:
+            try:
+                self._ask(index[rows], theta[rows], x[rows], _PROBES)
+            except SbitoolsError:
+                if len(rows) == 1:
+                    return rows.tolist()
+                return [bad for half in np.array_split(rows, 2) for bad in failing(half)]
+            return []
+
+        rows = np.arange(len(index))
+        bad = failing(rows)
+        if not bad or len(bad) == len(rows):  # it takes all the draws, or there is no rest
+            return np.array_split(rows, 2)
+        return [*(np.array([row]) for row in bad), np.delete(rows, bad)]
+
+    def _ask(self, index: np.ndarray, theta: np.ndarray, x: Any, n: int) -> dict[str, np.ndarray]:
+        """Everything kept of one batch, by the names of the fields of `CalibrationDraws`."""
         options: dict[str, Any] = {"seed": derive(self.seed, _DRAWS, int(index[0]))}
         if self.time_limit is not None:
             options["time_limit"] = self.time_limit * len(index)
-        if not self.log_prob:
-            draws = _array(self.posterior.sample(x, self.n_draws, **options))
-            return draws, np.empty((len(index), 0)), np.empty(len(index))
-        draws, density = self.posterior.sample_and_log_prob(x, self.n_draws, **options)
-        at_truth = self.posterior.log_prob(_tensor(theta), x)
-        return _array(draws), _array(density), _array(at_truth).reshape(len(index))
+        part = self._latents(index, theta, x) if self.latent else {}
+        if self.log_prob:
+            draws, density = self.posterior.sample_and_log_prob(x, n, **options)
+            at_truth = self.posterior.log_prob(_tensor(theta), x)
+            part |= {"draws": _array(draws), "log_prob_draws": _array(density)}
+            part["log_prob_true"] = _array(at_truth).reshape(len(index))
+        else:
+            part |= {"draws": _array(self.posterior.sample(x, n, **options))}
+        for i, (function, with_x) in enumerate(self.quantities.values()):
+            more = (x,) if with_x else ()
+            values = [
+                _numbers(function(_tensor(points), *more))
+                for points in (theta[:, None], part["draws"])
+            ]
+            part |= {f"true {i}": values[0].reshape(len(index)), f"drawn {i}": values[1]}
+        return part
+
+    def _latents(self, index: np.ndarray, theta: np.ndarray, x: Any) -> dict[str, np.ndarray]:
+        """Latents of theta and features of x, where this kind of posterior has them."""
+        if not hasattr(self.posterior, "latent") or not hasattr(self.posterior, "features"):
+            self.latent = False
+            return {}
+        summary = _array(self.posterior.features(x)).reshape(len(index), -1)
+        broken = np.flatnonzero(~np.isfinite(summary).all(1))
+        if len(broken):  # before time is spent on draws
+            raise PosteriorError(
+                "features", expected="finite numbers",
+                got=f"others for simulations {index[broken[:10]].tolist()}",
+                fix="these fields are far from the training set: check their units and content",
+            )  # fmt: skip
+        try:
+            seed = derive(self.seed, _LATENTS, int(index[0]))
+            z = _array(self.posterior.latent(_tensor(theta), x, seed=seed))
+        except PosteriorError:  # a method without latents
+            self.latent = False
+            return {}
+        # A truth at the very end of the prior may be infinitely far out: far is what it must stay.
+        z = np.nan_to_num(np.clip(z, -_FAR, _FAR), nan=_FAR)
+        return {"latent": z, "summary": summary}
 
     def result(self, store: Any) -> CalibrationDraws:
         """Everything collected."""
-        index = np.concatenate(self.index) if self.index else np.empty(0, dtype=np.int64)
-        if not len(index):
+        kept_index = [part["index"] for part in self.parts if len(part["index"])]
+        if not kept_index:
             first = self.excluded[0]
             raise PosteriorError(
                 "posterior in calibration", expected="draws for one simulation at least",
                 got=f"{len(self.excluded)} failures; simulation {first.index}: {first.reason}",
                 fix="sample for this simulation alone, or allow more time",
             )  # fmt: skip
-        space, counts = self.posterior.parameters, dict(store.counts())
-        densities = [np.concatenate(d) for d in zip(*self.densities, strict=True)]
+        space, index = self.posterior.parameters, np.concatenate(kept_index)
+        kept = {
+            name: np.concatenate([p[name] for p in self.parts]) for name in self.parts[0]
+            if all(name in p for p in self.parts)
+        }  # fmt: skip
+        quantities = {
+            name: (kept.pop(f"true {i}"), kept.pop(f"drawn {i}"))
+            for i, name in enumerate(self.quantities)
+        }
+        kept.pop("index")
+        self.parts.clear()  # the draws are the largest thing in memory: hold them once
         return CalibrationDraws(
-            np.concatenate(self.theta), np.concatenate(self.draws),
-            log_prob_true=densities[0] if self.log_prob else None,
-            log_prob_draws=densities[1] if self.log_prob else None,
+            kept.pop("theta"), kept.pop("draws"), **kept, quantities=quantities,
             group=np.asarray(store.groups)[index],
             independent=store.design == "random",
+            normalised=_normalised(self.posterior),
             names=tuple(space.names), labels=tuple(space.labels), prior=space, seed=self.seed,
-            excluded=tuple(self.excluded), counts=counts,
+            excluded=tuple(self.excluded), counts=dict(store.counts()),
         )  # fmt: skip
+
+
+def _normalised(posterior: Any) -> bool:
+    """Whether log densities are normalised: those of a likelihood or a ratio are not."""
+    method = getattr(getattr(posterior, "options", None), "method", "npe")
+    return bool(getattr(posterior, "normalised", method not in ("nle", "nre")))
 
 
 def _array(value: Any) -> np.ndarray:
     return np.asarray(value.detach().cpu(), dtype=np.float64)
+
+
+def _numbers(value: Any) -> np.ndarray:
+    return np.asarray(value, dtype=np.float64)
 
 
 def _tensor(values: Any) -> Any:

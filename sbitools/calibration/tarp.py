@@ -18,7 +18,7 @@ from .ranks import band_at, ecdf_details
 if TYPE_CHECKING:
     from sbitools.parameters import ParameterSpace
 
-__all__ = ["tarp", "tarp_ranks"]
+__all__ = ["tarp", "tarp_distances", "tarp_ranks"]
 
 _REFERENCES, _TIES = 3, 4
 
@@ -43,7 +43,7 @@ def tarp(
     constant shift, which marginal ranks see at once: use both.
 
     Distances are Euclidean in the prior's cumulative probabilities (each coordinate in [0, 1]), or
-    without a prior in units of each test's draws.
+    without a prior in units of the spread of each test's truth and draws.
 
     Effect: the largest ECDF deviation. ``details["atc"]`` is the area between the curve and the
     diagonal above level 1/2: below zero for an over-confident posterior.
@@ -52,8 +52,8 @@ def tarp(
         draws: posterior draws, shape (N, L, P), or `CalibrationDraws`.
         theta: true parameters, shape (N, P).
         references: ``"prior"``: uniform in the coordinates above (without a prior, in the box of
-            +-3 sd around each test's draws); ``"posterior"``: the first draw of each test, which
-            is then left out; or points in units of theta, shape (N, P).
+            +-3 sd around the mean of truth and draws); ``"posterior"``: the first draw of each
+            test, which is then left out; or points in units of theta, shape (N, P).
         prior: of theta, if `draws` does not carry it.
         names: of the parameters.
         group: tests of one group share a volume; the p-value uses one random member of each.
@@ -92,23 +92,30 @@ def tarp_ranks(
     d: CalibrationDraws, references: np.ndarray | Literal["prior", "posterior"] = "prior"
 ) -> tuple[np.ndarray, int]:
     """(ranks of the truth's distance to the reference, (N,); number of draws behind each)."""
+    random = isinstance(references, str) and references == "prior"
+    reach, distance = d.distances if random else tarp_distances(d, references)
+    ties = (distance == reach[:, None]).sum(1)
+    ranks = (distance < reach[:, None]).sum(1) + d.rng(_TIES).integers(0, ties + 1)
+    return ranks, distance.shape[1]
+
+
+def tarp_distances(
+    d: CalibrationDraws, references: np.ndarray | str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Squared distances to the reference of truths, (N,), and of draws, (N, L)."""
     truth, points, centre = _coordinates(d, references)
-    return _ball_ranks(truth, points, centre, d.rng(_TIES)), points.shape[1]
+    distance = np.zeros(points.shape[:2])
+    for i in range(points.shape[2]):  # one column at a time: no temporary of (N, L, P)
+        distance += (points[..., i] - centre[:, None, i]) ** 2
+    # The same sums in the same order, so that equal points have equal distances.
+    reach = np.zeros(len(truth))
+    for i in range(truth.shape[1]):
+        reach += (truth[:, i] - centre[:, i]) ** 2
+    return reach, distance
 
 
 def _without_first(d: CalibrationDraws) -> CalibrationDraws:
     return CalibrationDraws(d.theta, d.draws[:, 1:], group=d.group, names=d.names, seed=d.seed)
-
-
-def _ball_ranks(
-    truth: np.ndarray, points: np.ndarray, centre: np.ndarray, rng: np.random.Generator
-) -> np.ndarray:
-    """Number of points (N, L, P) nearer to centre (N, P) than truth (N, P), ties at random."""
-    reach = ((truth - centre) ** 2).sum(-1)[:, None]
-    distance = np.zeros(points.shape[:2])
-    for i in range(points.shape[2]):  # one column at a time: no temporary of (N, L, P)
-        distance += (points[..., i] - centre[:, None, i]) ** 2
-    return (distance < reach).sum(1) + rng.integers(0, (distance == reach).sum(1) + 1)
 
 
 def _coordinates(
@@ -130,8 +137,12 @@ def _coordinates(
         truth, points = (prior_probability(d.prior, v) for v in (d.theta, d.draws))
         centre = prior_probability(d.prior, given) if given is not None else None
     else:
-        # Scales may depend on the draws, a function of x alone, but not on the truth.
-        mean, sd = d.draws.mean(1), d.draws.std(1)
+        # Scales treat the truth as one more draw: ranks are exact because truth and draws are
+        # exchangeable, which a scale of the draws alone would break.
+        n = d.n_draws + 1
+        mean = (d.draws.sum(1) + d.theta) / n
+        off = d.theta - mean
+        sd = np.sqrt((((d.draws - mean[:, None]) ** 2).sum(1) + off**2) / n)
         sd = np.where(sd > 0, sd, 1.0)
         truth = (d.theta - mean) / (6 * sd) + 0.5
         points = (d.draws - mean[:, None]) / (6 * sd[:, None]) + 0.5

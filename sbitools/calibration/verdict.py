@@ -24,6 +24,9 @@ NOTHING_TO_TRANSFER = (
 )
 """Said of a posterior that passes on reference fields because it has learnt nothing."""
 
+# Power below this is said to be too little.
+_ENOUGH = 0.8
+
 # An effect is named if it is this many of its standard errors from none.
 _NOTABLE = 3.0
 
@@ -94,13 +97,26 @@ def _judge(result: CalibrationResult, kind: str, checks: list[Check]) -> Verdict
         what += f"{_join(failed)} {'fails' if len(failed) == 1 else 'fail'}"
     else:
         what += f"all {len(tested)} checks pass"
-    what += f" (joint false-alarm rate {100 * result.false_alarm:g} %)"
+    joint = f", joint p {_p(result.joint[kind])}" if kind in result.joint else ""
+    what += f" (joint false-alarm rate {100 * result.false_alarm:g} %{joint})"
     excluded, total = counts["excluded"], counts["tests"] + counts["excluded"]
     if excluded:
         what += f", {excluded} of {total} tests excluded because the posterior gave no draws"
+    if not failed:
+        what += _weak(tested)
     few = excluded <= _MAX_EXCLUDED * total
     effects = _effects(checks, notable=bool(failed))
     return Verdict(not failed and few, "; ".join([what, *effects]), not failed and few)
+
+
+def _weak(tested: Iterable[Check]) -> str:
+    """What these tests are too few to catch, of the wrong posteriors whose power is known."""
+    found = next((c.details["power of the set"] for c in tested if "power" in c.details), {})
+    missed = {wrong: share for wrong, share in found.items() if share < _ENOUGH}
+    if not missed:
+        return ""
+    wrong = min(missed, key=lambda name: missed[name])
+    return f"; so few tests catch a posterior {wrong} in only {100 * missed[wrong]:.0f} % of cases"
 
 
 def _effects(checks: list[Check], notable: bool) -> list[str]:
@@ -128,6 +144,10 @@ def _words(row: dict[str, Any]) -> list[str]:
     if abs(row["mean_z"]) > _NOTABLE * row["mean_z_error"]:
         words.append(f"bias {row['mean_z']:+.2f} sigma in {name}")
     return words
+
+
+def _p(value: float) -> str:
+    return "< 0.0001" if value < 1e-4 else f"= {value:.2g}"
 
 
 def _short(check: Check) -> str:

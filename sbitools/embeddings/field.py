@@ -4,24 +4,60 @@ Every level is pooled to the mean and the log-variance of its channels, so that 
 one-point and two-point statistics of learned filters on every scale; the network is invariant
 under translations by its coarsest cell, as a homogeneous field wants. The field's own power
 spectrum is given to the last layers as well: a network learns it slowly, and it carries much of
-what a homogeneous field says.
+what a homogeneous field says. Along an axis on which the field evolves (the line of sight of a
+light cone) all of this is pooled in segments, so that the features know where they are.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sbitools.errors import ConfigError
 from sbitools.networks.periodic import circular_pad
 
-__all__ = ["FieldCNN"]
+from .power import LogPower, typical_size
+
+__all__ = ["FieldCNN", "axis_boundaries"]
 
 _CONV = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
-_POOL = {1: nn.functional.avg_pool1d, 2: nn.functional.avg_pool2d, 3: nn.functional.avg_pool3d}
+_POOL = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
 _MAX_CHANNELS = 64
+_BOUNDARIES = ("periodic", "open", "evolving")
+
+# Parts of an evolving axis, at most, each with its own pooled statistics.
+_SEGMENTS = 8
+
+# Numbers in the first level's activations of one field. Training holds some ten times as many for
+# each field of a batch: larger fields are merged into patches before the first level.
+_MAX_ACTIVATIONS = 1 << 22
+
+
+def axis_boundaries(boundary: str | Sequence[str], axes: int) -> tuple[str, ...]:
+    """One word per axis.
+
+    Args:
+        boundary: ``"periodic"``, ``"open"`` or ``"evolving"``, for all axes or one per axis.
+        axes: how many there are.
+
+    Raises:
+        ConfigError: for another word, the wrong number of them, or two evolving axes.
+    """
+    words = (boundary,) * axes if isinstance(boundary, str) else tuple(boundary)
+    known = len(words) == axes and all(word in _BOUNDARIES for word in words)
+    if not known or words.count("evolving") > 1:
+        raise ConfigError(
+            "boundary",
+            expected=f"one of {', '.join(_BOUNDARIES)}, or one for each of {axes} axes, with one "
+            "evolving axis at most",
+            got=repr(boundary), fix="e.g. ['periodic', 'periodic', 'evolving'] for a light cone",
+        )  # fmt: skip
+    return words
 
 
 class FieldCNN(nn.Module):
@@ -31,48 +67,81 @@ class FieldCNN(nn.Module):
         shape: of one field, one to three axes.
         features: numbers that come out.
         channels: width at full resolution; it doubles with every level, up to 64.
-        boundary: ``"periodic"`` wraps around, ``"open"`` pads with zeros.
+        boundary: ``"periodic"`` wraps around, ``"open"`` pads with zeros, ``"evolving"`` does
+            too and pools in up to 8 segments along that axis; one word for all axes, or one each.
+        maps: fields in one simulation, on an axis before those of `shape`; None if there is no
+            such axis.
+        patch: cells per side that the first convolution merges into one; None takes 1, or the
+            power of two with which the first level has 4 million numbers per field at most. The
+            power spectrum is that of the field itself.
+
+    Raises:
+        ConfigError: if the boundary does not fit the axes, or the field has no or too many axes.
     """
 
     mean: Tensor
     std: Tensor
 
     def __init__(
-        self, shape: tuple[int, ...], features: int, channels: int = 16, boundary: str = "periodic"
-    ) -> None:
+        self, shape: tuple[int, ...], features: int, channels: int = 16,
+        boundary: str | Sequence[str] = "periodic", maps: int | None = None,
+        patch: int | None = None,
+    ) -> None:  # fmt: skip
         super().__init__()
-        self.n_features, self.axes = features, len(shape)
-        self.register_buffer("mean", torch.zeros(()))
-        self.register_buffer("std", torch.ones(()))
-        levels = max(1, int(math.log2(max(2, min(shape)))) - 1)  # the coarsest has 4 cells or less
+        if len(shape) not in _CONV:
+            raise ConfigError(
+                "convolutional embedding", expected="fields of one to three axes",
+                got=f"shape {tuple(shape)}", fix="choose another embedding",
+            )  # fmt: skip
+        self.n_features, self.axes, self.maps = features, len(shape), maps
+        words = axis_boundaries(boundary, self.axes)
+        self.evolving = 2 + words.index("evolving") if "evolving" in words else None
+        scale_shape = () if maps is None else (maps, *[1] * self.axes)
+        self.register_buffer("mean", torch.zeros(scale_shape))
+        self.register_buffer("std", torch.ones(scale_shape))
+        self.patch = patch or _patch(shape, channels)
+        sizes = [[-(-n // self.patch) for n in shape]]
+        levels = max(1, int(math.log2(max(2, typical_size(tuple(sizes[0]))))) - 1)
+        for _ in range(levels - 1):  # the coarsest has about 4 cells per side or less
+            sizes.append([-(-n // 2) for n in sizes[-1]])
         widths = [min(channels << i, max(channels, _MAX_CHANNELS)) for i in range(levels)]
-        self.stem = _Conv(1, widths[0], 3, self.axes, boundary)
-        self.blocks = nn.ModuleList(_Residual(w, self.axes, boundary) for w in widths)
-        self.widen = nn.ModuleList(
-            _Conv(a, b, 1, self.axes, boundary) for a, b in itertools.pairwise(widths)
-        )
-        self.power = _LogPower(shape)
+        inputs = maps or 1
+        if self.patch > 1:
+            self.stem = _Patches(inputs, widths[0], self.patch, self.axes)
+        else:
+            self.stem = _Conv(inputs, widths[0], 3, words)
+        self.blocks = nn.ModuleList(_Residual(w, words) for w in widths)
+        self.widen = nn.ModuleList(_Conv(a, b, 1, words) for a, b in itertools.pairwise(widths))
+        segments = [self._segments(size) for size in sizes]
+        self.power_segments = self._segments(shape)
+        cut = [n // self.power_segments if a + 2 == self.evolving else n
+               for a, n in enumerate(shape)]  # fmt: skip
+        self.power = LogPower(tuple(cut), inputs)
+        pooled = 2 * sum(w * s for w, s in zip(widths, segments, strict=True))
         self.head = nn.Sequential(
-            nn.Linear(2 * sum(widths) + self.power.n_bins, 128),
+            nn.Linear(pooled + self.power_segments * self.power.n_features, 128),
             nn.SiLU(),
             nn.Linear(128, features),
         )
 
     def set_scale(self, mean: Tensor, std: Tensor) -> None:
-        """Mean and standard deviation of the training data per cell; one number each is kept."""
-        spread = (std**2 + (mean - mean.mean()) ** 2).mean().sqrt()
-        self.mean.copy_(mean.mean())
-        self.std.copy_(spread.where(spread > 0, torch.ones_like(spread)))
+        """Mean and standard deviation of the training data per cell; one each per map is kept."""
+        axes = tuple(range(mean.ndim - self.axes, mean.ndim))
+        centre = mean.mean(axes, keepdim=True)
+        spread = (std**2 + (mean - centre) ** 2).mean(axes, keepdim=True).sqrt()
+        self.mean.copy_(centre.view(self.mean.shape))
+        self.std.copy_(spread.where(spread > 0, torch.ones_like(spread)).view(self.std.shape))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, *shape) to (B, n_features)."""
+        """(B, *shape), or (B, maps, *shape), to (B, n_features)."""
         # asinh is the identity for small fluctuations and tames the rare high peaks.
         x = (x - self.mean) / self.std
-        y = torch.asinh(x)[:, None]
+        x = x[:, None] if self.maps is None else x
+        y = torch.asinh(x)
         if self.axes == 3:
             y = y.contiguous(memory_format=torch.channels_last_3d)
-        y = nn.functional.silu(self.stem(y))
-        pooled = [self.power(x)]
+        y = F.silu(self.stem(y))
+        pooled = self._powers(x)
         for i, block in enumerate(self.blocks):
             y = block(y)
             pooled += self._pool(y)
@@ -80,59 +149,76 @@ class FieldCNN(nn.Module):
                 y = self.widen[i](_POOL[self.axes](y, 2, ceil_mode=True))
         return self.head(torch.cat(pooled, dim=1))
 
-    @staticmethod
-    def _pool(y: Tensor) -> list[Tensor]:
-        cells = y.flatten(2).float()
-        return [cells.mean(2), torch.log(cells.var(2, unbiased=False) + 1e-4)]
+    def _segments(self, shape: Sequence[int]) -> int:
+        return 1 if self.evolving is None else min(_SEGMENTS, shape[self.evolving - 2])
+
+    def _powers(self, x: Tensor) -> list[Tensor]:
+        if self.evolving is None:
+            return [self.power(x)]
+        size = x.shape[self.evolving] // self.power_segments
+        starts = range(0, size * self.power_segments, size)
+        return [self.power(x.narrow(self.evolving, start, size)) for start in starts]
+
+    def _pool(self, y: Tensor) -> list[Tensor]:
+        parts = [y]
+        if self.evolving is not None:
+            parts = torch.tensor_split(y, self._segments(y.shape[2:]), dim=self.evolving)
+        out = []
+        for part in parts:
+            cells = part.flatten(2).float()
+            out += [cells.mean(2), torch.log(cells.var(2, unbiased=False) + 1e-4)]
+        return out
 
 
-class _LogPower(nn.Module):
-    """Log of the mean power in shells one fundamental wide, up to the Nyquist frequency."""
-
-    bins: Tensor
-    counts: Tensor
-
-    def __init__(self, shape: tuple[int, ...]) -> None:
-        super().__init__()
-        n = min(shape)
-        self.n_bins = n // 2
-        k2 = torch.zeros(*shape[:-1], shape[-1] // 2 + 1)
-        for axis, size in enumerate(shape):
-            last = axis == len(shape) - 1
-            k = torch.fft.rfftfreq(size) if last else torch.fft.fftfreq(size)
-            k2 = k2 + (n * k.view([-1 if a == axis else 1 for a in range(len(shape))])) ** 2
-        bins = (k2.sqrt() + 0.5).long().flatten()
-        bins[bins > self.n_bins] = 0  # shell 0 holds the mean and the corners; it is dropped
-        self.register_buffer("bins", bins, persistent=False)
-        counts = torch.bincount(bins, minlength=self.n_bins + 1).float()
-        self.register_buffer("counts", counts * math.prod(shape), persistent=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        modes = torch.fft.rfftn(x.float(), dim=tuple(range(1, x.ndim)))
-        power = (modes.real**2 + modes.imag**2).flatten(1)
-        total = torch.zeros(len(x), len(self.counts), dtype=power.dtype, device=x.device)
-        mean = total.index_add(1, self.bins, power) / self.counts
-        return torch.log(mean[:, 1:] + 1e-8)
+def _patch(shape: tuple[int, ...], channels: int) -> int:
+    patch = 1
+    while math.prod(-(-n // patch) for n in shape) * channels > _MAX_ACTIVATIONS:
+        patch *= 2
+    return patch
 
 
 class _Conv(nn.Module):
-    """A convolution that keeps the grid, with the wanted boundary."""
+    """A convolution that keeps the grid, with the wanted boundary of each axis."""
 
-    def __init__(self, a: int, b: int, size: int, axes: int, boundary: str) -> None:
+    def __init__(self, a: int, b: int, size: int, boundaries: tuple[str, ...]) -> None:
         super().__init__()
-        self.wrap = size // 2 if boundary == "periodic" else 0
-        self.conv = _CONV[axes](a, b, size, padding=0 if self.wrap else size // 2)
+        p, axes = size // 2, len(boundaries)
+        around = [axis for axis, word in enumerate(boundaries) if word == "periodic"]
+        self.wrap = p if len(around) == axes else 0
+        self.wrapped = tuple(2 + axis for axis in around) if p and not self.wrap else ()
+        open_padding = tuple(0 if axis in around else p for axis in range(axes))
+        self.conv = _CONV[axes](a, b, size, padding=open_padding)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv(circular_pad(x, self.wrap) if self.wrap else x)
+        if self.wrap:
+            return self.conv(circular_pad(x, self.wrap))
+        for axis in self.wrapped:
+            last = x.narrow(axis, x.shape[axis] - 1, 1)
+            x = torch.cat([last, x, x.narrow(axis, 0, 1)], dim=axis)
+        return self.conv(x)
+
+
+class _Patches(nn.Module):
+    """Cubes of cells become one cell each; a cube that sticks out repeats the last cells."""
+
+    def __init__(self, a: int, b: int, patch: int, axes: int) -> None:
+        super().__init__()
+        self.patch = patch
+        self.conv = _CONV[axes](a, b, patch, stride=patch)
+
+    def forward(self, x: Tensor) -> Tensor:
+        missing = [-n % self.patch for n in reversed(x.shape[2:])]
+        if any(missing):
+            x = F.pad(x, [m for n in missing for m in (0, n)], mode="replicate")
+        return self.conv(x)
 
 
 class _Residual(nn.Module):
-    def __init__(self, width: int, axes: int, boundary: str) -> None:
+    def __init__(self, width: int, boundaries: tuple[str, ...]) -> None:
         super().__init__()
-        self.first = _Conv(width, width, 3, axes, boundary)
-        self.second = _Conv(width, width, 3, axes, boundary)
+        self.first = _Conv(width, width, 3, boundaries)
+        self.second = _Conv(width, width, 3, boundaries)
         nn.init.zeros_(self.second.conv.weight)  # starts as the identity: no normalisation needed
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.second(nn.functional.silu(self.first(x)))
+        return x + self.second(F.silu(self.first(x)))

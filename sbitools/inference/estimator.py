@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
@@ -20,10 +22,14 @@ class EstimatorOptions(BaseModel):
 
     Attributes:
         method: name of the method, see `sbitools.inference.METHODS`.
-        flow: family of the flow, see `build_flow`.
+        flow: family of the flow, see `build_flow`; ``"auto"``: a mixture of densities for short
+            data vectors (`sbitools.inference.vectors`), else ``"zuko_nsf"``.
         flow_hidden: width of the networks inside the flow.
         flow_transforms: number of transformations.
         embedding: ``"auto"``, ``"cnn"`` or ``"mlp"``, see `build_embedding`.
+        members: networks in each stack for short data vectors.
+        components: normals in each of their one-dimensional mixtures.
+        ensemble: networks trained from different seeds and mixed by their validation score.
         features: numbers the embedding gives to the flow.
         channels: width of the embedding.
         boundary: of the field: ``"periodic"`` or ``"open"``.
@@ -33,9 +39,12 @@ class EstimatorOptions(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     method: str = "npe"
-    flow: Family = "zuko_nsf"
+    flow: Family | Literal["auto"] = "auto"
     flow_hidden: int = Field(64, ge=1)
     flow_transforms: int = Field(3, ge=1)
+    members: int = Field(4, ge=1, le=64)
+    components: int = Field(8, ge=1, le=64)
+    ensemble: int = Field(1, ge=1, le=64)
     embedding: str = "auto"
     features: int = Field(32, ge=1)
     channels: int = Field(16, ge=1)
@@ -61,7 +70,8 @@ class Estimator(nn.Module):
                 options.embedding, spec, options.features, options.channels, options.boundary
             )
         self.flow: ConditionalFlow = build_flow(
-            options.flow, n_parameters, self.embedding.n_features,
+            "zuko_nsf" if options.flow == "auto" else options.flow,
+            n_parameters, self.embedding.n_features,
             hidden=options.flow_hidden, transforms=options.flow_transforms, seed=options.seed,
         )  # fmt: skip
 
@@ -93,6 +103,10 @@ class Estimator(nn.Module):
     def n_latents(self) -> int:
         """Standard normal numbers that one draw is made of."""
         return self.flow.head.n
+
+    def place(self, z: Tensor, features: Tensor, row: Tensor) -> Tensor:
+        """u (R, P) of latents z (R, P) for observations row (R,) of the features (B, F)."""
+        return self.flow.inverse(z[:, None].to(self.device), features[row])[0][:, 0]
 
     def draw(self, z: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
         """u (B, n, P) and log q(u | x) (B, n) of latents z (B, n, n_latents)."""

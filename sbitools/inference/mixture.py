@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Mixture", "stacking_weights"]
+__all__ = ["Mixture", "select_members", "stacking_weights"]
 
 # A member below this share is never worth its time.
 _LEAST = 1e-3
@@ -29,13 +29,16 @@ class Mixture(nn.Module):
     are independent, so ranks among them are exact.
 
     Args:
-        members: networks with log_prob, draw, latent, features and loss.
+        members: networks with log_prob, place, latent, n_latents, n_features and, where they are
+            trained, features and loss.
+        shared: members are given the same features, instead of their own part each.
     """
 
     weights: Tensor
 
-    def __init__(self, members: Sequence[Any]) -> None:
+    def __init__(self, members: Sequence[Any], shared: bool = False) -> None:
         super().__init__()
+        self.shared = shared
         self.members = nn.ModuleList(members)
         self.register_buffer("weights", torch.full((len(members),), 1 / len(members)))
 
@@ -52,7 +55,7 @@ class Mixture(nn.Module):
     @property
     def n_latents(self) -> int:
         """Standard normal numbers that one draw is made of."""
-        return int(self.members[0].n_latents) + 1  # type: ignore[arg-type]
+        return max(int(m.n_latents) for m in self.members) + 1  # type: ignore[arg-type]
 
     def features(self, x: Tensor) -> Tensor:
         """Features of all members side by side, (B, F)."""
@@ -69,16 +72,26 @@ class Mixture(nn.Module):
 
     def draw(self, z: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
         """u (B, n, P) and log density (B, n) of latents z (B, n, n_latents)."""
-        z, parts = z.to(self.device), self._split(features)
-        share = torch.special.ndtr(z[..., -1].double())
-        chosen = torch.bucketize(share, self.weights.double().cumsum(0)[:-1], right=True)
-        u = torch.empty_like(z[..., :-1])
-        for k, (member, part) in enumerate(zip(self.members, parts, strict=True)):
-            row, column = (chosen == k).nonzero(as_tuple=True)
-            if len(row):
-                own, _ = member.draw(z[row, column, None, :-1], part[row])  # type: ignore[operator]
-                u[row, column] = own[:, 0].to(u.dtype)
+        row = torch.arange(len(z), device=self.device).repeat_interleave(z.shape[1])
+        u = self.place(z.flatten(0, 1), features, row).unflatten(0, z.shape[:2])
         return u, self.log_prob(u, features)
+
+    def place(self, z: Tensor, features: Tensor, row: Tensor) -> Tensor:
+        """u (R, P) of latents z (R, n_latents) for observations row (R,) of the features (B, F).
+
+        The last latent chooses the member.
+        """
+        z, parts = z.to(self.device), self._split(features)
+        share = torch.special.ndtr(z[:, -1].double())
+        chosen = torch.bucketize(share, self.weights.double().cumsum(0)[:-1], right=True)
+        order, placed = [], []
+        for k, (member, part) in enumerate(zip(self.members, parts, strict=True)):
+            mine = (chosen == k).nonzero()[:, 0]
+            if len(mine):
+                own = z[mine, : member.n_latents]  # type: ignore[misc]
+                placed.append(member.place(own, part, row[mine]))  # type: ignore[operator]
+                order.append(mine)
+        return torch.cat(placed)[torch.cat(order).argsort()]
 
     def latent(self, u: Tensor, features: Tensor, rng: torch.Generator) -> Tensor:
         """z (B, n, P) of u (B, n, P) in the space of a member chosen by its responsibility.
@@ -89,18 +102,26 @@ class Mixture(nn.Module):
         joint = self._joint(u, features)
         gumbel = -torch.empty(joint.shape).exponential_(generator=rng).log().to(joint.device)
         chosen = (joint + gumbel).argmax(-1)
-        every = [m.latent(u, part, rng) for m, part in  # type: ignore[operator]
-                 zip(self.members, self._split(features), strict=True)]  # fmt: skip
+        every = [
+            m.latent(u, part, rng)  # type: ignore[operator]
+            for m, part, w in zip(self.members, self._split(features), self.weights, strict=True)
+            if w > 0
+        ]
         index = chosen[..., None, None].expand(*chosen.shape, u.shape[-1], 1)
         return torch.stack(every, -1).gather(-1, index)[..., 0]
 
     def _joint(self, u: Tensor, features: Tensor) -> Tensor:
-        """log w_k + log q_k, shape (B, n, K)."""
-        parts = zip(self.members, self._split(features), strict=True)
-        densities = [m.log_prob(u, part) for m, part in parts]  # type: ignore[operator]
-        return torch.stack(densities, -1) + self.weights.to(densities[0].dtype).log()
+        """log w_k + log q_k of the members that have a share, shape (B, n, K)."""
+        every = zip(self.members, self._split(features), self.weights, strict=True)
+        parts = [
+            m.log_prob(u, part) + w.log()  # type: ignore[operator]
+            for m, part, w in every if w > 0
+        ]  # fmt: skip
+        return torch.stack(parts, -1)
 
     def _split(self, features: Tensor) -> Sequence[Tensor]:
+        if self.shared:
+            return [features] * len(self.members)
         widths = [m.n_features for m in self.members]
         return features.split(widths, dim=1)  # type: ignore[arg-type]
 
@@ -120,7 +141,7 @@ class _Embeddings:
             part.requires_grad_(wanted)
 
 
-def stacking_weights(log_prob: Tensor, steps: int = 1000) -> Tensor:
+def stacking_weights(log_prob: Tensor, steps: int = 300) -> Tensor:
     """Weights of a mixture that maximise its mean log score; the problem is concave.
 
     Args:
@@ -139,3 +160,37 @@ def stacking_weights(log_prob: Tensor, steps: int = 1000) -> Tensor:
     weights = log_w.exp()
     weights = weights.where(weights >= _LEAST, torch.zeros_like(weights))
     return weights / weights.sum()
+
+
+def select_members(log_prob: Tensor, gain: float = 3.0) -> Tensor:
+    """Weights of the fewest members that explain held-out simulations.
+
+    The best member comes first; another joins only if it raises the summed log score by more than
+    `gain`, so that a few held-out simulations do not give shares to chance.
+
+    Args:
+        log_prob: shape (N, K), as for `stacking_weights`.
+        gain: in nats, over all N.
+
+    Returns:
+        Weights (K,) float64 that sum to 1.
+    """
+    log_prob = log_prob.double()
+    chosen = [int(log_prob.mean(0).argmax())]
+    score = float(log_prob[:, chosen[0]].sum())
+    while len(chosen) < log_prob.shape[1]:
+        others = [k for k in range(log_prob.shape[1]) if k not in chosen]
+        trials = {k: _score(log_prob[:, [*chosen, k]]) for k in others}
+        best = max(trials, key=lambda k: trials[k])
+        if trials[best] - score < gain:
+            break
+        chosen, score = [*chosen, best], trials[best]
+    weights = torch.zeros(log_prob.shape[1], dtype=torch.float64)
+    weights[chosen] = stacking_weights(log_prob[:, chosen])
+    return weights
+
+
+def _score(log_prob: Tensor) -> float:
+    """Summed log score of the best mixture."""
+    log_w = stacking_weights(log_prob).log()
+    return float(torch.logsumexp(log_prob + log_w, 1).sum())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,14 @@ from torch import Tensor
 from sbitools import seeds as seeds_
 from sbitools.arrays import real_tensor
 from sbitools.checkpoint import load_checkpoint, rebuild, save_checkpoint
-from sbitools.errors import CheckpointError, ObservationError, PosteriorError, TimeLimitError
+from sbitools.errors import (
+    CheckpointError,
+    MisspecificationWarning,
+    ObservationError,
+    PosteriorError,
+    TimeLimitError,
+)
+from sbitools.familiarity import Familiarity, data_statistics
 from sbitools.observation import Observation
 from sbitools.parameters import ParameterSpace
 from sbitools.simulator import FieldSpec
@@ -24,6 +32,7 @@ from .methods import find_method
 __all__ = ["Posterior"]
 
 _KIND = "posterior"
+_FAMILIAR = "familiarity."  # prefix of its tensors in a checkpoint
 # Rows of (observation, draw) that go through the flow at once: their activations, 2 MB a layer,
 # stay in a processor's cache, which saves a quarter of the time of 10^5 rows.
 _CHUNK_ROWS = 1 << 13
@@ -46,6 +55,8 @@ class Posterior:
         observed: what x is: `output` after the observation model.
         info: provenance: training history, store digest, excluded simulations.
         training_seeds: seeds of the simulations it was trained on, int64, ascending.
+        familiarity: what simulated x look like; sampling warns of an x that is unlike them. None
+            for a posterior of fewer than a hundred simulations.
     """
 
     def __init__(
@@ -65,6 +76,7 @@ class Posterior:
         self.info = info or {}
         empty = torch.empty(0, dtype=torch.int64)
         self.training_seeds = empty if training_seeds is None else training_seeds.sort().values
+        self.familiarity: Familiarity | None = None
 
     def __repr__(self) -> str:
         return f"Posterior({', '.join(self.parameters.names)} | {self.observed.name})"
@@ -98,6 +110,10 @@ class Posterior:
             ObservationError: if x has another shape or dtype or is not finite.
             PosteriorError: if the network gives no finite draw; the message names the row.
             TimeLimitError: if the time ran out; the message says how far it came.
+
+        Warns:
+            MisspecificationWarning: if an x is unlike the simulations of training; the message
+                says where it lies outside.
         """
         return self.parameters.from_unconstrained(self._draw(x, n, seed, time_limit)[0])
 
@@ -230,6 +246,7 @@ class Posterior:
         deadline = math.inf if limit is None else time.monotonic() + limit
         asked = f"{len(x)} x {n} draws in {limit} s"
         features = self._features(x, deadline, asked)
+        self._warn_of(x, features)
         row_seeds = [seeds_.derive(seed, i) for i in range(len(x))]
         u, log_q = [], []
         held: tuple[slice, Tensor] | None = None
@@ -246,6 +263,15 @@ class Posterior:
         draws = _assemble(u, len(x), n, n_parameters)
         self._require_finite(draws)
         return draws, _assemble(log_q, len(x), n)
+
+    def _warn_of(self, x: Tensor, features: Tensor) -> None:
+        """Warn if an observation is unlike the simulations of training."""
+        if self.familiarity is None:
+            return
+        text = self.familiarity.warning(features.cpu(), data_statistics(x.cpu()))
+        if text:
+            # Up to the line of the user's own code that asked for draws.
+            warnings.warn(text, MisspecificationWarning, stacklevel=5)
 
     @staticmethod
     def _require_finite(draws: Tensor) -> None:
@@ -265,6 +291,8 @@ class Posterior:
             "info": self.info,
         }  # fmt: skip
         own = {"probe": self._probe(), "training_seeds": self.training_seeds}
+        if self.familiarity is not None:
+            own |= {_FAMILIAR + k: v for k, v in self.familiarity.to_tensors().items()}
         tensors = dict(self.estimator.state_dict()) | own
         return save_checkpoint(path, _KIND, config, tensors)
 
@@ -278,6 +306,8 @@ class Posterior:
         config, tensors = load_checkpoint(path, _KIND)
         probe = tensors.pop("probe", torch.empty(0))
         seeds = tensors.pop("training_seeds", None)
+        known = {k.removeprefix(_FAMILIAR): tensors.pop(k) for k in list(tensors)
+                 if k.startswith(_FAMILIAR)}  # fmt: skip
 
         def build() -> Posterior:
             parameters = ParameterSpace.from_dict(config["parameters"])
@@ -293,6 +323,8 @@ class Posterior:
             )  # fmt: skip
 
         posterior = rebuild(path, _KIND, build)
+        if known:
+            posterior.familiarity = rebuild(path, _KIND, lambda: Familiarity.from_tensors(known))
         # 1e-3 in log density: float32 sums differ by 1e-5 between machines, wrong weights by far.
         now = posterior._probe()
         if probe.shape != now.shape or not torch.allclose(probe, now, rtol=1e-3, atol=1e-3):

@@ -198,7 +198,11 @@ def test_bad_options_are_refused(stores):
 def test_checks_can_be_chosen_and_share_the_false_alarm_rate():
     d = calibration_draws(50, 20)
     result = calibrate_draws(d, checks=["sbc", "tarp"], false_alarm=0.02)
-    assert [c.false_alarm for c in result.emulated] == [0.01, 0.01]
+    levels = [c.false_alarm for c in result.emulated]
+    # Each check has more than Bonferroni's half and less than all of the joint rate; 50 tests and
+    # 20 draws leave p-values that are steps of some 10 %, and 1000 repeats an error of 20 %.
+    assert levels[0] == levels[1]
+    assert 0.007 < levels[0] < 0.02
     bare = dataclasses.replace(d, log_prob_true=None, log_prob_draws=None)
     assert "coverage" not in [c.name for c in calibrate_draws(bare).emulated]
 

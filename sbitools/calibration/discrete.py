@@ -1,0 +1,234 @@
+"""Calibration of discrete posteriors: probabilities of categories against what was true.
+
+Among all tests to which a posterior gave a category the probability p, the share p must be of that
+category. Under this null hypothesis the true labels are draws from the stated probabilities, so
+any statistic has an exact null: draw labels again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from sbitools.errors import ShapeError
+from sbitools.seeds import derive
+
+from .check import Check
+
+__all__ = ["discrete"]
+
+_LABELS, _BOOTSTRAP = 51, 52
+_RESAMPLES = 999
+_MIN_TESTS = 20
+_TOLERANCE = 1e-4
+_TINY = 1e-12
+
+
+def discrete(
+    probabilities: np.ndarray,
+    labels: np.ndarray,
+    *,
+    names: Sequence[str] = (),
+    bins: int = 15,
+    false_alarm: float = 0.01,
+    seed: int = 0,
+) -> Check:
+    r"""Calibration of a categorical posterior: test, ECE, Brier score, reliability diagram.
+
+    Two statistics are compared with their values for labels drawn from the probabilities: the
+    :math:`\chi^2` of the numbers of tests of each category in bins of its probability, which sees
+    any shape of miscalibration, and the deviation of the Brier score from its expectation
+    (Spiegelhalter's z), which sees over- and under-confidence best. The p-value is that of the
+    more extreme of the two in the joint null of both, exact at any number of tests.
+
+    ECE: mean over tests of the difference between the most probable category's probability and
+    the share of hits, in bins of equal numbers of tests. Brier score: mean squared distance of
+    probabilities to the truth, split into reliability (0 is calibrated), resolution (what is
+    learnt) and uncertainty (of the labels themselves).
+
+    Effect: mean confidence minus share of hits: above zero, over-confident. Band: where it lies
+    for a calibrated posterior with probability 1 - `false_alarm`.
+
+    Args:
+        probabilities: of K categories in N tests, shape (N, K), rows of sum 1.
+        labels: the true category of each, integers in 0..K-1, shape (N,).
+        names: of the categories.
+        bins: of the reliability diagram and of the test.
+        false_alarm: of the check.
+        seed: of labels drawn again.
+
+    Raises:
+        ShapeError: for other shapes, values that are no probabilities, or fewer than 20 tests.
+
+    References:
+        | Probabilistic prediction in patient management and clinical trials (Spiegelhalter 1986)
+        | A new vector partition of the probability score (Murphy 1973)
+        | Evaluating model calibration in classification
+          (Vaicenavicius et al. 2019, arXiv:1902.06977), section 5 (resampled labels)
+    """
+    p, truth = _checked(probabilities, labels)
+    n, k = p.shape
+    cells = [_equal_bins(p[:, j], bins) for j in range(k)]
+    drawn = _draw(p, _RESAMPLES, np.random.default_rng(derive(seed, _LABELS)))
+    everything = np.concatenate([truth[None], drawn])
+    statistics = np.stack([_chi2(p, everything, cells, bins), _spiegelhalter(p, everything)])
+    p_value = _joint_p(statistics)
+    top = p.max(1)
+    hits = everything == p.argmax(1)
+    excess = top.mean() - hits.mean(1)
+    low, high = np.quantile(excess[1:], (false_alarm / 2, 1 - false_alarm / 2))
+    ece = np.array([_ece(top, row, bins) for row in hits[:200]])
+    passed = p_value >= false_alarm
+    word = "as it should" if passed else ("over-confident" if excess[0] > 0 else "under-confident")
+    return Check(
+        name="discrete", kind="reliability", statistic=float(statistics[0, 0]),
+        p_value=p_value, effect=float(excess[0]), band=(float(low), float(high)), passed=passed,
+        false_alarm=false_alarm,
+        summary=f"the most probable category is true in {100 * hits[0].mean():.1f} % of tests, "
+        f"{100 * top.mean():.1f} % stated ({word}); ECE {ece[0]:.3f}",
+        details={
+            "ece": float(ece[0]), "ece_expected": float(ece[1:].mean()), "n_tests": n,
+            "brier": _brier(p, truth, bins), "accuracy": float(hits[0].mean()),
+            "log_score": float(np.log(np.maximum(p[np.arange(n), truth], _TINY)).mean()),
+            "spiegelhalter_z": float(statistics[1, 0]),
+            "reliability": _reliability(top, hits, bins),
+            "parameters": [_category(p, truth, j, names) for j in range(k)],
+            "names": [_name(j, names) for j in range(k)],
+        },
+    )  # fmt: skip
+
+
+def _checked(probabilities: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    p, truth = np.asarray(probabilities, dtype=np.float64), np.asarray(labels)
+    if p.ndim != 2 or p.shape[1] < 2 or truth.shape != p.shape[:1]:
+        raise ShapeError(
+            "probabilities, labels", expected="shapes (tests, categories) and (tests,)",
+            got=f"{p.shape} and {truth.shape}", fix="one row of at least two categories per test",
+        )  # fmt: skip
+    if len(p) < _MIN_TESTS:
+        raise ShapeError(
+            "probabilities", expected=f"{_MIN_TESTS} tests at least", got=f"{len(p)}",
+            fix="a calibration error of 0.1 needs some 200 tests to be seen with 80 % power",
+        )  # fmt: skip
+    if not np.isfinite(p).all() or (p < 0).any() or (abs(p.sum(1) - 1) > _TOLERANCE).any():
+        raise ShapeError(
+            "probabilities", expected="rows of probabilities with sum 1",
+            got="values below 0, not finite, or rows with another sum", fix="use a softmax",
+        )  # fmt: skip
+    if truth.dtype.kind not in "iu" or (truth < 0).any() or (truth >= p.shape[1]).any():
+        raise ShapeError(
+            "labels", expected=f"integers in 0..{p.shape[1] - 1}", got=f"dtype {truth.dtype}, "
+            f"values {np.unique(truth)[:5]}", fix="number the categories as the columns",
+        )  # fmt: skip
+    return p / p.sum(1, keepdims=True), truth.astype(np.int64)
+
+
+def _draw(p: np.ndarray, repeats: int, rng: np.random.Generator) -> np.ndarray:
+    """Labels drawn from the probabilities, (repeats, n)."""
+    edges = np.cumsum(p, axis=1)[:, :-1]
+    labels = np.zeros((repeats, len(p)), dtype=np.int64)
+    u = rng.random((repeats, len(p)))
+    for edge in edges.T:
+        labels += u > edge
+    return labels
+
+
+def _equal_bins(values: np.ndarray, bins: int) -> np.ndarray:
+    """Number of the bin of each value, bins of equal numbers of tests; equal values together."""
+    edges = np.unique(np.quantile(values, np.linspace(0, 1, bins + 1)[1:-1]))
+    return np.searchsorted(edges, values, side="right")
+
+
+def _chi2(p: np.ndarray, labels: np.ndarray, cells: Sequence[np.ndarray], bins: int) -> np.ndarray:
+    """Sum over categories and bins of (observed - expected)^2 / variance, for rows of labels."""
+    total = np.zeros(len(labels))
+    for j, cell in enumerate(cells):
+        size = int(cell.max()) + 1
+        member = (cell[:, None] == np.arange(size)).astype(np.float64)  # (n, bins)
+        expected, variance = p[:, j] @ member, (p[:, j] * (1 - p[:, j])) @ member
+        observed = (labels == j).astype(np.float64) @ member
+        total += ((observed - expected) ** 2 / np.maximum(variance, _TINY)).sum(1)
+    return total
+
+
+def _spiegelhalter(p: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Brier score less its expectation, in its own standard deviations, for rows of labels."""
+    n = np.arange(len(p))
+    score = -2 * p[n, labels].sum(1)  # the rest of the Brier score does not depend on labels
+    mean = -2 * (p**2).sum()
+    variance = 4 * ((p**3).sum(1) - (p**2).sum(1) ** 2).sum()
+    return (score - mean) / np.sqrt(max(variance, _TINY))
+
+
+def _joint_p(statistics: np.ndarray) -> float:
+    """p-value of the more extreme statistic of row 0; each row of columns is one repeat.
+
+    The rank of each repeat among all, itself included, is what makes the null exact.
+    """
+    extreme = np.abs(statistics)
+    ordered = np.sort(extreme, axis=1)
+    above = np.stack([
+        extreme.shape[1] - np.searchsorted(o, e, side="left")
+        for o, e in zip(ordered, extreme, strict=True)
+    ])  # fmt: skip
+    smallest = above.min(0)
+    return float((smallest <= smallest[0]).mean())
+
+
+def _ece(top: np.ndarray, hit: np.ndarray, bins: int) -> float:
+    cell = _equal_bins(top, bins)
+    size = int(cell.max()) + 1
+    difference = np.bincount(cell, weights=top - hit, minlength=size)
+    return float(np.abs(difference).sum() / len(top))
+
+
+def _brier(p: np.ndarray, truth: np.ndarray, bins: int) -> dict[str, float]:
+    """Score and Murphy's parts, summed over categories, of binned probabilities."""
+    one_hot = (truth[:, None] == np.arange(p.shape[1])).astype(np.float64)
+    base = one_hot.mean(0)
+    reliability = resolution = 0.0
+    for j in range(p.shape[1]):
+        cell = _equal_bins(p[:, j], bins)
+        size = np.bincount(cell)
+        filled = size > 0
+        stated, seen = (
+            np.bincount(cell, weights=v)[filled] / size[filled] for v in (p[:, j], one_hot[:, j])
+        )
+        share = size[filled] / len(p)
+        reliability += float(share @ (stated - seen) ** 2)
+        resolution += float(share @ (seen - base[j]) ** 2)
+    return {
+        "score": float(((p - one_hot) ** 2).sum(1).mean()), "reliability": reliability,
+        "resolution": resolution, "uncertainty": float((base * (1 - base)).sum()),
+    }  # fmt: skip
+
+
+def _reliability(top: np.ndarray, hits: np.ndarray, bins: int) -> dict[str, np.ndarray]:
+    """Stated and actual share of hits per bin, and where the actual one lies by chance (95 %)."""
+    cell = _equal_bins(top, bins)
+    size = np.bincount(cell)
+    member = (cell[:, None] == np.flatnonzero(size)).astype(np.float64)
+    size = member.sum(0)
+    shares = hits.astype(np.float64) @ member / size
+    low, high = np.quantile(shares[1:], (0.025, 0.975), axis=0)
+    return {
+        "stated": top @ member / size, "actual": shares[0], "lower": low, "upper": high,
+        "tests": size.astype(np.int64),
+    }  # fmt: skip
+
+
+def _name(j: int, names: Sequence[str]) -> str:
+    return names[j] if j < len(names) else str(j)
+
+
+def _category(p: np.ndarray, truth: np.ndarray, j: int, names: Sequence[str]) -> dict[str, Any]:
+    """Stated and actual frequency of one category, and their difference in its errors."""
+    hit = truth == j
+    error = float(np.sqrt((p[:, j] * (1 - p[:, j])).sum())) / len(p)
+    difference = float(p[:, j].mean() - hit.mean())
+    return {
+        "name": _name(j, names), "stated": float(p[:, j].mean()), "actual": float(hit.mean()),
+        "effect": difference, "z": difference / max(error, _TINY),
+    }  # fmt: skip

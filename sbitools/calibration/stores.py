@@ -1,0 +1,95 @@
+"""What a store of tests must be: of the right kind, unseen, inside the prior, and large enough."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from sbitools.errors import StoreError
+from sbitools.seeds import simulation_seeds
+
+from .power import needed_tests
+
+__all__ = ["check_inside", "check_size", "check_specification", "check_unseen"]
+
+
+def check_specification(posterior: Any, store: Any) -> None:
+    """Raise `StoreError` unless the store holds what the posterior was trained for."""
+    pairs = (
+        ("output", posterior.output.to_dict(), store.output.to_dict()),
+        (
+            "inferred parameters",
+            posterior.parameters.to_dict(),
+            store.parameters.inferred.to_dict(),
+        ),
+    )
+    for what, expected, got in pairs:
+        if expected != got:
+            raise StoreError(
+                f"{what} of store {store.path}", expected=f"{expected}", got=f"{got}",
+                fix="calibrate with simulations of the specification the posterior was trained on",
+            )  # fmt: skip
+
+
+def check_unseen(posterior: Any, store: Any, digest: str) -> None:
+    """Raise `StoreError` if the posterior was trained on simulations of this store.
+
+    Known by the digest of the whole store, and by the seeds of its simulations: a posterior looks
+    better than it is on what it has seen.
+
+    Args:
+        posterior: its `info` and `training_seeds` say what it was trained on.
+        store: of tests.
+        digest: of the store.
+    """
+    got, seen = "", getattr(posterior, "training_seeds", None)
+    if digest in str(getattr(posterior, "info", {})):
+        got = "the training store"
+    elif seen is not None and len(seen) and not _numbered(store):
+        shared = np.isin(np.asarray(store.seeds)[store.done], np.asarray(seen))
+        if shared.any():
+            got = f"{int(shared.sum())} of {len(shared)} that have seeds of training simulations"
+    if got:
+        raise StoreError(
+            f"store {store.path}", expected="simulations the posterior was not trained on",
+            got=got, fix="simulate a test store with another seed",
+        )  # fmt: skip
+
+
+def _numbered(store: Any) -> bool:
+    """Whether seeds were only made up from the index at an import: equal ones mean nothing."""
+    seeds = np.asarray(store.seeds)
+    return store.seed is None and bool((seeds == simulation_seeds(0, range(len(seeds)))).all())
+
+
+def check_inside(posterior: Any, store: Any, theta: np.ndarray) -> None:
+    """Raise `StoreError` unless theta (n, P) are where the posterior can be."""
+    import torch
+
+    inside = np.isfinite(posterior.parameters.log_prob(torch.from_numpy(theta)).numpy())
+    if not inside.all():
+        raise StoreError(
+            f"theta of store {store.path}", expected="parameters inside the prior it trained with",
+            got=f"{theta[~inside][0].tolist()}, and {int((~inside).sum()) - 1} more in this batch",
+            fix="leave them out with `indices`, or train with a wider prior",
+        )  # fmt: skip
+
+
+def check_size(
+    store: Any, required: float | None, false_alarm: float, n_parameters: int, n_draws: int
+) -> None:
+    """Raise `StoreError` if the store is too small to catch a wrong posterior."""
+    if required is None:
+        return
+    needed = needed_tests(
+        power=required, false_alarm=false_alarm, n_parameters=n_parameters, n_draws=n_draws
+    )
+    groups = len(set(store.groups[store.done].tolist()))
+    if groups < needed:
+        raise StoreError(
+            f"store {store.path}", expected=f"some {needed} independent tests, to catch a "
+            "posterior 1.25 times too narrow or wide, or shifted by 0.2 sigma, with "
+            f"{100 * required:g} % probability", got=f"{groups}",
+            fix="simulate more tests, or ask for less power",
+        )  # fmt: skip

@@ -1,0 +1,165 @@
+"""From a name and a field to a summary network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+
+from sbitools.errors import ConfigError
+from sbitools.observation import Mask, Observation
+from sbitools.seeds import derive
+from sbitools.simulator import FieldSpec
+
+from .field import FieldCNN
+from .healpix import HealpixCNN
+from .sets import SetEmbedding
+from .vector import VectorMLP
+
+__all__ = ["EMBEDDINGS", "EmbeddingOptions", "build_embedding", "observed_mask"]
+
+EMBEDDINGS = ("auto", "cnn", "healpix", "mlp", "set")
+
+# Names that say what an axis is, and with it what kind of field this is.
+_CHANNEL, _PIXEL, _ITEM = ("channel", "map"), ("pixel", "healpix"), ("item",)
+
+
+class EmbeddingOptions(BaseModel):
+    """Which summary network: the part of a method's options that is about the embedding.
+
+    Attributes:
+        embedding: ``"auto"``, ``"cnn"``, ``"healpix"``, ``"mlp"`` or ``"set"``, see
+            `build_embedding`.
+        features: numbers the embedding gives on.
+        channels: width of the embedding.
+        boundary: of a field on a grid: ``"periodic"``, ``"open"`` or ``"evolving"``, for all axes
+            or one per axis, see `FieldCNN`.
+        ordering: of HEALPix maps: ``"ring"`` or ``"nested"``.
+        attention: learned weighted means of a set.
+        padded: the last column of a set says which items are there.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    embedding: str = "auto"
+    features: int = Field(32, ge=1)
+    channels: int = Field(16, ge=1)
+    boundary: str | tuple[str, ...] = "periodic"
+    ordering: Literal["ring", "nested"] = "ring"
+    attention: int = Field(0, ge=0)
+    padded: bool = False
+
+    def build(
+        self, spec: FieldSpec, seed: int
+    ) -> FieldCNN | HealpixCNN | SetEmbedding | VectorMLP:
+        """The network for fields like `spec`, its initial weights a function of `seed`.
+
+        Raises:
+            ConfigError: see `build_embedding`.
+        """
+        with torch.random.fork_rng(devices=[]):  # layers initialise from the global generator
+            # The processor's generator alone, and only inside the fork.
+            torch.default_generator.manual_seed(derive(seed, 6))
+            return build_embedding(
+                self.embedding, spec, self.features, self.channels, self.boundary,
+                ordering=self.ordering, attention=self.attention, padded=self.padded,
+            )  # fmt: skip
+
+
+def build_embedding(
+    kind: str,
+    spec: FieldSpec,
+    features: int,
+    channels: int,
+    boundary: str | Sequence[str] = "periodic",
+    *,
+    ordering: str = "ring",
+    mask: Tensor | None = None,
+    attention: int = 0,
+    padded: bool = False,
+) -> FieldCNN | HealpixCNN | SetEmbedding | VectorMLP:
+    """A summary network for fields like `spec`.
+
+    A first axis named ``"channel"`` or ``"map"`` counts fields that share their cells or pixels;
+    every other axis is space.
+
+    Args:
+        kind: ``"cnn"`` (1 to 3 axes besides channels), ``"healpix"`` (maps), ``"set"`` (items in
+            rows), ``"mlp"`` (any shape, flattened), or ``"auto"``: ``"healpix"`` if the last axis
+            is named ``"pixel"`` or ``"healpix"``, ``"set"`` if the first of two is named
+            ``"item"``, ``"cnn"`` for 2-D and 3-D fields and for several channels, else ``"mlp"``.
+        spec: the observed field.
+        features: numbers that come out.
+        channels: width of the first level of a CNN, or of a perceptron's layers (times 8).
+        boundary: for ``"cnn"``, see `FieldCNN`: one word, or one per axis of space.
+        ordering: for ``"healpix"``: ``"ring"`` or ``"nested"``.
+        mask: for ``"healpix"``: where the maps are seen, see `HealpixCNN`.
+        attention: for ``"set"``: learned weighted means, see `SetEmbedding`.
+        padded: for ``"set"``: the last column says which items are there.
+
+    Raises:
+        ConfigError: for an unknown kind, a field that does not fit it, or an option of another
+            kind.
+    """
+    kind = _choose(spec) if kind == "auto" else kind
+    if kind not in EMBEDDINGS or spec.dtype.startswith("complex"):
+        raise ConfigError(
+            "embedding", expected=f"{', '.join(EMBEDDINGS)}, for real fields",
+            got=f"{kind!r} for {spec.dtype} of shape {spec.shape}", fix="choose another embedding",
+        )  # fmt: skip
+    _check_options(kind, {"ordering": ordering != "ring", "mask": mask is not None},
+                   {"attention": bool(attention), "padded": padded})  # fmt: skip
+    if kind == "cnn":
+        maps, space = _channels(spec)
+        return FieldCNN(space, features, channels, boundary, maps)
+    if kind == "healpix":
+        return HealpixCNN(spec.shape, features, channels, ordering, mask)
+    if kind == "set":
+        return SetEmbedding(spec.shape, features, 8 * channels, attention, padded)
+    return VectorMLP(spec.shape, features, 8 * channels)
+
+
+def observed_mask(observation: Observation, spec: FieldSpec) -> Tensor | None:
+    """Where all mask steps of an observation see a field, in the shape of the observed field.
+
+    Args:
+        observation: the observation model.
+        spec: the observed field; masks of another shape, from before a coarsening, are left out.
+
+    Returns:
+        Booleans of shape ``spec.shape``, or None if nothing is masked.
+    """
+    masks = [s.mask for s in observation.steps if isinstance(s, Mask)]
+    masks = [mask for mask in masks if tuple(mask.shape) == spec.shape]
+    return torch.stack(masks).all(0) if masks else None
+
+
+def _choose(spec: FieldSpec) -> str:
+    dims = spec.dims
+    if dims and dims[-1] in _PIXEL:
+        return "healpix"
+    if len(dims) == 2 and dims[0] in _ITEM:
+        return "set"
+    maps, space = _channels(spec)
+    fits = len(space) in (2, 3) or (maps is not None and len(space) == 1)
+    return "cnn" if fits else "mlp"
+
+
+def _channels(spec: FieldSpec) -> tuple[int | None, tuple[int, ...]]:
+    """Number of channels, None without such an axis, and the axes of space."""
+    if spec.dims and spec.dims[0] in _CHANNEL:
+        return spec.shape[0], spec.shape[1:]
+    return None, spec.shape
+
+
+def _check_options(kind: str, healpix: dict[str, bool], sets: dict[str, bool]) -> None:
+    for owner, given in (("healpix", healpix), ("set", sets)):
+        strange = [name for name, used in given.items() if used and kind != owner]
+        if strange:
+            raise ConfigError(
+                f"option {strange[0]!r} of the embedding", expected=f"embedding = {owner!r}",
+                got=repr(kind), fix="leave the option out, or choose the other embedding",
+            )  # fmt: skip

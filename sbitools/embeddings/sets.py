@@ -1,0 +1,134 @@
+"""A network for sets: items in any order, such as galaxies, peaks or repeated measurements.
+
+Every item goes through the same perceptron, and the set is described by the mean, the spread and
+the maximum of what comes out (Zaheer et al. 2017, arXiv:1703.06114), if asked also by means that
+are weighted by learned attention (Lee et al. 2019, arXiv:1810.00825). Sums run in float64, so
+that the order of the items does not even change the rounding that matters.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sbitools.errors import ConfigError
+
+__all__ = ["SetEmbedding"]
+
+_BLOCKS = 2
+
+
+class SetEmbedding(nn.Module):
+    """Sets to features.
+
+    Args:
+        shape: ``(n_items, n_columns)``, or ``(n_items,)`` for numbers.
+        features: numbers that come out, after the mean and log-variance of the columns themselves
+            (and the number of items) if those are few.
+        hidden: width of the perceptron that the items share.
+        attention: learned weighted means beside the plain one; 0 for none.
+        padded: the last column is not data: it is 1 where an item is there and 0 where it is
+            padding, whose other columns are 0. Padding changes nothing; the number of items is
+            given to the last layers.
+
+    Raises:
+        ConfigError: if the shape is not that of sets, or has no column besides the flag.
+    """
+
+    # So many moments of the columns reach the density estimator directly as well.
+    _FEW = 32
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self, shape: tuple[int, ...], features: int, hidden: int = 128, attention: int = 0,
+        padded: bool = False,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        columns = (shape[1] if len(shape) == 2 else 1) - padded
+        if not 1 <= len(shape) <= 2 or columns < 1:
+            raise ConfigError(
+                "set embedding",
+                expected="a field of shape (n_items, n_columns)"
+                + (" with a column besides the flag" if padded else ""),
+                got=f"shape {tuple(shape)}", fix="put one item in each row",
+            )  # fmt: skip
+        self.padded, self.columns, self.items = padded, columns, shape[0]
+        moments = 2 * columns + padded
+        self.skip = moments <= self._FEW
+        self.n_features = features + (moments if self.skip else 0)
+        self.register_buffer("mean", torch.zeros(columns))
+        self.register_buffer("std", torch.ones(columns))
+        self.first = nn.Linear(columns, hidden)
+        self.blocks = nn.ModuleList(_Residual(hidden) for _ in range(_BLOCKS))
+        self.queries = nn.Linear(hidden, attention, bias=False) if attention else None
+        self.head = nn.Sequential(
+            nn.Linear((3 + attention) * hidden + moments, 128),
+            nn.SiLU(),
+            nn.Linear(128, features),
+        )
+
+    def set_scale(self, mean: Tensor, std: Tensor) -> None:
+        """Scale each column by the mean and standard deviation over items and training sets.
+
+        Args:
+            mean: of the training data, in the shape of one set.
+            std: standard deviation, likewise.
+        """
+        mean, std = (t.reshape(len(mean), -1).double() for t in (mean, std))
+        # Padding is 0: it adds nothing to the sums, and the flag's mean is how often it is absent.
+        there = mean[:, -1].sum() if self.padded else torch.tensor(float(len(mean)))
+        sums = mean.sum(0), (std**2 + mean**2).sum(0)
+        centre, square = (t[: self.columns] / there.clamp(min=1e-9) for t in sums)
+        spread = (square - centre**2).clamp(min=0).sqrt()
+        self.mean.copy_(centre)
+        # A column that never changes, up to rounding, carries nothing; no division by its spread.
+        self.std.copy_(torch.where(spread > 1e-6 * centre.abs(), spread, 1.0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, *shape) to (B, n_features); the number of items may be another one."""
+        x = x.reshape(*x.shape[:2], -1)
+        there = (
+            (x[..., -1:] != 0) if self.padded else torch.ones_like(x[..., :1], dtype=torch.bool)
+        )
+        x = torch.where(there, (x[..., : self.columns] - self.mean) / self.std, 0.0)
+        hidden = F.silu(self.first(x))
+        for block in self.blocks:
+            hidden = block(hidden)
+        weights = there / there.sum(1, keepdim=True).clamp(min=1)
+        mean, spread = _moments(hidden, weights)
+        top = hidden.masked_fill(~there, -math.inf).amax(1)
+        plain = list(_moments(x, weights))
+        if self.padded:
+            plain.append(torch.log1p(there.sum(1).double()) - math.log1p(self.items))
+        pooled = [mean, spread, torch.where(top.isinf(), 0.0, top), *plain]
+        if self.queries is not None:
+            # Not -inf: the softmax of a set without items would be NaN, and so its gradient.
+            scores = self.queries(hidden).double().masked_fill(~there, -1e30)
+            share = torch.softmax(scores, dim=1) * there
+            pooled.append(torch.einsum("bna,bnh->bah", share, hidden.double()).flatten(1))
+        kind = self.mean.dtype  # not that of `hidden`, which autocast may have made bfloat16
+        out = self.head(torch.cat([p.to(kind) for p in pooled], dim=1))
+        return torch.cat([p.to(kind) for p in (*plain, out)], dim=1) if self.skip else out
+
+
+def _moments(x: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Weighted mean and log-variance over the items."""
+    x = x.double()
+    mean = (weights * x).sum(1)
+    variance = (weights * (x - mean[:, None]) ** 2).sum(1)
+    return mean, torch.log(variance + 1e-4)
+
+
+class _Residual(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(width, width), nn.Linear(width, width)
+        nn.init.zeros_(self.second.weight)  # starts as the identity: no normalisation needed
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.second(F.silu(self.first(x)))

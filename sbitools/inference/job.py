@@ -1,0 +1,245 @@
+"""One training run of one network: its data, its loss, its provenance."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from sbitools.errors import ConfigError, PosteriorError
+from sbitools.familiarity import FEWEST, Familiarity, data_statistics
+from sbitools.observation import Observation
+from sbitools.simulator import FieldSpec
+from sbitools.store import SimulationStore
+from sbitools.training import TrainingHistory, TrainingOptions, mean_loss, run_training
+from sbitools.training.distributed import local_device
+from sbitools.training.loader import Batch, StreamingLoader, split
+
+from .methods import Method
+from .options import only
+from .posterior import Posterior
+from .symmetry import random_cube_symmetry
+
+__all__ = ["Job"]
+
+# Fields from which the scale of the inputs is measured: enough for 2 %.
+_SCALE_FIELDS = 1024
+
+# Fields that the record of familiar ones is made of; a quarter of them must be held-out ones, or
+# fields of training join: their features are not quite those of new fields.
+_FAMILIAR_FIELDS = 2000
+
+# Rows of a batch that one thread computes; a constant, so that results do not depend on `workers`.
+_PIECE_ROWS = 16
+
+
+class Job:
+    """One training run: data, network, loss."""
+
+    def __init__(
+        self, store: SimulationStore, method: Method, options: Any, observation: Observation,
+        indices: np.ndarray | None,
+    ) -> None:  # fmt: skip
+        self.store, self.method, self.options = store, method, options
+        self.observation, self.spec = observation, observation.output(store.output)
+        _check_parameters(store, method)
+        self.device = _device(options.device)
+        self.train_rows, self.held_out = split(
+            store, options.validation_fraction, options.seed, indices
+        )
+        self.chosen = None if indices is None else sorted({int(i) for i in indices})
+        once, self.noisy = observation.split()  # only the noise need be drawn anew at every step
+        self.common: dict[str, Any] = {
+            "prepare": lambda x: once(x, torch.zeros(len(x), dtype=torch.int64)),
+            "row_bytes": once.output(store.output).nbytes,
+        }
+        size, seed = options.batch_size, options.seed
+        self.training = StreamingLoader(store, self.train_rows, size, seed, **self.common)
+        self.validation = StreamingLoader(
+            store, self.held_out, size, seed, shuffle=False, **self.common
+        )
+
+    def with_seed(self, seed: int) -> Job:
+        """The same data in another order; the same simulations held out."""
+        other = copy.copy(self)
+        other.options = self.options.model_copy(update={"seed": seed})
+        other.training = copy.copy(self.training)
+        other.training.seed = seed
+        return other
+
+    @property
+    def seeds(self) -> Tensor:
+        """Of the simulations that trained and validated."""
+        return self.store.seeds[torch.from_numpy(np.union1d(self.train_rows, self.held_out))]
+
+    def estimator(self, start: Posterior | None) -> nn.Module:
+        """The network before training."""
+        network, space = only(self.method.network, self.options), self.store.parameters.inferred
+        estimator = self.method.build(network, space, self.spec)
+        if start is None:
+            estimator.embedding.set_scale(*_moments(self.training, self.noisy, self.spec))
+        else:
+            self._check_start(start, network)
+            estimator.load_state_dict(start.estimator.state_dict())
+        if self.options.frozen == "embedding":
+            estimator.embedding.requires_grad_(False)
+        return estimator.to(self.device)
+
+    def _check_start(self, start: Posterior, network: Any) -> None:
+        mine = (network, self.store.parameters.inferred, self.store.output, self.observation)
+        theirs = (start.options, start.parameters, start.output, start.observation)
+        names = ("network options", "parameters", "output", "observation model")
+        for name, a, b in zip(names, mine, theirs, strict=True):
+            if a.to_dict() != b.to_dict() if hasattr(a, "to_dict") else a != b:
+                raise PosteriorError(
+                    f"start: {name}", expected=f"{b}", got=f"{a}",
+                    fix="fine-tune on simulations of the same kind, with the same network",
+                )  # fmt: skip
+
+    def pair(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """u (B, P) and observed x (B, *shape) of a batch, with its own noise."""
+        theta, x, seeds = batch
+        space = self.store.parameters
+        u = self.method.coordinates(space.inferred, theta[:, space.inferred_columns])
+        return u, self.noisy(x.to(self.device), seeds)
+
+    def familiarity(self, posterior: Posterior) -> Familiarity | None:
+        """What x look like, from the held-out simulations and, if those are few, the others too."""
+        rows = self.held_out
+        if len(rows) < _FAMILIAR_FIELDS // 4:
+            rows = np.concatenate([rows, self.train_rows])
+        # One of each group: members of one are alike.
+        _, first = np.unique(self.store.groups[rows], return_index=True)
+        rows = rows[np.sort(first)][:_FAMILIAR_FIELDS]
+        if len(rows) < FEWEST:
+            return None
+        loader = StreamingLoader(
+            self.store, rows, self.options.batch_size, self.options.seed, shuffle=False,
+            **self.common,
+        )  # fmt: skip
+        features, statistics = [], []
+        for batch in loader.batches(0):
+            x = self.pair(batch)[1].cpu()
+            features.append(posterior.features(x).numpy())
+            statistics.append(data_statistics(x))
+        return Familiarity.fit(
+            np.concatenate(features), np.concatenate(statistics), self.spec.shape,
+            seed=self.options.seed,
+        )  # fmt: skip
+
+    def identity(self) -> dict[str, Any]:
+        """What tells this run from others."""
+        return {
+            "store": self.store.digest(), "observe": self.observation.digest(),
+            "symmetry": self.options.symmetry, "method": self.method.name,
+            "network": only(self.method.network, self.options).model_dump(),
+            "frozen": self.options.frozen, "indices": self.chosen,
+        }  # fmt: skip
+
+    def run(
+        self,
+        estimator: nn.Module,
+        run_dir: Path,
+        resume: bool,
+        on_epoch: Callable[[dict[str, float]], None] | None,
+    ) -> TrainingHistory:
+        """Train."""
+        return run_training(
+            estimator, _Loss(self), self.training.batches, lambda: self.validation.batches(0),
+            only(TrainingOptions, self.options), run_dir, steps_per_epoch=self.training.steps,
+            resume=resume, identity=self.identity(), on_epoch=on_epoch,
+        )  # fmt: skip
+
+    def info(self, history: TrainingHistory, seconds: float) -> dict[str, Any]:
+        """Provenance."""
+        counts = {k: v for k, v in self.store.counts().items() if k != "done" and v}
+        return {
+            "method": self.method.name, "options": self.options.model_dump(mode="json"),
+            "history": history.to_dict(), "n_training": len(self.train_rows),
+            "n_validation": len(self.held_out), "excluded": counts,
+            "store": self.store.digest(), "design": self.store.design, "seconds": seconds,
+        }  # fmt: skip
+
+
+class _Loss:
+    """Mean of the network's loss over a batch of observed fields."""
+
+    def __init__(self, job: Job) -> None:
+        self.job, self.options = job, job.options
+
+    def __call__(self, module: Any, batch: Any, rng: torch.Generator) -> Tensor:
+        u, x = self.job.pair(batch)
+        pieces = self._pieces(len(x), module)
+        if self.options.symmetry == "cube" and module.training:
+            x = torch.cat([random_cube_symmetry(x[rows], rng) for rows in pieces])
+        # One generator per piece: pieces are computed in any order.
+        own = torch.randint(1 << 62, (len(pieces),), generator=rng).tolist()
+
+        def piece(i: int) -> Tensor:
+            rows, generator = pieces[i], torch.Generator().manual_seed(own[i])
+            return module.loss(u[rows], x[rows], generator).sum() * (len(pieces) / len(x))
+
+        trained = [p for p in module.parameters() if p.requires_grad]
+        return mean_loss(piece, len(pieces), trained or list(module.parameters()),
+                         self.options.workers)  # fmt: skip
+
+    @staticmethod
+    def _pieces(n: int, module: Any) -> list[slice]:
+        device = next(module.parameters()).device
+        step = n if device.type != "cpu" else getattr(module, "piece_rows", _PIECE_ROWS)
+        return [slice(i, min(i + step, n)) for i in range(0, n, step)]
+
+
+def _moments(
+    loader: StreamingLoader, observation: Observation, spec: FieldSpec
+) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of observed training fields, per cell."""
+    total = torch.zeros(spec.shape, dtype=torch.float64)
+    square, count = torch.zeros_like(total), 0
+    for _, x, seeds in _some(loader):
+        y = observation(x, seeds).double()
+        total += y.sum(0)
+        square += (y**2).sum(0)
+        count += len(y)
+    mean = total / count
+    return mean.float(), (square / count - mean**2).clamp(min=0).sqrt().float()
+
+
+def _some(loader: StreamingLoader) -> Iterator[Batch]:
+    seen = 0
+    for batch in loader.batches(0):
+        yield batch
+        seen += len(batch[0])
+        if seen >= _SCALE_FIELDS:
+            return
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return local_device()
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError(
+            "option 'device' of train", expected="'auto', 'cpu' or a device of this machine",
+            got=repr(name), fix=f"use device='auto' ({str(error).splitlines()[0]})",
+        ) from error  # fmt: skip
+    return device
+
+
+def _check_parameters(store: SimulationStore, method: Method) -> None:
+    space = store.parameters.inferred
+    discrete = [p.name for p in space if p.categories]
+    if not len(space) or (discrete and not method.categorical):
+        raise PosteriorError(
+            "inferred parameters", expected=f"one or more, all continuous for {method.title}",
+            got=f"{space.names}, categorical: {discrete}",
+            fix="set inferred=True for continuous parameters and False for categorical ones, or "
+            "use method='discrete'",
+        )  # fmt: skip

@@ -1,0 +1,170 @@
+"""Neural likelihood estimation: a flow for the data given the parameters.
+
+Papamakarios, Sterratt & Murray 2019 (arXiv:1805.07226). The posterior is this likelihood times the
+prior, explored by `sbitools.inference.mcmc`. Unlike NPE it does not ask that theta was drawn from
+the prior, and several independent data vectors would simply multiply; it needs short data.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+from sbitools.errors import ConfigError, TrainingError
+from sbitools.parameters import ParameterSpace
+from sbitools.simulator import FieldSpec
+
+from .flows import Family, build_flow
+from .mcmc import MCMCPosterior
+from .methods import Method
+from .options import CommonOptions
+
+__all__ = ["METHODS", "LikelihoodEstimator", "LikelihoodOptions", "NLEOptions"]
+
+# A density of more numbers than this is learned badly from the simulations one has.
+_LONGEST = 100
+
+
+class LikelihoodOptions(BaseModel):
+    """Which network.
+
+    Attributes:
+        method: name of the method.
+        flow: family of the flow, see `build_flow`. Chains ask it often: splines (zuko_nsf) follow
+            sharper likelihoods, at several times the price.
+        flow_hidden: width of the networks inside the flow.
+        flow_transforms: number of transformations.
+        seed: of the initial weights.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    method: str = "nle"
+    flow: Family = "zuko_maf"
+    flow_hidden: int = Field(64, ge=1)
+    flow_transforms: int = Field(5, ge=1)
+    seed: int = Field(0, ge=0)
+
+    @property
+    def channels(self) -> int:
+        """Width of the embedding, which only standardises."""
+        return 1
+
+
+class NLEOptions(LikelihoodOptions, CommonOptions):
+    """Options of neural likelihood estimation: the network and its training, in one table."""
+
+
+class Standardise(nn.Module):
+    """Data vectors, flattened, with mean 0 and standard deviation 1 over the training set.
+
+    Args:
+        spec: the observed field.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, spec: FieldSpec) -> None:
+        super().__init__()
+        self.name, self.n_features = spec.name, math.prod(spec.shape)
+        self.register_buffer("mean", torch.zeros(self.n_features))
+        self.register_buffer("std", torch.ones(self.n_features))
+
+    def set_scale(self, mean: Tensor, std: Tensor) -> None:
+        """Mean and standard deviation of the training data per entry.
+
+        Raises:
+            TrainingError: if an entry never changes: it has no density.
+        """
+        flat = std.flatten()
+        constant = (flat <= 1e-6 * mean.flatten().abs()).nonzero().flatten().tolist()
+        if constant:
+            raise TrainingError(
+                f"data vector {self.name!r} for nle", expected="entries that vary",
+                got=f"{len(constant)} constant ones, at {constant[:10]}",
+                fix="leave them out with a mask or a selection, or use npe or nre",
+            )  # fmt: skip
+        self.mean.copy_(mean.flatten())
+        self.std.copy_(flat)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, *shape) to (B, D)."""
+        return (x.flatten(1) if x.ndim > 1 else x[:, None]).sub(self.mean).div(self.std)
+
+
+class LikelihoodEstimator(nn.Module):
+    """q(x | u) for standardised data x, and with the prior an unnormalised posterior of u.
+
+    Args:
+        options: which network.
+        parameters: the inferred parameters.
+        spec: the observed data.
+
+    Raises:
+        ConfigError: if the data are complex or too long for a density.
+    """
+
+    def __init__(
+        self, options: LikelihoodOptions, parameters: ParameterSpace, spec: FieldSpec
+    ) -> None:
+        super().__init__()
+        n = math.prod(spec.shape)
+        if n > _LONGEST or spec.dtype.startswith("complex"):
+            raise ConfigError(
+                "method nle", expected=f"real data vectors of at most {_LONGEST} numbers",
+                got=f"{n} ({spec.dtype} of shape {spec.shape})",
+                fix="summarise the data first (a spectrum, or the features of a trained "
+                "posterior), or use npe or nre, which learn their own summary",
+            )  # fmt: skip
+        self.space = parameters
+        # Counts have no density: spread evenly over their unit, they do.
+        self.whole = spec.dtype.startswith(("int", "uint"))
+        self.embedding = Standardise(spec)
+        self.trend = nn.utils.skip_init(nn.Linear, len(parameters), n)
+        nn.init.zeros_(self.trend.weight)
+        nn.init.zeros_(self.trend.bias)
+        self.flow = build_flow(
+            options.flow, n, len(parameters), hidden=options.flow_hidden,
+            transforms=options.flow_transforms, seed=options.seed,
+        )  # fmt: skip
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device
+
+    def features(self, x: Tensor) -> Tensor:
+        """The standardised data, (B, D) float32."""
+        return self.embedding(x.to(self.device, torch.float32))
+
+    def log_ratio(self, u: Tensor, features: Tensor) -> Tensor:
+        """log q(x | u) up to a constant, (B, n), for u (B, n, P) and features (B, D)."""
+        with torch.autocast(self.device.type, enabled=False):
+            u = u.to(self.device, torch.float32)
+            flat = u.flatten(0, 1)
+            y = features.float().repeat_interleave(u.shape[1], 0) - self.trend(flat)
+            return self.flow.log_prob(y[:, None], flat)[:, 0].view(u.shape[:2])
+
+    def log_prob(self, u: Tensor, features: Tensor) -> Tensor:
+        """log q(x | u) + log p(u), (B, n): the posterior of u up to a constant for each x."""
+        prior = self.space.log_prob_unconstrained(u.double().cpu())
+        return self.log_ratio(u, features).double().cpu() + prior
+
+    def loss(self, u: Tensor, x: Tensor, rng: torch.Generator) -> Tensor:
+        """-log q(x | u), shape (B,), for u (B, P) and x (B, *shape)."""
+        x = x.to(self.device, torch.float32)
+        if self.whole:
+            x = x + torch.rand(x.shape, generator=rng).to(self.device) - 0.5
+        return -self.log_ratio(u[:, None], self.features(x))[:, 0]
+
+
+METHODS = {
+    "nle": Method(
+        "nle", "neural likelihood estimation", LikelihoodOptions, NLEOptions,
+        LikelihoodEstimator, MCMCPosterior,
+    )
+}  # fmt: skip

@@ -1,0 +1,7 @@
+"""Posteriors of short data vectors: no embedding, and strong from a thousand simulations on."""
+
+from __future__ import annotations
+
+from .estimator import VectorEstimator, fits_vectors
+
+__all__ = ["VectorEstimator", "fits_vectors"]

@@ -1,0 +1,141 @@
+"""Reference simulations as a posterior sees them: what repairs are fitted to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sbitools.arrays import real_tensor
+from sbitools.errors import PosteriorError, StoreError
+from sbitools.parameters import ParameterSpace
+from sbitools.seeds import derive, mix
+
+from .posterior import base_marginals
+
+__all__ = ["Evidence", "collect", "inside_support"]
+
+# Each simulation is observed this often, with other noise, which averages some of it out; once
+# where there are so many simulations that it does not matter.
+_REDRAWS, _MOST_ROWS = 2, 2000
+_NOISE = 73
+_BATCH = 32
+
+# Scores are bounded for what is fitted to them: a truth that no draw comes near to is an outlier.
+_FARTHEST = 8.0
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Observed reference simulations; one simulation has several rows, of other noise.
+
+    Args:
+        posterior: the posterior to be repaired.
+        index: of the simulation in its store, int64, shape (R,).
+        group: shape (R,): rows of one group are never on both sides of a split.
+        scores: normal scores of the truths, shape (R, P).
+        draw_scores: those of posterior draws, float32, shape (R, L, P).
+        features: what the network makes of x, shape (R, F).
+        seeds: of the simulations, int64, shape (R,).
+        digest: of the store.
+    """
+
+    posterior: Any
+    index: np.ndarray
+    group: np.ndarray
+    scores: np.ndarray
+    draw_scores: np.ndarray
+    features: np.ndarray
+    seeds: np.ndarray
+    digest: str
+
+    @property
+    def weights(self) -> np.ndarray:
+        """Of the rows, shape (R,): every group counts as one simulation."""
+        _, which, size = np.unique(self.group, return_inverse=True, return_counts=True)
+        return 1.0 / size[which]
+
+    def subset(self, rows: np.ndarray) -> Evidence:
+        """That of the simulations `rows` of the store."""
+        keep = np.isin(self.index, rows)
+        names = ("index", "group", "scores", "draw_scores", "features", "seeds")
+        return replace(self, **{name: getattr(self, name)[keep] for name in names})
+
+    def provenance(self) -> dict[str, Any]:
+        """`info` and `training_seeds` of a posterior that was fitted to these rows."""
+        used = torch.from_numpy(np.unique(self.seeds))
+        before = getattr(self.posterior, "training_seeds", used[:0])
+        return {
+            "info": dict(self.posterior.info) | {"repaired_with": self.digest},
+            "training_seeds": torch.cat([before, used]).unique(),
+        }
+
+
+def collect(posterior: Any, store: Any, rows: np.ndarray, seed: int) -> Evidence:
+    """Observe the simulations `rows` of a store and draw from the posterior for each.
+
+    Args:
+        posterior: to be repaired.
+        store: reference simulations.
+        rows: finished simulations of it.
+        seed: of the observation noise.
+
+    Raises:
+        StoreError: if there are fewer than 20 groups of simulations: their truths fix the mean of
+            a posterior to a fifth of its width, and less is no repair.
+    """
+    groups = np.asarray(store.groups)[rows]
+    if len(np.unique(groups)) < 20:
+        raise StoreError(
+            f"store {store.path}", expected="20 or more independent reference simulations",
+            got=f"{len(np.unique(groups))}", fix="simulate more; 100 are a good start",
+        )  # fmt: skip
+    times = int(np.clip(_MOST_ROWS // len(rows), 1, _REDRAWS))
+    columns, parts = store.parameters.inferred_columns, []
+    for index, theta, x in store.batches(rows, _BATCH):
+        truth = torch.as_tensor(theta, dtype=torch.float64)[:, columns]
+        for i in range(times):
+            noise = mix(store.seeds[torch.from_numpy(index)], derive(seed, _NOISE, i))
+            parts.append((index, *_look(posterior, truth, posterior.observe(x, noise))))
+    index, scores, draws, features = (np.concatenate(p) for p in zip(*parts, strict=True))
+    return Evidence(
+        posterior, index, np.asarray(store.groups)[index], scores, draws, features,
+        store.seeds.numpy()[index], store.digest(),
+    )  # fmt: skip
+
+
+def _look(posterior: Any, theta: Tensor, x: Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Scores of truths and of draws, and features, of one batch."""
+    scores, draws = base_marginals(posterior, x)
+    truth = scores.forward(posterior.parameters.to_unconstrained(theta)[:, None])[0][:, 0]
+    limited = truth.clamp(-_FARTHEST, _FARTHEST).numpy()
+    return limited, draws.float().numpy(), posterior.features(x).numpy()
+
+
+def inside_support(
+    theta: Tensor | np.ndarray, x: Tensor | np.ndarray, space: ParameterSpace
+) -> tuple[Tensor, Tensor, Callable[[Tensor], Tensor]]:
+    """Theta (B, n, P) with what is outside the prior replaced by its middle, for `log_prob`.
+
+    Returns:
+        theta; which of them were inside (B, n); and a function that gives a result (B, n) the
+        shape the caller's theta asks for.
+
+    Raises:
+        PosteriorError: if theta does not fit.
+    """
+    theta = real_tensor(theta, "theta", PosteriorError).to(torch.float64)
+    flat = theta[:, None] if theta.ndim == 2 else theta
+    if flat.ndim != 3 or len(flat) != len(x) or flat.shape[2] != len(space):
+        raise PosteriorError(
+            "theta", expected=f"shape ({len(x)}, [draws,] {len(space)})",
+            got=f"{tuple(theta.shape)}", fix="one row of theta for each observation",
+        )  # fmt: skip
+    inside = torch.isfinite(space.log_prob(flat))
+    middle = space.from_unconstrained(torch.zeros(len(space)))
+    safe = torch.where(inside[..., None], flat, middle)
+    return safe, inside, lambda value: value[:, 0] if theta.ndim == 2 else value

@@ -1,0 +1,203 @@
+"""What repaired posteriors share: the interface of `Posterior`, a base, and their files."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sbitools.arrays import real_tensor
+from sbitools.checkpoint import load_checkpoint, rebuild, save_checkpoint
+from sbitools.errors import CheckpointError, PosteriorError
+from sbitools.inference import Posterior
+from sbitools.seeds import derive
+
+from .scores import MarginalScores
+
+__all__ = ["KIND", "RepairedPosterior", "base_marginals", "load_repaired", "save_with_base"]
+
+KIND = "repaired posterior"
+
+# Draws per observation by which a repair knows the base posterior's marginals, and their seed: a
+# repaired density is a function of theta and x alone, so both are constants.
+N_SCORE_DRAWS = 1000
+_SCORE_SEED = derive(0, 71)
+
+
+class RepairedPosterior(ABC):
+    """A posterior made of another one, its base, and of few numbers fitted to reference tests.
+
+    It has the methods and attributes of `sbitools.Posterior`. For each observation it also takes
+    1,000 draws from its base, always the same ones, to know the base's marginals.
+
+    Attributes:
+        base: the posterior that was repaired.
+        info: provenance; ``info["repair"]`` is the judgement on held-out reference simulations.
+        training_seeds: seeds of the simulations that trained the base or fitted the repair.
+    """
+
+    method: ClassVar[str]
+
+    def __init__(
+        self, base: Any, info: dict[str, Any] | None = None, training_seeds: Tensor | None = None
+    ) -> None:
+        self.base = base
+        self.info = dict(base.info if info is None else info)
+        empty = torch.empty(0, dtype=torch.int64)
+        seeds = (
+            getattr(base, "training_seeds", empty) if training_seeds is None else training_seeds
+        )
+        self.training_seeds = seeds.unique()
+        self._kept: tuple[Tensor, MarginalScores, Tensor] | None = None
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.base!r})"
+
+    def __getattr__(self, name: str) -> Any:
+        # What a repair leaves as it was: parameters, output, observation, observed, options, ...
+        if name in _DELEGATED:
+            return getattr(self.base, name)
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def observe(self, x: Tensor | np.ndarray, seeds: Tensor) -> Tensor:
+        """See `Posterior.observe`."""
+        return self.base.observe(x, seeds)
+
+    def features(self, x: Tensor | np.ndarray) -> Tensor:
+        """See `Posterior.features`."""
+        return self.base.features(x)
+
+    def sample(
+        self,
+        x: Tensor | np.ndarray,
+        n: int,
+        seed: int | None = None,
+        time_limit: float | None = None,
+    ) -> Tensor:
+        """See `Posterior.sample`."""
+        return self.sample_and_log_prob(x, n, seed, time_limit)[0]
+
+    @abstractmethod
+    def sample_and_log_prob(
+        self,
+        x: Tensor | np.ndarray,
+        n: int,
+        seed: int | None = None,
+        time_limit: float | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """See `Posterior.sample_and_log_prob`."""
+
+    @abstractmethod
+    def log_prob(self, theta: Tensor | np.ndarray, x: Tensor | np.ndarray) -> Tensor:
+        """See `Posterior.log_prob`."""
+
+    @abstractmethod
+    def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """Plain values and tensors from which `from_state` rebuilds the repair."""
+
+    @classmethod
+    @abstractmethod
+    def from_state(
+        cls, base: Any, values: dict[str, Any], tensors: dict[str, Tensor], **common: Any
+    ) -> Self:
+        """Inverse of `state`."""
+
+    def save(self, path: str | Path) -> Path:
+        """Write a checkpoint folder that holds the base as well."""
+        values, tensors = self.state()
+        config = {"method": self.method, "values": values, "info": self.info}
+        return save_with_base(path, self.base, config, tensors | {"seeds": self.training_seeds})
+
+    @classmethod
+    def load(cls, path: str | Path, device: str = "cpu") -> Any:
+        """Read what `save` wrote, whichever repair it is.
+
+        Raises:
+            CheckpointError: if the checkpoint is damaged, foreign, or computes something else.
+        """
+        return load_repaired(path, device)
+
+    def marginals(
+        self, x: Tensor | np.ndarray, time_limit: float | None = None
+    ) -> tuple[MarginalScores, Tensor]:
+        """Normal scores of the base's marginals at x (B, *shape), and the draws' scores (B, L, P).
+
+        Each observation is drawn for alone, so that nothing depends on the batch it is in.
+
+        Raises:
+            TimeLimitError: if the base did not draw within `time_limit` seconds.
+        """
+        x = real_tensor(x, "observation", PosteriorError)
+        if self._kept is None or not torch.equal(self._kept[0], x):
+            scores, draws = base_marginals(self.base, x, time_limit)
+            self._kept = x.clone(), scores, draws
+        return self._kept[1], self._kept[2]
+
+
+def base_marginals(
+    base: Any, x: Tensor, time_limit: float | None = None
+) -> tuple[MarginalScores, Tensor]:
+    """Scores of a posterior's marginals at x, and those of the draws they are made of."""
+    space, draws = base.parameters, []
+    deadline = None if time_limit is None else time.monotonic() + time_limit
+    for row in x:
+        left = None if deadline is None else max(0.0, deadline - time.monotonic())
+        draws.append(base.sample(row[None], N_SCORE_DRAWS, seed=_SCORE_SEED, time_limit=left))
+    stacked = torch.cat(draws) if draws else torch.zeros(0, N_SCORE_DRAWS, len(space))
+    u = space.to_unconstrained(stacked)
+    scores = MarginalScores(u)
+    return scores, scores.forward(u)[0]
+
+
+_DELEGATED = frozenset(
+    {"parameters", "output", "observation", "observed", "options", "estimator"}
+)  # fmt: skip
+
+
+def save_with_base(
+    path: str | Path, base: Any, config: dict[str, Any], tensors: dict[str, Tensor]
+) -> Path:
+    """One checkpoint of a repair and its base: whole or absent, like any other."""
+    with tempfile.TemporaryDirectory() as folder:
+        inner = Path(base.save(Path(folder) / "base"))
+        kind = "posterior" if isinstance(base, Posterior) else KIND
+        base_config, base_tensors = load_checkpoint(inner, kind)
+    config = config | {"base": {"kind": kind, "config": base_config}}
+    named = {f"own.{k}": v for k, v in tensors.items()}
+    named |= {f"base.{k}": v for k, v in base_tensors.items()}
+    return save_checkpoint(path, KIND, config, named)
+
+
+def load_repaired(path: str | Path, device: str = "cpu") -> Any:
+    """See `RepairedPosterior.load`."""
+    from .registry import REPAIRED
+
+    config, tensors = load_checkpoint(path, KIND)
+    own = {k.removeprefix("own."): v for k, v in tensors.items() if k.startswith("own.")}
+    inner = {k.removeprefix("base."): v for k, v in tensors.items() if k.startswith("base.")}
+
+    def build() -> Any:
+        kind = config["base"]["kind"]
+        if kind not in ("posterior", KIND) or config["method"] not in REPAIRED:
+            raise KeyError(f"{kind}, {config['method']}")
+        with tempfile.TemporaryDirectory() as folder:
+            place = save_checkpoint(Path(folder) / "base", kind, config["base"]["config"], inner)
+            load = Posterior.load if kind == "posterior" else load_repaired
+            base = load(place, device)
+        seeds = own.pop("seeds")
+        return REPAIRED[config["method"]].from_state(
+            base, config["values"], own, info=config["info"], training_seeds=seeds
+        )
+
+    try:
+        return rebuild(path, KIND, build)
+    except CheckpointError as error:
+        raise CheckpointError(
+            f"checkpoint {path}", expected=error.expected, got=error.got, fix=error.fix
+        ) from error

@@ -1,0 +1,94 @@
+"""The sinh-arcsinh family: how normal scores of truths are distributed, in four numbers.
+
+A score s of a truth is s = shift + width sinh((asinh(z) + skew) / tail) with z standard normal
+(Jones & Pewsey 2009, "Sinh-arcsinh distributions", Biometrika 96, 761). An exact posterior has
+shift 0, width 1, skew 0, tail 1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+__all__ = ["ScoreShape", "fit_shape"]
+
+# Standard deviations of the normal prior of (shift, log width, skew, log tail) around an exact
+# posterior: what is fitted to few simulations is pulled to no change. Skew and tail are pulled
+# more, since few simulations say little about them.
+_PRIOR = np.array([0.5, 0.3, 0.1, 0.1])
+_BOUNDS = ((-6.0, 6.0), (-3.0, 3.0), (-1.0, 1.0), (-0.7, 0.7))
+
+
+@dataclass(frozen=True)
+class ScoreShape:
+    """One distribution of the family for each parameter.
+
+    Args:
+        numbers: shift, log width, skew and log tail, shape (P, 4).
+    """
+
+    numbers: np.ndarray
+
+    def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """s (..., P) and log ds/dz (..., P) of z (..., P)."""
+        shift, log_width, skew, log_tail = torch.from_numpy(self.numbers).T
+        inner = (torch.asinh(z) + skew) * torch.exp(-log_tail)
+        slope = log_width - log_tail + _log_cosh(inner) - 0.5 * torch.log1p(z**2)
+        return shift + torch.exp(log_width) * torch.sinh(inner), slope
+
+    def inverse(self, s: Tensor) -> tuple[Tensor, Tensor]:
+        """z (..., P) and log dz/ds (..., P) of s (..., P)."""
+        shift, log_width, skew, log_tail = torch.from_numpy(self.numbers).T
+        y = (s - shift) * torch.exp(-log_width)
+        inner = torch.exp(log_tail) * torch.asinh(y) - skew
+        slope = log_tail - log_width + _log_cosh(inner) - 0.5 * torch.log1p(y**2)
+        return torch.sinh(inner), slope
+
+
+def fit_shape(scores: np.ndarray, weights: np.ndarray | None = None) -> ScoreShape:
+    """The most probable shapes for scores of truths, parameter by parameter.
+
+    Maximises the log likelihood plus the logarithm of a normal prior around an exact posterior, of
+    standard deviation 0.5 in shift, 0.3 in log width, and 0.1 in skew and log tail.
+
+    Args:
+        scores: shape (N, P).
+        weights: of the rows, shape (N,): they sum to the number of independent simulations; ones
+            if None.
+    """
+    from scipy.optimize import minimize
+
+    weights = np.ones(len(scores)) if weights is None else np.asarray(weights, dtype=np.float64)
+    rows = [
+        minimize(
+            _loss, np.zeros(4), (column, weights), jac=True, method="L-BFGS-B", bounds=_BOUNDS
+        ).x
+        for column in np.asarray(scores, dtype=np.float64).T
+    ]  # fmt: skip
+    return ScoreShape(np.array(rows))
+
+
+def _loss(numbers: np.ndarray, s: np.ndarray, weights: np.ndarray) -> tuple[float, np.ndarray]:
+    """Minus the log posterior of the four numbers, and its gradient."""
+    shift, log_width, skew, log_tail = numbers
+    tail, y = np.exp(log_tail), (s - shift) * np.exp(-log_width)
+    arc, root = np.arcsinh(y), np.sqrt(1 + y**2)
+    inner = tail * arc - skew
+    z, size = np.sinh(inner), np.abs(inner)
+    log_cosh = size + np.log1p(np.exp(-2 * size)) - np.log(2.0)
+    log_q = -0.5 * z**2 + log_tail - log_width + log_cosh - np.log(root)
+    by_inner = -z * np.cosh(inner) + np.tanh(inner)
+    by_y = by_inner * tail / root - y / root**2
+    gradient = np.array([
+        weights @ by_y * -np.exp(-log_width), -(weights @ (by_y * y + 1)), -(weights @ by_inner),
+        weights @ (by_inner * tail * arc + 1),
+    ])  # fmt: skip
+    value = weights @ log_q - 0.5 * ((numbers / _PRIOR) ** 2).sum()
+    return -float(value), -(gradient - numbers / _PRIOR**2)
+
+
+def _log_cosh(x: Tensor) -> Tensor:
+    return x.abs() + torch.log1p(torch.exp(-2 * x.abs())) - float(np.log(2.0))

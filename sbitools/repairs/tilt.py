@@ -1,0 +1,141 @@
+"""A log weight that is linear in few functions of scores and features, and its fit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sbitools.seeds import derive
+
+if TYPE_CHECKING:
+    from .evidence import Evidence
+
+__all__ = ["Tilt", "fit_tilt"]
+
+# Scores beyond are weighted like scores there: no weight grows without bound.
+_BOUND = 3.0
+_COMPONENTS = 3
+
+# Penalties to choose from: prior standard deviations of a coefficient. The last is no repair.
+_WIDTHS = (0.5, 0.2, 0.1, 0.05, 0.0)
+_INNER_FOLDS = 5
+_FOLDS = 75
+_STEPS = 30
+
+# Of the draws of an observation, so many are enough for the mean weight in the fit.
+_THINNED = 4
+
+
+@dataclass(frozen=True)
+class Tilt:
+    """f(s, features), the log of a weight up to a constant.
+
+    Args:
+        coefficients: shape (K,).
+        centre: of the features, shape (F,).
+        axes: leading directions of the features, each of unit variance, shape (F, C).
+    """
+
+    coefficients: np.ndarray
+    centre: np.ndarray
+    axes: np.ndarray
+
+    def __call__(self, scores: np.ndarray, features: np.ndarray) -> np.ndarray:
+        """f (B, n) of scores (B, n, P) and features (B, F)."""
+        return _basis(scores, self.components(features)) @ self.coefficients
+
+    def log_mean(self, scores: np.ndarray, features: np.ndarray) -> np.ndarray:
+        """log mean of exp f over draws, shape (B,)."""
+        values = self(scores, features)
+        top = values.max(1)
+        return top + np.log(np.exp(values - top[:, None]).mean(1))
+
+    def components(self, features: np.ndarray) -> np.ndarray:
+        """The features' leading components (B, C), bounded."""
+        found = (np.asarray(features, dtype=np.float64) - self.centre) @ self.axes
+        return np.clip(found, -_BOUND, _BOUND)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The arguments of the constructor."""
+        return {"coefficients": self.coefficients, "centre": self.centre, "axes": self.axes}
+
+
+def fit_tilt(evidence: Evidence, seed: int) -> Tilt:
+    """The weights that make reference truths most probable, shrunk to none.
+
+    Coefficients have a normal prior around 0 whose width, 0.5 at most, is chosen by the log
+    probability that they gain on truths of inner folds.
+
+    Args:
+        evidence: reference simulations as the posterior sees them.
+        seed: of the inner folds.
+    """
+    centre, axes = _principal(evidence.features)
+    empty = Tilt(np.zeros(0), centre, axes)
+    components = empty.components(evidence.features)
+    truth = _basis(evidence.scores[:, None], components)[:, 0]
+    draws = _basis(evidence.draw_scores[:, ::_THINNED], components)
+    groups, which = np.unique(evidence.group, return_inverse=True)
+    fold = np.random.default_rng(derive(seed, _FOLDS)).permutation(len(groups)) % _INNER_FOLDS
+    fold, weights = fold[which], evidence.weights
+    gains = np.zeros(len(_WIDTHS))
+    for k in range(_INNER_FOLDS):
+        rest, out = fold != k, fold == k
+        for i, width in enumerate(_WIDTHS):
+            w = _maximise(truth[rest], draws[rest], weights[rest], width)
+            gains[i] += weights[out] @ _gain(w, truth[out], draws[out])
+    width = _WIDTHS[int(gains.argmax())]
+    return Tilt(_maximise(truth, draws, weights, width), centre, axes)
+
+
+def _basis(scores: np.ndarray, components: np.ndarray) -> np.ndarray:
+    """Functions of scores (B, n, P) and components (B, C) that f is linear in: (B, n, K)."""
+    s = np.clip(scores, -_BOUND, _BOUND).astype(np.float64)
+    first, second = np.triu_indices(s.shape[-1])
+    products = s[..., first] * s[..., second]
+    mixed = (s[..., :, None] * components[:, None, None, :]).reshape(*s.shape[:2], -1)
+    return np.concatenate([s, products, mixed], axis=-1)
+
+
+def _principal(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean of the features, and directions along which they vary most, scaled to variance 1."""
+    values = np.asarray(features, dtype=np.float64)
+    centre = values.mean(0)
+    _, spread, axes = np.linalg.svd(values - centre, full_matrices=False)
+    deviation = spread / np.sqrt(max(len(values) - 1, 1))
+    keep = np.flatnonzero(deviation > 1e-6 * max(float(deviation.max(initial=0)), 1e-30))
+    keep = keep[:_COMPONENTS]
+    return centre, (axes[keep] / deviation[keep, None]).T
+
+
+def _gain(w: np.ndarray, truth: np.ndarray, draws: np.ndarray) -> np.ndarray:
+    """f at the truth minus the log mean of exp f over draws: nats gained, shape (R,)."""
+    values = draws @ w
+    top = values.max(1)
+    return truth @ w - top - np.log(np.exp(values - top[:, None]).mean(1))
+
+
+def _maximise(
+    truth: np.ndarray, draws: np.ndarray, weights: np.ndarray, width: float
+) -> np.ndarray:
+    """Newton's method: the penalised gain is concave."""
+    w = np.zeros(truth.shape[1])
+    if width == 0.0:
+        return w
+    for _ in range(_STEPS):
+        values = draws @ w
+        p = np.exp(values - values.max(1, keepdims=True))
+        p /= p.sum(1, keepdims=True)
+        mean = np.einsum("rl,rlk->rk", p, draws)
+        scaled = draws * np.sqrt(p * weights[:, None])[..., None]
+        flat = scaled.reshape(-1, len(w))
+        hessian = flat.T @ flat - (mean * weights[:, None]).T @ mean
+        hessian[np.diag_indices(len(w))] += 1 / width**2
+        step = np.linalg.solve(hessian, weights @ (truth - mean) - w / width**2)
+        # The quadratic model of the gain holds nearby only: no coefficient moves by more than 1.
+        w = w + step * min(1.0, 1.0 / float(np.abs(step).max(initial=1e-12)))
+        if np.abs(step).max() < 1e-6:
+            break
+    return w
