@@ -24,6 +24,7 @@ _HOME = {
     "calibrate": "calibration",
     "simulate": "campaign",
     "train": "inference",
+    "train_rounds": "inference",
 }
 _MODULES = (
     "arviz", "calibration", "campaign", "checkpoint", "config", "embeddings", "errors",
@@ -36,7 +37,7 @@ __all__ = sorted([*_HOME, *_MODULES, "__version__"])  # pyright: ignore[reportUn
 if TYPE_CHECKING:
     from .calibration import calibrate
     from .campaign import simulate
-    from .inference import Posterior, train
+    from .inference import Posterior, train, train_rounds
     from .observation import Observation
     from .parameters import Parameter, ParameterSpace
     from .simulator import FieldSpec, FunctionSimulator, Simulator

@@ -7,6 +7,7 @@ __all__ = [
     "CheckpointError",
     "ConfigError",
     "ConvergenceWarning",
+    "FailedSimulationsWarning",
     "MisspecificationWarning",
     "ObservationError",
     "ParameterError",
@@ -87,4 +88,8 @@ class MisspecificationWarning(UserWarning):
 
 
 class ConvergenceWarning(UserWarning):
-    """A Markov chain may not have reached its target."""
+    """Chains have not converged: draws may miss part of the posterior."""
+
+
+class FailedSimulationsWarning(UserWarning):
+    """Simulations failed, and the method's posterior does not know it."""

@@ -200,9 +200,19 @@ def test_dynamics_begin_as_defined():
     _, x = joint(tasks.get_task("lotka_volterra"), 20, 1)
     assert (x[:, 0] / 30).log().abs().max() < 0.5
     assert x[:, 10].log().abs().max() < 0.5
+    assert x[:, [0, 10]].log().std(0).mean() == pytest.approx(0.1, abs=0.04)
     _, x = joint(tasks.get_task("sir"), 20, 1)
     assert x[:, 0].max() == 0
     assert torch.equal(x, x.round())
+
+
+def test_noise_of_predators_and_prey_is_that_of_the_likelihood():
+    """chi2 per number is 1; 5 standard errors of 1,000 numbers are 0.22."""
+    task = tasks.get_task("lotka_volterra")
+    theta = task.parameters.design(1, 4)
+    x = task.simulate(theta.repeat(50, 1), torch.from_numpy(seeds.simulation_seeds(3, range(50))))
+    chi2 = [-2 * task.log_likelihood(theta.numpy(), row)[0] for row in x.double().numpy()]
+    assert np.mean(chi2) / 20 == pytest.approx(1.0, abs=0.22)
 
 
 @pytest.mark.parametrize("solver", ["_states", "_states_together"])

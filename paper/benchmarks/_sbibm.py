@@ -8,13 +8,16 @@ are not taken for those of this one.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.metadata
+import io
 import json
 import os
 import resource
 import shutil
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
 from dataclasses import dataclass
@@ -36,7 +39,7 @@ __all__ = ["METHODS", "Cell", "Scores", "our_sources", "processes"]
 
 Draws = list[np.ndarray]
 Simulations = Callable[[], SimulationStore]
-Fit = Callable[[Task, Simulations, np.ndarray, int, Path], tuple[Draws, float]]
+Fit = Callable[[Task, Simulations, np.ndarray, int, "Cell"], tuple[Draws, float]]
 
 _SEED = 1  # of the simulations, of training and of the draws
 _SIMULATIONS, _TRAINING, _DRAWS = range(3)
@@ -45,12 +48,13 @@ _TIME_LIMIT = 1800.0
 
 
 def _sbitools(
-    task: Task, simulations: Simulations, x: np.ndarray, n: int, folder: Path
+    task: Task, simulations: Simulations, x: np.ndarray, n: int, cell: Cell
 ) -> tuple[Draws, float]:
     """Ours, by the defaults."""
+    limits: dict[str, Any] = {} if cell.seconds is None else {"time_limit": cell.seconds}
     store = simulations()
     begun = time.perf_counter()
-    posterior = sbitools.train(store, "npe", run_dir=folder / "training")
+    posterior = sbitools.train(store, "npe", run_dir=cell.folder / "training", **limits)
     seconds = time.perf_counter() - begun
     # One observation at a time, so that memory does not grow with their number.
     draws = [
@@ -64,7 +68,7 @@ def _sbi(density_estimator: str | None) -> Fit:
     """NPE of sbi, by its defaults but for the network."""
 
     def fit(
-        task: Task, simulations: Simulations, x: np.ndarray, n: int, folder: Path
+        task: Task, simulations: Simulations, x: np.ndarray, n: int, cell: Cell
     ) -> tuple[Draws, float]:
         from sbi.inference import NPE
 
@@ -76,7 +80,9 @@ def _sbi(density_estimator: str | None) -> Fit:
         torch.default_generator.manual_seed(derive(_SEED, _TRAINING))
         begun = time.perf_counter()
         inference = NPE(task.prior(), show_progress_bars=False, **network)
-        inference.append_simulations(theta, store.read(store.done)).train()
+        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            inference.append_simulations(theta, store.read(store.done)).train()
         seconds = time.perf_counter() - begun
         posterior = inference.build_posterior()
         return [
@@ -91,7 +97,7 @@ def _sbi(density_estimator: str | None) -> Fit:
 
 
 def _exact(
-    task: Task, simulations: Simulations, x: np.ndarray, n: int, folder: Path
+    task: Task, simulations: Simulations, x: np.ndarray, n: int, cell: Cell
 ) -> tuple[Draws, float]:
     """The true posterior once more: the noise floor of the C2ST."""
     return [task.reference(row, n, derive(_SEED, _DRAWS, i)) for i, row in enumerate(x)], 0.0
@@ -123,12 +129,21 @@ class Scores:
 
 @dataclass(frozen=True)
 class Cell:
-    """Task, number of simulations and method, with their place in the cache."""
+    """Task, number of simulations and method, with their place in the cache.
+
+    Args:
+        cache: folder of all results.
+        task: name of the task.
+        n: number of simulations.
+        method: name of the method.
+        seconds: time limit of each stage of our training, for smoke tests; None for none.
+    """
 
     cache: Path
     task: str
     n: int
     method: str
+    seconds: float | None = None
 
     @property
     def folder(self) -> Path:
@@ -197,7 +212,7 @@ def processes(workers: int) -> Executor:
 def _run(cell: Cell, x: np.ndarray, n: int) -> tuple[Draws, dict[str, Any]]:
     task = get_task(cell.task)
     before = sum(os.times()[:2])
-    draws, seconds = METHODS[cell.method](task, lambda: cell.store(task), x, n, cell.folder)
+    draws, seconds = METHODS[cell.method](task, lambda: cell.store(task), x, n, cell)
     shutil.rmtree(cell.folder / "training", ignore_errors=True)
     return draws, {
         "minutes": seconds / 60, "cpu_minutes": (sum(os.times()[:2]) - before) / 60,

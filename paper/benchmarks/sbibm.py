@@ -39,6 +39,7 @@ COLUMNS = (
     "task", "N", "sbitools", "sbi default", "sbi NSF", "published NPE", "to sbi default",
     "to sbi NSF", "minutes", "exact draws", "reached",
 )  # fmt: skip
+QUICK_SECONDS = 3.0  # for each stage of our training in a quick run
 RERUN = "gaussian_mixture_rerun"
 Results = Mapping[str, Scores]
 
@@ -111,7 +112,8 @@ def measure(chosen: argparse.Namespace, cache: Path) -> Iterator[tuple[str, int,
     """Task, N, scores by method and whether all observations are published ones; row by row."""
     with processes(chosen.workers) as pool:
         for name in chosen.tasks:
-            cells = [Cell(cache, name, n, m) for n in chosen.sims for m in chosen.methods]
+            limit = QUICK_SECONDS if chosen.quick else None
+            cells = [Cell(cache, name, n, m, limit) for n in chosen.sims for m in chosen.methods]
             for cell in cells:
                 if cell.method in chosen.fresh:
                     cell.forget()

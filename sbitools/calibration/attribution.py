@@ -117,8 +117,8 @@ def feature_shift(
 
     Features are what the network makes of x, freed of a quadratic function of theta; a linear
     discriminant in them and their squares is trained in five folds. Statistic and effect: the
-    area under its ROC curve on held-out tests, minus 1/2 for the effect. p-value: by permutation of the two sets (999).
-    (Lopez-Paz & Oquab 2017, "Revisiting classifier two-sample tests", arXiv:1610.06545.)
+    area under its ROC curve on held-out tests, minus 1/2 for the effect. p-value: by permutation
+    of the two sets (999). (Lopez-Paz & Oquab 2017, arXiv:1610.06545.)
 
     Args:
         emulated: tests of the emulator.

@@ -27,13 +27,16 @@ def paired_values(
     Raises:
         ShapeError: if a set lacks it, or the numbers of bins differ.
     """
-    pair = [d.statistics.get(name) for d in (emulated, reference)]
-    if any(v is None or v.ndim != 2 for v in pair) or pair[0].shape[1] != pair[1].shape[1]:  # type: ignore[union-attr]
+    missing = np.empty((0, 0))
+    first, second = (
+        np.asarray(d.statistics.get(name, missing), dtype=np.float64)
+        for d in (emulated, reference)
+    )
+    if first.ndim != 2 or not first.size or first.shape[1:] != second.shape[1:]:
         raise ShapeError(
             f"statistic {name!r}", expected="the same bins, shape (tests, bins), in both sets",
-            got=f"shapes {[np.shape(v) for v in pair]}", fix="measure both sets in the same way",
+            got=f"shapes {first.shape} and {second.shape}", fix="measure both in the same way",
         )  # fmt: skip
-    first, second = (np.asarray(v, dtype=np.float64) for v in pair)
     positive = bool((first > 0).all() and (second > 0).all())
     return ((np.log(first), np.log(second)) if positive else (first, second)), positive
 

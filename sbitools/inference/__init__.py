@@ -2,9 +2,28 @@
 
 from __future__ import annotations
 
+from .discrete import DiscreteOptions, DiscretePosterior
+from .likelihood import NLEOptions
+from .mcmc import MCMCPosterior
 from .methods import METHODS
 from .npe import NPEOptions
 from .posterior import Posterior
+from .ratio import NREOptions
+from .rounds import train_rounds
 from .train import train
+from .vector_field import FMPEOptions, NPSEOptions
 
-__all__ = ["METHODS", "NPEOptions", "Posterior", "train"]
+__all__ = [
+    "METHODS",
+    "DiscreteOptions",
+    "DiscretePosterior",
+    "FMPEOptions",
+    "MCMCPosterior",
+    "NLEOptions",
+    "NPEOptions",
+    "NPSEOptions",
+    "NREOptions",
+    "Posterior",
+    "train",
+    "train_rounds",
+]

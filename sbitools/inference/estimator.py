@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor, nn
 
-from sbitools.embeddings import build_embedding
-from sbitools.seeds import derive
+from sbitools.embeddings import EmbeddingOptions
 from sbitools.simulator import FieldSpec
 
 from .flows import ConditionalFlow, Family, build_flow, normal_log_prob
@@ -17,7 +14,7 @@ from .flows import ConditionalFlow, Family, build_flow, normal_log_prob
 __all__ = ["Estimator", "EstimatorOptions"]
 
 
-class EstimatorOptions(BaseModel):
+class EstimatorOptions(EmbeddingOptions):
     """Which network.
 
     Attributes:
@@ -26,29 +23,23 @@ class EstimatorOptions(BaseModel):
             data vectors (`sbitools.inference.vectors`), else ``"zuko_nsf"``.
         flow_hidden: width of the networks inside the flow.
         flow_transforms: number of transformations.
-        embedding: ``"auto"``, ``"cnn"`` or ``"mlp"``, see `build_embedding`.
         members: networks in each stack for short data vectors.
         components: normals in each of their one-dimensional mixtures.
-        ensemble: networks trained from different seeds and mixed by their validation score.
-        features: numbers the embedding gives to the flow.
-        channels: width of the embedding.
-        boundary: of the field: ``"periodic"`` or ``"open"``.
+        emulate: for short data vectors: also learn from emulated ones. Their theta come from the
+            prior, so leave it out where the simulations' do not.
+        ensemble: networks trained from different seeds and mixed by their validation score; a
+            short data vector's network is an ensemble already.
         seed: of the initial weights.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     method: str = "npe"
-    flow: Family | Literal["auto"] = "auto"
+    flow: Family = "auto"
     flow_hidden: int = Field(64, ge=1)
     flow_transforms: int = Field(3, ge=1)
     members: int = Field(4, ge=1, le=64)
     components: int = Field(8, ge=1, le=64)
+    emulate: bool = True
     ensemble: int = Field(1, ge=1, le=64)
-    embedding: str = "auto"
-    features: int = Field(32, ge=1)
-    channels: int = Field(16, ge=1)
-    boundary: str = Field("periodic", pattern="^(periodic|open)$")
     seed: int = Field(0, ge=0)
 
 
@@ -63,15 +54,9 @@ class Estimator(nn.Module):
 
     def __init__(self, options: EstimatorOptions, n_parameters: int, spec: FieldSpec) -> None:
         super().__init__()
-        with torch.random.fork_rng(devices=[]):  # layers initialise from the global generator
-            # The processor's generator alone, and only inside the fork.
-            torch.default_generator.manual_seed(derive(options.seed, 6))
-            self.embedding = build_embedding(
-                options.embedding, spec, options.features, options.channels, options.boundary
-            )
+        self.embedding = options.build(spec, options.seed)
         self.flow: ConditionalFlow = build_flow(
-            "zuko_nsf" if options.flow == "auto" else options.flow,
-            n_parameters, self.embedding.n_features,
+            options.flow, n_parameters, self.embedding.n_features,
             hidden=options.flow_hidden, transforms=options.flow_transforms, seed=options.seed,
         )  # fmt: skip
 
@@ -108,8 +93,11 @@ class Estimator(nn.Module):
         """u (R, P) of latents z (R, P) for observations row (R,) of the features (B, F)."""
         return self.flow.inverse(z[:, None].to(self.device), features[row])[0][:, 0]
 
-    def draw(self, z: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
-        """u (B, n, P) and log q(u | x) (B, n) of latents z (B, n, n_latents)."""
+    def draw(self, z: Tensor, features: Tensor, density: bool = True) -> tuple[Tensor, Tensor]:
+        """u (B, n, P) and log q(u | x) (B, n) of latents z (B, n, n_latents).
+
+        The density comes with the draw, whether it is asked for or not.
+        """
         z = z.to(self.device)
         u, log_det = self.flow.inverse(z, features)
         return u, normal_log_prob(z) + log_det

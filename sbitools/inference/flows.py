@@ -17,7 +17,7 @@ from sbitools.seeds import derive
 
 __all__ = ["FAMILIES", "ConditionalFlow", "Family", "build_flow"]
 
-Family = Literal["zuko_nsf", "zuko_maf", "nflows_nsf", "nflows_maf", "coupling"]
+Family = Literal["auto", "zuko_nsf", "zuko_maf", "nflows_nsf", "nflows_maf", "coupling"]
 FAMILIES: tuple[str, ...] = ("zuko_nsf", "zuko_maf", "nflows_nsf", "nflows_maf", "coupling")
 
 # Widths from e^-8 to e^2 prior standard deviations; a flow never needs more.
@@ -30,9 +30,9 @@ def build_flow(
     """A flow for u (n_parameters) given features c.
 
     Args:
-        family: ``zuko_nsf`` and ``zuko_maf`` (autoregressive), ``nflows_nsf`` (spline coupling, an
-            invertible network), ``nflows_maf``, ``coupling`` (affine coupling, the cINN of
-            21cmPIE-INN, arXiv:2401.04174).
+        family: ``zuko_nsf`` (also called ``auto``) and ``zuko_maf`` (autoregressive),
+            ``nflows_nsf`` (spline coupling, an invertible network), ``nflows_maf``, ``coupling``
+            (affine coupling, the cINN of 21cmPIE-INN, arXiv:2401.04174).
         n_parameters: dimension of u.
         n_features: dimension of c.
         hidden: width of the networks inside.
@@ -42,6 +42,7 @@ def build_flow(
     Raises:
         ConfigError: for an unknown family, or coupling layers on one parameter.
     """
+    family = "zuko_nsf" if family == "auto" else family
     least = 2 if family in ("nflows_nsf", "coupling") else 1  # half of them condition the others
     if family not in FAMILIES or n_parameters < least:
         raise ConfigError(

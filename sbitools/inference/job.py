@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from sbitools.embeddings import observed_mask
+from sbitools.embeddings.pretrain import frozen, pretrain
 from sbitools.errors import ConfigError, PosteriorError
 from sbitools.familiarity import FEWEST, Familiarity, data_statistics
 from sbitools.observation import Observation
@@ -82,7 +84,10 @@ class Job:
         network, space = only(self.method.network, self.options), self.store.parameters.inferred
         estimator = self.method.build(network, space, self.spec)
         if start is None:
-            estimator.embedding.set_scale(*_moments(self.training, self.noisy, self.spec))
+            mean, std = _moments(self.training, self.noisy, self.spec)
+            mask = observed_mask(self.observation, self.spec)
+            # Noise that is added after a mask would hide what is masked from the embedding.
+            estimator.embedding.set_scale(mean, std if mask is None else std * mask)
         else:
             self._check_start(start, network)
             estimator.load_state_dict(start.estimator.state_dict())
@@ -109,7 +114,7 @@ class Job:
         return u, self.noisy(x.to(self.device), seeds)
 
     def familiarity(self, posterior: Posterior) -> Familiarity | None:
-        """What x look like, from the held-out simulations and, if those are few, the others too."""
+        """What x look like: the held-out simulations and, if those are few, the others too."""
         rows = self.held_out
         if len(rows) < _FAMILIAR_FIELDS // 4:
             rows = np.concatenate([rows, self.train_rows])
@@ -141,18 +146,37 @@ class Job:
             "frozen": self.options.frozen, "indices": self.chosen,
         }  # fmt: skip
 
+    def stages(
+        self, estimator: Any, run_dir: Path, resume: bool,
+        on_epoch: Callable[[dict[str, float]], None] | None,
+    ) -> None:  # fmt: skip
+        """The embedding alone, then the rest on top of it: what comes before joint training."""
+        n = self.options.pretrain_epochs
+        options = only(TrainingOptions, self.options).model_copy(update={"epochs": n})
+        symmetric = self.options.symmetry == "cube"
+        pretrain(
+            estimator.embedding, self.store, self.observation, options, run_dir / "pretrain",
+            augment=random_cube_symmetry if symmetric else None,
+            rows=(self.train_rows, self.held_out), workers=self.options.workers, resume=resume,
+            on_epoch=on_epoch,
+        )  # fmt: skip
+        with frozen(estimator.embedding):
+            self.run(estimator, run_dir / "frozen", resume, on_epoch, options)
+
     def run(
         self,
         estimator: nn.Module,
         run_dir: Path,
         resume: bool,
         on_epoch: Callable[[dict[str, float]], None] | None,
+        options: TrainingOptions | None = None,
     ) -> TrainingHistory:
-        """Train."""
+        """Train, by other `options` than the job's own if given."""
         return run_training(
             estimator, _Loss(self), self.training.batches, lambda: self.validation.batches(0),
-            only(TrainingOptions, self.options), run_dir, steps_per_epoch=self.training.steps,
-            resume=resume, identity=self.identity(), on_epoch=on_epoch,
+            options or only(TrainingOptions, self.options), run_dir,
+            steps_per_epoch=self.training.steps, resume=resume, identity=self.identity(),
+            on_epoch=on_epoch,
         )  # fmt: skip
 
     def info(self, history: TrainingHistory, seconds: float) -> dict[str, Any]:

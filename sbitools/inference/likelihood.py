@@ -21,8 +21,13 @@ from .flows import Family, build_flow
 from .mcmc import MCMCPosterior
 from .methods import Method
 from .options import CommonOptions
+from .vectors import fits_vectors
+from .vectors.emulate import Emulator, parameter_features
+from .vectors.scale import Standardise as VectorScale
 
-__all__ = ["METHODS", "LikelihoodEstimator", "LikelihoodOptions", "NLEOptions"]
+__all__ = [
+    "METHODS", "LikelihoodEstimator", "LikelihoodOptions", "NLEOptions", "VectorLikelihood",
+]  # fmt: skip
 
 # A density of more numbers than this is learned badly from the simulations one has.
 _LONGEST = 100
@@ -33,19 +38,24 @@ class LikelihoodOptions(BaseModel):
 
     Attributes:
         method: name of the method.
-        flow: family of the flow, see `build_flow`. Chains ask it often: splines (zuko_nsf) follow
-            sharper likelihoods, at several times the price.
+        flow: ``"auto"``: the emulator of data vectors that NPE learns from, too
+            (`sbitools.inference.vectors`); or the family of a flow, see `build_flow`. Chains ask
+            it often: splines (zuko_nsf) follow sharper likelihoods, at several times the price.
         flow_hidden: width of the networks inside the flow.
         flow_transforms: number of transformations.
+        members: networks in each stack of ``"auto"``.
+        components: normals in each of their one-dimensional mixtures.
         seed: of the initial weights.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     method: str = "nle"
-    flow: Family = "zuko_maf"
+    flow: Family = "auto"
     flow_hidden: int = Field(64, ge=1)
     flow_transforms: int = Field(5, ge=1)
+    members: int = Field(4, ge=1, le=64)
+    components: int = Field(8, ge=1, le=64)
     seed: int = Field(0, ge=0)
 
     @property
@@ -124,7 +134,7 @@ class LikelihoodEstimator(nn.Module):
         # Counts have no density: spread evenly over their unit, they do.
         self.whole = spec.dtype.startswith(("int", "uint"))
         self.embedding = Standardise(spec)
-        self.trend = nn.utils.skip_init(nn.Linear, len(parameters), n)
+        self.trend: nn.Linear = nn.utils.skip_init(nn.Linear, len(parameters), n)
         nn.init.zeros_(self.trend.weight)
         nn.init.zeros_(self.trend.bias)
         self.flow = build_flow(
@@ -162,9 +172,55 @@ class LikelihoodEstimator(nn.Module):
         return -self.log_ratio(u[:, None], self.features(x))[:, 0]
 
 
+class VectorLikelihood(nn.Module):
+    """q(x | u) by the emulator of data vectors that NPE uses, too: strong where x is short.
+
+    Args:
+        options: which network.
+        parameters: the inferred parameters.
+        n: length of x.
+    """
+
+    piece_rows = 1 << 12
+
+    def __init__(self, options: LikelihoodOptions, parameters: ParameterSpace, n: int) -> None:
+        super().__init__()
+        self.space = parameters
+        self.embedding = VectorScale(n)
+        self.emulator = Emulator(
+            len(parameters), n, hidden=options.flow_hidden, members=options.members,
+            components=options.components, seed=options.seed,
+        )  # fmt: skip
+
+    def features(self, x: Tensor) -> Tensor:
+        """The standardised data, (B, n) float32."""
+        return self.embedding.scale(x)
+
+    def log_prob(self, u: Tensor, features: Tensor) -> Tensor:
+        """log q(x | u) + log p(u), (B, n): the posterior of u up to a constant for each x."""
+        flat = u.flatten(0, 1).to(features)
+        y = features.repeat_interleave(u.shape[1], 0)
+        value = self.emulator.mixture.log_prob(y[:, None], parameter_features(flat))
+        prior = self.space.log_prob_unconstrained(u.double().cpu())
+        return value[:, 0].view(u.shape[:2]).double().cpu() + prior
+
+    def loss(self, u: Tensor, x: Tensor, rng: torch.Generator) -> Tensor:
+        """-log q(x | u), shape (B,), for u (B, P) and x (B, n)."""
+        y = self.embedding.scale(x)
+        return -self.emulator.mixture.log_prob(y[:, None], parameter_features(u.to(y)))[:, 0]
+
+
+def _build(
+    options: LikelihoodOptions, parameters: ParameterSpace, spec: FieldSpec
+) -> LikelihoodEstimator | VectorLikelihood:
+    if options.flow == "auto" and fits_vectors(spec) and spec.shape[0] <= _LONGEST:
+        return VectorLikelihood(options, parameters, spec.shape[0])
+    return LikelihoodEstimator(options, parameters, spec)
+
+
 METHODS = {
     "nle": Method(
-        "nle", "neural likelihood estimation", LikelihoodOptions, NLEOptions,
-        LikelihoodEstimator, MCMCPosterior,
+        "nle", "neural likelihood estimation", LikelihoodOptions, NLEOptions, _build,
+        MCMCPosterior,
     )
 }  # fmt: skip

@@ -18,11 +18,16 @@ import torch
 from torch import Tensor
 
 from sbitools import seeds as seeds_
-from sbitools.errors import PosteriorError, TimeLimitError
+from sbitools.errors import (
+    ConvergenceWarning,
+    FailedSimulationsWarning,
+    PosteriorError,
+    TimeLimitError,
+)
 
 from .posterior import Posterior
 
-__all__ = ["ChainDiagnostics", "ConvergenceWarning", "FailedSimulationsWarning", "MCMCPosterior"]
+__all__ = ["ChainDiagnostics", "MCMCPosterior"]
 
 # Independent ensembles per observation, for R-hat: the walkers of one are not independent.
 _ENSEMBLES = 4
@@ -38,14 +43,6 @@ _R_HAT, _EFFECTIVE = 1.01, 400
 _PER_DRAW = 2
 # Walkers that are moved at once: their longest chains fill 300 MB a parameter.
 _WALKERS_AT_ONCE = 1 << 13
-
-
-class ConvergenceWarning(UserWarning):
-    """Chains have not converged: draws may miss part of the posterior."""
-
-
-class FailedSimulationsWarning(UserWarning):
-    """Simulations failed, and the method's posterior does not know it."""
 
 
 @dataclass(frozen=True)
@@ -103,8 +100,9 @@ class MCMCPosterior(Posterior):
             )  # fmt: skip
 
     def _draw(
-        self, x: Tensor | np.ndarray, n: int, seed: int | None, limit: float | None
-    ) -> tuple[Tensor, Tensor]:
+        self, x: Tensor | np.ndarray, n: int, seed: int | None, limit: float | None,
+        density: bool = True,
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
         """u (B, n, P) and the log posterior of u, up to a constant, (B, n)."""
         x, seed = self._check(x), seeds_.check_seed(seed or 0)
         size, n_parameters = max(n, 0), len(self.parameters)
@@ -115,14 +113,15 @@ class MCMCPosterior(Posterior):
         deadline = math.inf if limit is None else time.monotonic() + limit
         asked = f"{len(x)} x {n} draws in {limit} s"
         features = self._features(x, deadline, asked)
+        self._warn_of(x, features)
         walkers = _walkers(n, n_parameters)
         per = max(1, _WALKERS_AT_ONCE // (_ENSEMBLES * walkers))
         found = []
         for first in range(0, len(x), per):
             rows = slice(first, min(first + per, len(x)))
             block = _Block(self, features[rows], first, walkers, seed, deadline, asked)
-            values, density, diagnostics = block.draw(n)
-            u[rows], log_q[rows] = torch.from_numpy(values), torch.from_numpy(density)
+            values, log_p, diagnostics = block.draw(n)
+            u[rows], log_q[rows] = torch.from_numpy(values), torch.from_numpy(log_p)
             found.append(diagnostics)
         self.diagnostics = ChainDiagnostics(
             *(np.concatenate([getattr(d, f.name) for d in found]) for f in fields(found[0]))

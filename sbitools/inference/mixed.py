@@ -11,7 +11,6 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from sbitools.embeddings import build_embedding
 from sbitools.errors import PosteriorError
 from sbitools.parameters import ParameterSpace
 from sbitools.seeds import derive
@@ -64,9 +63,7 @@ class MixedEstimator(nn.Module):
         with torch.random.fork_rng(devices=[]):  # layers initialise from the global generator
             # The processor's generator alone, and only inside the fork.
             torch.default_generator.manual_seed(derive(options.seed, 8))
-            self.embedding = build_embedding(
-                options.embedding, spec, options.features, options.channels, options.boundary
-            )
+            self.embedding = options.build(spec, options.seed)
             n = self.embedding.n_features
             self.classifiers = nn.ModuleList(
                 _Classifier(n, sum(self.sizes[:j]), space[i].prior.probabilities, options.hidden)
@@ -108,7 +105,7 @@ class MixedEstimator(nn.Module):
         """Negative log posterior of u (B, P) given x (B, *shape), shape (B,)."""
         return -self.log_prob(u[:, None], self.features(x))[:, 0]
 
-    def draw(self, z: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
+    def draw(self, z: Tensor, features: Tensor, density: bool = True) -> tuple[Tensor, Tensor]:
         """Codes and u (B, n, P) and their log posterior (B, n) of latents z (B, n, P).
 
         A code is the quantile of its column's z, so the same seeds give the same draws.

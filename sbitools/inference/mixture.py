@@ -70,11 +70,15 @@ class Mixture(nn.Module):
         """Log density (B, n) of u (B, n, P)."""
         return torch.logsumexp(self._joint(u, features), dim=-1)
 
-    def draw(self, z: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
-        """u (B, n, P) and log density (B, n) of latents z (B, n, n_latents)."""
+    def draw(self, z: Tensor, features: Tensor, density: bool = True) -> tuple[Tensor, Tensor]:
+        """u (B, n, P) and log density (B, n) of latents z (B, n, n_latents).
+
+        Without `density`, which costs as much as the draw, it is NaN.
+        """
         row = torch.arange(len(z), device=self.device).repeat_interleave(z.shape[1])
         u = self.place(z.flatten(0, 1), features, row).unflatten(0, z.shape[:2])
-        return u, self.log_prob(u, features)
+        nothing = torch.full(u.shape[:2], torch.nan, device=u.device)
+        return u, self.log_prob(u, features) if density else nothing
 
     def place(self, z: Tensor, features: Tensor, row: Tensor) -> Tensor:
         """u (R, P) of latents z (R, n_latents) for observations row (R,) of the features (B, F).

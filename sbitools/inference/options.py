@@ -24,6 +24,9 @@ class CommonOptions(TrainingOptions):
         workers: pieces of a batch that are computed at the same time on a CPU, one thread each;
             the result does not depend on it.
         frozen: ``"embedding"`` leaves the summary network as it is (for fine-tuning).
+        pretrain_epochs: epochs in which the embedding alone learns to predict the parameters; then
+            the rest is trained on top of it for as many, and at last both: the three stages of
+            21cmPIE-INN (arXiv:2401.04174). For long training sets of expensive fields.
     """
 
     symmetry: Literal["none", "cube"] = "none"
@@ -31,6 +34,7 @@ class CommonOptions(TrainingOptions):
     threads: int | None = Field(1, ge=1)
     workers: int = Field(2, ge=1)
     frozen: Literal["none", "embedding"] = "none"
+    pretrain_epochs: int = Field(0, ge=0)
 
 
 def parse_options(method: Method, options: dict[str, Any]) -> Any:

@@ -115,7 +115,8 @@ class Posterior:
             MisspecificationWarning: if an x is unlike the simulations of training; the message
                 says where it lies outside.
         """
-        return self.parameters.from_unconstrained(self._draw(x, n, seed, time_limit)[0])
+        u, _ = self._draw(x, n, seed, time_limit, density=False)
+        return self.parameters.from_unconstrained(u)
 
     @torch.no_grad()
     def sample_and_log_prob(
@@ -192,7 +193,7 @@ class Posterior:
         if not hasattr(self.estimator, "latent"):
             raise PosteriorError(
                 "latent", expected="a method that maps theta to a normal latent",
-                got=str(self.options.method), fix="use npe, fmpe or npse",
+                got=str(self.options.method), fix="use npe, fmpe, npse or discrete",
             )  # fmt: skip
         x, u = self._check(x), self.parameters.to_unconstrained(self.parameters.check(
             real_tensor(theta, "theta", PosteriorError)))  # fmt: skip
@@ -226,7 +227,7 @@ class Posterior:
 
     def _features(self, x: Tensor, deadline: float = math.inf, asked: str = "") -> Tensor:
         """Features of all fields, embedded a few at a time."""
-        per = max(1, _EMBEDDED_NUMBERS // (max(1, x[0].numel()) * self.options.channels))
+        per = max(1, _EMBEDDED_NUMBERS // (max(1, math.prod(x.shape[1:])) * self.options.channels))
         parts = []
         for i in range(0, len(x), per):
             _check_time(deadline, asked, f"{i} observations embedded")
@@ -234,9 +235,10 @@ class Posterior:
         return torch.cat(parts) if parts else torch.empty(0, 0)
 
     def _draw(
-        self, x: Tensor | np.ndarray, n: int, seed: int | None, limit: float | None
-    ) -> tuple[Tensor, Tensor]:
-        """u (B, n, P) and log q(u | x) (B, n)."""
+        self, x: Tensor | np.ndarray, n: int, seed: int | None, limit: float | None,
+        density: bool = True,
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+        """u (B, n, P) and log q(u | x) (B, n); the latter may be NaN without `density`."""
         x, seed = self._check(x), seeds_.check_seed(seed or 0)
         n_parameters = len(self.parameters)
         if not len(x) or n < 1:
@@ -257,9 +259,9 @@ class Posterior:
             if held is None or held[0] != rows:
                 held = rows, seeds_.normal(row_seeds[rows], (n, self.estimator.n_latents))
             z = held[1][:, start:stop]
-            values, density = self.estimator.draw(z, features[rows])
+            values, log_prob = self.estimator.draw(z, features[rows], density)
             u.append(values.cpu())
-            log_q.append(density.cpu())
+            log_q.append(log_prob.cpu())
         draws = _assemble(u, len(x), n, n_parameters)
         self._require_finite(draws)
         return draws, _assemble(log_q, len(x), n)

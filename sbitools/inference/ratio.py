@@ -11,10 +11,10 @@ import math
 from typing import Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor, nn
 
-from sbitools.embeddings import build_embedding
+from sbitools.embeddings import EmbeddingOptions
 from sbitools.parameters import ParameterSpace
 from sbitools.seeds import derive
 from sbitools.simulator import FieldSpec
@@ -27,7 +27,7 @@ from .options import CommonOptions
 __all__ = ["METHODS", "NREOptions", "RatioEstimator", "RatioOptions"]
 
 
-class RatioOptions(BaseModel):
+class RatioOptions(EmbeddingOptions):
     """Which network, and how it is told right from wrong.
 
     Attributes:
@@ -39,14 +39,8 @@ class RatioOptions(BaseModel):
             a batch, at most one less than that has rows (16 on a CPU).
         odds: gamma of the contrastive loss.
         balance: lambda of the balanced loss.
-        embedding: ``"auto"``, ``"cnn"`` or ``"mlp"``, see `build_embedding`.
-        features: numbers the embedding gives to the classifier.
-        channels: width of the embedding.
-        boundary: of the field: ``"periodic"`` or ``"open"``.
         seed: of the initial weights.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     method: str = "nre"
     hidden: int = Field(128, ge=1)
@@ -55,10 +49,6 @@ class RatioOptions(BaseModel):
     contrasts: int = Field(15, ge=1)
     odds: float = Field(1.0, gt=0)
     balance: float = Field(100.0, ge=0)
-    embedding: str = "auto"
-    features: int = Field(32, ge=1)
-    channels: int = Field(16, ge=1)
-    boundary: str = Field("periodic", pattern="^(periodic|open)$")
     seed: int = Field(0, ge=0)
 
 
@@ -85,9 +75,7 @@ class RatioEstimator(nn.Module):
         with torch.random.fork_rng(devices=[]):  # layers initialise from the global generator
             # The processor's generator alone, and only inside the fork.
             torch.default_generator.manual_seed(derive(options.seed, 7))
-            self.embedding = build_embedding(
-                options.embedding, spec, options.features, options.channels, options.boundary
-            )
+            self.embedding = options.build(spec, options.seed)
             given = self.embedding.n_features
             self.head = GaussianHead(n, given, options.hidden)
             self.first = nn.Linear(n + given, options.hidden)

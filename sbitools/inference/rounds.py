@@ -104,6 +104,9 @@ def train_rounds(
     }  # fmt: skip
     folder = Path(run_dir)
     _check_folder(folder, identity, resume)
+    # Emulated pairs would come from the whole prior, of which later rounds simulate a part.
+    fields = find_method(method).options.model_fields
+    options = ({"emulate": False} if "emulate" in fields else {}) | options
     posterior, stores = None, []
     for i in range(rounds):
         here = folder / f"round-{i + 1}"

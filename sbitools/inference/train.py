@@ -14,12 +14,13 @@ from sbitools.store import SimulationStore
 
 from .ensemble import fit_ensemble
 from .job import Job
+from .likelihood import VectorLikelihood
 from .methods import find_method
 from .mixture import Mixture
 from .options import only, parse_options
 from .posterior import Posterior
 from .vectors import VectorEstimator
-from .vectors.training import fit_vectors, vector_options
+from .vectors.training import fit_likelihood, fit_vectors, vector_options
 
 __all__ = ["train"]
 
@@ -73,9 +74,13 @@ def train(
     started, folder, more = time.monotonic(), Path(run_dir), {}
     if start is None and isinstance(estimator, VectorEstimator):
         history, more = fit_vectors(job, estimator, folder, resume, on_epoch)
+    elif start is None and isinstance(estimator, VectorLikelihood):
+        history, more = fit_likelihood(job, estimator, folder, resume, on_epoch)
     elif start is None and isinstance(estimator, Mixture):
         history, more = fit_ensemble(job, estimator, folder, resume, on_epoch)
     else:
+        if parsed.pretrain_epochs and start is None:
+            job.stages(estimator, folder, resume, on_epoch)
         history = job.run(estimator, folder, resume, on_epoch)
     info = job.info(history, time.monotonic() - started) | more
     if start is not None:

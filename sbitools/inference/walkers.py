@@ -127,7 +127,7 @@ class Walkers:
         power = np.ones(u.shape[:2]) if heat is None else heat
 
         def log_prob(flat: np.ndarray) -> np.ndarray:
-            at = flat.reshape(len(rows), -1, n_parameters)
+            at: Any = flat.reshape(len(rows), -1, n_parameters)
             times = np.repeat(power, at.shape[1] // power.shape[1], axis=1)
             value = self.log_prior(rows, at) + times * self.log_likelihood(rows, at)
             return value.reshape(-1)

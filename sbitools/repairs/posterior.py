@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import tempfile
 import time
+import warnings
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -14,13 +17,16 @@ from torch import Tensor
 
 from sbitools.arrays import real_tensor
 from sbitools.checkpoint import load_checkpoint, rebuild, save_checkpoint
-from sbitools.errors import CheckpointError, PosteriorError
+from sbitools.errors import CheckpointError, MisspecificationWarning, PosteriorError
 from sbitools.inference import Posterior
 from sbitools.seeds import derive
 
 from .scores import MarginalScores
 
-__all__ = ["KIND", "RepairedPosterior", "base_marginals", "load_repaired", "save_with_base"]
+__all__ = [
+    "KIND", "RepairedPosterior", "base_marginals", "load_repaired", "save_with_base",
+    "unwarned",
+]  # fmt: skip
 
 KIND = "repaired posterior"
 
@@ -146,18 +152,27 @@ def base_marginals(
     """Scores of a posterior's marginals at x, and those of the draws they are made of."""
     space, draws = base.parameters, []
     deadline = None if time_limit is None else time.monotonic() + time_limit
-    for row in x:
-        left = None if deadline is None else max(0.0, deadline - time.monotonic())
-        draws.append(base.sample(row[None], N_SCORE_DRAWS, seed=_SCORE_SEED, time_limit=left))
+    with unwarned():
+        for row in x:
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            draws.append(base.sample(row[None], N_SCORE_DRAWS, seed=_SCORE_SEED, time_limit=left))
     stacked = torch.cat(draws) if draws else torch.zeros(0, N_SCORE_DRAWS, len(space))
     u = space.to_unconstrained(stacked)
     scores = MarginalScores(u)
     return scores, scores.forward(u)[0]
 
 
+@contextmanager
+def unwarned() -> Iterator[None]:
+    """No warnings of observations unlike training: reference simulations may be, and are tested."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", MisspecificationWarning)
+        yield
+
+
 _DELEGATED = frozenset(
-    {"parameters", "output", "observation", "observed", "options", "estimator"}
-)  # fmt: skip
+    {"parameters", "output", "observation", "observed", "options", "estimator", "familiarity"}
+)
 
 
 def save_with_base(

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
+from sbitools import SimulationStore
 from sbitools.calibration import attribution_plots as plots
 from sbitools.calibration.attribution import (
     attribute,
@@ -15,8 +16,9 @@ from sbitools.calibration.attribution import (
     statistic_bias,
 )
 from sbitools.calibration.check import Check
-from sbitools.calibration.observed_tests import ObservedTests
+from sbitools.calibration.observed_tests import ObservedTests, look
 from sbitools.errors import ShapeError
+from tests.oracles.gaussian import GaussianPosterior, LinearGaussian
 
 BINS, SCATTER = 6, 0.1
 RESPONSE = np.array([0.0, 0.0, 0.0, 3.0, 0.0, 0.0])  # posterior sigmas per unit of log P
@@ -121,3 +123,31 @@ def test_wrong_input_is_refused():
         statistic_bias(good, ObservedTests(
             good.theta, good.errors, good.features, {"power": good.statistics["power"][:, :3]},
             good.group, good.names), "power")  # fmt: skip
+
+
+class SeeingPosterior(GaussianPosterior):
+    """The exact posterior, with the data as its features."""
+
+    def features(self, x):
+        return x
+
+
+def test_stores_are_looked_at_in_batches(tmp_path):
+    model = LinearGaussian(n_data=3)
+    sets = []
+    for name, seed, offset in (("emulated", 1, 0.0), ("reference", 2, 0.8)):
+        theta, x = model.joint(150, seed)
+        store = SimulationStore.from_arrays(
+            tmp_path / name, theta, x + offset, model.parameters, model.output
+        )
+        posterior = SeeingPosterior(model)
+        sets.append(look(posterior, store, {"data": lambda x: x.numpy()}, batch_size=64))
+    np.testing.assert_array_equal(sets[0].statistics["data"], sets[0].features)
+    # Mean errors of an exact posterior: 0 with error 1/sqrt(150) = 0.08.
+    assert np.abs(sets[0].errors.mean(0)).max() < 0.35
+    checks = {c.name: c for c in attribute(*sets)}
+    # 0.8 sigma of noise in every datum: z = 7.
+    assert checks["bias of data"].passed is False
+    assert checks["bias source"].passed is False
+    row = checks["bias explained by data"].details["parameters"][0]
+    assert row["effect"] == pytest.approx(row["observed"], abs=0.4)

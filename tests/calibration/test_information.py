@@ -36,6 +36,14 @@ def test_joint_information_of_correlated_gaussians(p):
     assert "lower bound" in check.summary
 
 
+def test_where_little_is_known_the_error_is_small():
+    # log q follows log p, whose expectation is known: most of the scatter is taken out.
+    vague = LinearGaussian(n_parameters=2, n_data=2, sigma=3.0)
+    check = information(calibration_draws(2000, 2, seed=1, model=vague), per_parameter=False)
+    assert check.effect == pytest.approx(-0.5 * np.linalg.slogdet(vague.covariance)[1], abs=NATS)
+    assert check.details["joint"]["error"] < 0.6 * np.sqrt(1 / 2000)
+
+
 def test_information_per_parameter():
     check = information(calibration_draws(3000, 1000, seed=5, model=model(2)))
     for row, value in zip(check.details["parameters"], exact(2)[1], strict=True):

@@ -15,7 +15,7 @@ OFFSET = torch.tensor([0.5, 0.5, 0.0, 0.0])
 NOISE = 0.75
 
 TRAINING = {
-    "epochs": 10, "batch_size": 64, "flow_hidden": 32, "features": 8, "channels": 4,
+    "flow": "zuko_nsf", "epochs": 8, "batch_size": 64, "flow_hidden": 32, "features": 8, "channels": 4,
     "flow_transforms": 2, "learning_rate": 4e-3,
 }  # fmt: skip
 
@@ -40,14 +40,14 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="session")
 def posterior(folder):
     """Trained on the emulator."""
-    store = make_store(folder / "emulated", 2000, 1, emulated=True)
+    store = make_store(folder / "emulated", 1500, 1, emulated=True)
     return sbitools.train(store, run_dir=folder / "run", **TRAINING)
 
 
 @pytest.fixture(scope="session")
 def honest(folder):
     """Trained on the reference: there is nothing to repair."""
-    store = make_store(folder / "honest", 2000, 5)
+    store = make_store(folder / "honest", 1500, 5)
     return sbitools.train(store, run_dir=folder / "run-honest", **TRAINING)
 
 

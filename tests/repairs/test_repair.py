@@ -18,6 +18,9 @@ from .conftest import MODEL, make_store
 
 FEW = np.arange(60)
 
+# The reference is unlike the emulator by construction: that is what is repaired.
+pytestmark = pytest.mark.filterwarnings("ignore::sbitools.errors.MisspecificationWarning")
+
 
 @pytest.fixture(scope="module")
 def recalibrated(posterior, reference):

@@ -8,6 +8,8 @@ that was better.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -15,9 +17,10 @@ from sbitools.inference.mixture import Mixture
 from sbitools.seeds import derive
 
 from .linear import LinearGaussian
+from .scale import Standardise
 from .stack import Stack
 
-__all__ = ["Emulator", "emulated_pairs", "parameter_features"]
+__all__ = ["Emulator", "Lattice", "emulated_pairs", "parameter_features"]
 
 # Emulated x stay within the range of the simulations, widened by this share of it on either side.
 _MARGIN = 0.5
@@ -30,6 +33,33 @@ def parameter_features(u: Tensor) -> Tensor:
     return torch.cat([u, 2 * torch.special.ndtr(u) - 1], dim=-1)
 
 
+class Lattice:
+    """Which entries of x are whole numbers; a density needs them spread over their unit.
+
+    Args:
+        x: standardised simulations, shape (N, n).
+        embedding: that standardised them.
+    """
+
+    def __init__(self, x: Tensor, embedding: Standardise) -> None:
+        self.mean: Tensor = embedding.mean
+        self.unit: Tensor = 1 / embedding.std
+        raw = x / self.unit + self.mean
+        # Of standardised float32 numbers the last digits are lost.
+        off = (raw - raw.round()).abs() > 1e-3 + 1e-5 * raw.abs()
+        self.whole = ~off.any(0) & (x.std(0) > 0)
+
+    def spread(self, x: Tensor, rng: torch.Generator) -> Tensor:
+        """x with whole numbers spread evenly over their unit."""
+        noise = torch.rand(x.shape, generator=rng).to(x.device) - 0.5
+        return torch.where(self.whole, x + noise * self.unit, x)
+
+    def snap(self, x: Tensor) -> Tensor:
+        """x with the numbers that should be whole made so."""
+        raw = (x / self.unit + self.mean).round()
+        return torch.where(self.whole, (raw - self.mean) * self.unit, x)
+
+
 class Emulator(nn.Module):
     """p(x | u) for standardised x: linear-Gaussian, affine and autoregressive, and their shares.
 
@@ -39,44 +69,61 @@ class Emulator(nn.Module):
         hidden: width of the networks.
         members: in each stack.
         components: normals in each one-dimensional mixture.
-        dropout: of the affine stack.
         seed: of the initial weights.
     """
 
+    parts = ("linear", "affine", "mixtures")
+
     def __init__(
-        self, n_parameters: int, n: int, *, hidden: int, members: int, components: int,
-        dropout: float, seed: int,
-    ) -> None:  # fmt: skip
+        self, n_parameters: int, n: int, *, hidden: int, members: int, components: int, seed: int
+    ) -> None:
         super().__init__()
         size, seeds = (n, 2 * n_parameters), [derive(seed, _SEED, i) % (1 << 62) for i in (0, 1)]
-        self.linear = LinearGaussian(*size, n_parameters)
-        self.affine = Stack(*size, members=members, hidden=hidden, components=0, dropout=dropout,
-                            seed=seeds[0])  # fmt: skip
-        self.mixtures = Stack(*size, members=members, hidden=hidden, components=components,
-                              seed=seeds[1])  # fmt: skip
-        self.mixture = Mixture([self.linear, self.affine, self.mixtures], shared=True)
+        common = {"members": members, "hidden": hidden}
+        self.mixture = Mixture(
+            [
+                LinearGaussian(*size, n_parameters),
+                Stack(*size, components=0, seed=seeds[0], **common),
+                Stack(*size, components=components, seed=seeds[1], **common),
+            ],
+            shared=True,
+        )
+
+    @property
+    def linear(self) -> Any:
+        """The closed form."""
+        return self.mixture.members[0]
+
+    @property
+    def affine(self) -> Any:
+        """The stack of normals whose place and shape depend on u."""
+        return self.mixture.members[1]
+
+    @property
+    def mixtures(self) -> Any:
+        """The stack of autoregressive mixtures."""
+        return self.mixture.members[2]
 
 
 @torch.no_grad()
 def emulated_pairs(
-    emulator: Emulator, n: int, low: Tensor, high: Tensor, seed: int
-) -> tuple[Tensor, Tensor]:
-    """Parameters u (n, P) from the prior and emulated x (n, n_x), in standard units.
+    emulator: Emulator, u: Tensor, simulated: Tensor, lattice: Lattice, seed: int
+) -> Tensor:
+    """Standardised x (n, n_x), one for each u (n, P).
 
     Args:
         emulator: trained.
-        n: number of pairs.
-        low: smallest standardised x among the simulations, (n_x,).
-        high: largest, (n_x,).
+        u: parameters.
+        simulated: standardised x of the simulations, (N, n_x): emulated ones stay near them.
+        lattice: which entries are whole numbers.
         seed: of all randomness.
     """
+    low, high = simulated.min(0).values, simulated.max(0).values
     margin = _MARGIN * (high - low)
-    n_parameters = emulator.linear.n_used
     rng = torch.Generator().manual_seed(derive(seed, _PAIRS) % (1 << 62))
-    u = torch.randn((n, n_parameters), generator=rng)
     parts = []
     for rows in u.split(_CHUNK):
         z = torch.randn((len(rows), emulator.mixture.n_latents), generator=rng)
         x = emulator.mixture.place(z, parameter_features(rows), torch.arange(len(rows)))
-        parts.append(torch.minimum(torch.maximum(x, low - margin), high + margin))
-    return u, torch.cat(parts)
+        parts.append(lattice.snap(torch.minimum(torch.maximum(x, low - margin), high + margin)))
+    return torch.cat(parts)

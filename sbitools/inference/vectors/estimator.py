@@ -21,9 +21,10 @@ from sbitools.seeds import derive
 from sbitools.simulator import FieldSpec
 
 from .linear import LinearGaussian
+from .scale import Standardise
 from .stack import Stack
 
-__all__ = ["GROUPS", "LONGEST", "Standardise", "VectorEstimator", "fits_vectors"]
+__all__ = ["GROUPS", "LONGEST", "VectorEstimator", "fits_vectors"]
 
 GROUPS = ("linear", "emulated linear", "emulated", "direct")
 
@@ -37,38 +38,6 @@ def fits_vectors(spec: FieldSpec) -> bool:
     """Whether x is short enough to be given to the densities whole."""
     real = not spec.dtype.startswith("complex")
     return real and len(spec.shape) == 1 and spec.shape[0] <= LONGEST
-
-
-class Standardise(nn.Module):
-    """x in units of its spread, and an inverse hyperbolic sine of it that tames long tails."""
-
-    mean: Tensor
-    std: Tensor
-
-    def __init__(self, n: int) -> None:
-        super().__init__()
-        self.n_features = 2 * n
-        self.register_buffer("mean", torch.zeros(n))
-        self.register_buffer("std", torch.ones(n))
-
-    def set_scale(self, mean: Tensor, std: Tensor) -> None:
-        """Mean and standard deviation of the training data, shape (n,)."""
-        self.mean.copy_(mean)
-        # An entry that never changes carries nothing; it must not be divided by zero.
-        self.std.copy_(std.where(std > 0, torch.ones_like(std)))
-
-    def scale(self, x: Tensor) -> Tensor:
-        """x with mean 0 and standard deviation 1."""
-        return (x.to(self.mean) - self.mean) / self.std
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, n) to (B, 2 n)."""
-        return self.expand(self.scale(x))
-
-    @staticmethod
-    def expand(scaled: Tensor) -> Tensor:
-        """Features of standardised x."""
-        return torch.cat([scaled, torch.arcsinh(3 * scaled)], dim=-1)
 
 
 class VectorEstimator(nn.Module):
@@ -135,9 +104,9 @@ class VectorEstimator(nn.Module):
         """log q(u | x), shape (B, n), for u (B, n, P)."""
         return self.mixture.log_prob(u.float().to(self.device), features)
 
-    def draw(self, z: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
+    def draw(self, z: Tensor, features: Tensor, density: bool = True) -> tuple[Tensor, Tensor]:
         """u (B, n, P) and log q(u | x) (B, n) of latents z (B, n, n_latents)."""
-        return self.mixture.draw(z.float(), features)
+        return self.mixture.draw(z.float(), features, density)
 
     def place(self, z: Tensor, features: Tensor, row: Tensor) -> Tensor:
         """u (R, P) of latents z (R, n_latents) for observations row (R,) of the features."""

@@ -40,7 +40,6 @@ class Stack(nn.Module):
         members: K.
         hidden: width of the networks.
         components: normals in each one-dimensional mixture; 0: the affine heads alone.
-        dropout: share of hidden units left out at each training step.
         seed: of the initial weights.
     """
 
@@ -49,12 +48,12 @@ class Stack(nn.Module):
 
     def __init__(
         self, n_outputs: int, n_features: int, *, members: int, hidden: int = 64,
-        components: int = 8, dropout: float = 0.0, seed: int = 0,
+        components: int = 8, seed: int = 0,
     ) -> None:  # fmt: skip
         super().__init__()
         rng = torch.Generator().manual_seed(seed)
         self.k, self.p, self.h, self.m = members, n_outputs, hidden, components
-        self.n_features, self.dropout = n_features, dropout
+        self.n_features, self.dropout = n_features, 0.0
         self.heads = AffineHeads(n_outputs, n_features, members, hidden, rng)
         if not components:
             return
@@ -83,6 +82,10 @@ class Stack(nn.Module):
             start[..., :components] = torch.linspace(-1.5, 1.5, components)
             start[..., components : 2 * components] = -0.5
         return start
+
+    def set_dropout(self, share: float) -> None:
+        """Leave out this share of the hidden units at each training step."""
+        self.dropout = share
 
     @property
     def n_latents(self) -> int:
