@@ -135,6 +135,18 @@ def calibrate(config: ConfigFile, overrides: Set = None) -> None:
 
 
 @app.command()
+def repair(config: ConfigFile, overrides: Set = None) -> None:
+    """Mend the posterior with the reference's test simulations, and say what that was worth."""
+    run = _run(config, overrides)
+    if run.config.repair.method == "none":
+        raise ConfigError(
+            "repair.method", expected="auto, recalibrate, reweight or fine_tune", got="'none'",
+            fix='add a table [repair] with method = "auto" to the file: the report reads it, too',
+        )  # fmt: skip
+    _stages(run, ["repair"])
+
+
+@app.command()
 def report(config: ConfigFile, overrides: Set = None) -> None:
     """Write the report, once more if it exists, from the artifacts on disk."""
     _stages(_run(config, overrides), ["report"], again=True)

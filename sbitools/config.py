@@ -12,15 +12,15 @@ import json
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from .errors import ConfigError
 
 __all__ = [
-    "CalibrateSection", "EmulatedSection", "ReferenceSection", "ReportSection",
-    "RunConfig", "apply_overrides", "load_config", "parse_config", "validate_model",
+    "CalibrateSection", "EmulatedSection", "ReferenceSection", "RepairSection",
+    "ReportSection", "RunConfig", "apply_overrides", "load_config", "parse_config", "validate_model",
 ]  # fmt: skip
 
 
@@ -57,6 +57,16 @@ class CalibrateSection(_Section):
     false_alarm: float = Field(default=0.01, gt=0, lt=1, description="of each set of checks")
 
 
+class RepairSection(_Section):
+    """Repair of the posterior with the reference's test simulations; off by default."""
+
+    method: Literal["none", "auto", "recalibrate", "reweight", "fine_tune"] = Field(
+        default="none", description="how; auto tries all and keeps the best"
+    )
+    folds: int = Field(default=5, ge=2, description="each is judged by a repair of the others")
+    n_draws: int = Field(default=500, ge=50, description="posterior draws per simulation")
+
+
 class ReportSection(_Section):
     """The report."""
 
@@ -78,6 +88,7 @@ class RunConfig(_Section):
     observe: list[dict[str, Any]] = Field(default=[], description="steps, applied in this order")
     train: dict[str, Any] = Field(default_factory=dict, description="options of sbitools.train")
     calibrate: CalibrateSection = Field(default_factory=CalibrateSection)
+    repair: RepairSection = Field(default_factory=RepairSection)
     report: ReportSection = Field(default_factory=ReportSection)
 
 

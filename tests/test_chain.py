@@ -42,7 +42,10 @@ def open_run(config: Path, *overrides: str) -> Run:
 
 def test_every_stage_left_a_record(finished):  # noqa: F811
     run = open_run(finished)
-    for name in STAGES:
+    for name, stage in STAGES.items():
+        if not stage.wanted(run):
+            assert run.record(name) is None
+            continue
         record = run.record(name)
         assert record is not None
         assert record.state == "done"
@@ -50,9 +53,9 @@ def test_every_stage_left_a_record(finished):  # noqa: F811
         assert all(len(value) == 64 for value in record.outputs.values())
         assert record.seconds > 0
         assert record.peak_memory_mb > 50  # python with torch
-        for stage in STAGES[name].needs:
-            for key, value in run.record(stage).outputs.items():
-                assert record.inputs[f"{stage}: {key}"] == value
+        for needed in stage.needs:
+            for key, value in run.record(needed).outputs.items() if run.record(needed) else ():
+                assert record.inputs[f"{needed}: {key}"] == value
     assert (
         digest_path(run.folder("reference/test")) == run.record("reference/test").outputs["store"]
     )

@@ -1,6 +1,7 @@
 """The chain: stages that read artifacts, write artifacts and can be run again.
 
-reference simulations -> emulator -> emulated simulations -> posterior -> calibration -> report.
+reference simulations -> emulator -> emulated simulations -> posterior -> calibration ->
+(repair) -> report.
 Files are the only interface between stages. A stage is skipped if its record names the settings
 and the sha256 of the inputs it would use now; a killed one goes on where it was. No stage reads
 what was made with other settings than the configuration's.
@@ -40,7 +41,7 @@ def run_chain(
     """
     wanted = set(stages)
     for stage in STAGES.values():
-        if stage.name in wanted:
+        if stage.name in wanted and stage.wanted(run):
             run_stage(run, stage, announce, again)
 
 
@@ -87,6 +88,7 @@ def stage_inputs(run: Run, stage: Stage) -> dict[str, str]:
     return {
         f"{name}: {key}": value
         for name in stage.needs
+        if STAGES[name].wanted(run)
         for key, value in finished_record(run, name).outputs.items()
     }
 

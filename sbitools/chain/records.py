@@ -22,7 +22,8 @@ from sbitools.files import hash_file, write_atomic
 from .memory import PeakMemory
 
 __all__ = [
-    "StageRecord", "differences", "digest_path", "read_record", "record_work", "write_json",
+    "StageRecord", "differences", "digest_path", "read_json", "read_record", "record_work",
+    "write_json",
 ]  # fmt: skip
 
 
@@ -120,6 +121,21 @@ def digest_path(path: Path) -> str:
     files = sorted(p for p in path.rglob("*") if p.is_file())
     lines = [f"{file.relative_to(path).as_posix()} {hash_file(file)}" for file in files]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def read_json(path: Path) -> Any:
+    """What `write_json` wrote.
+
+    Raises:
+        StoreError: if it cannot be read.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise StoreError(
+            str(path), expected="JSON written by an earlier stage", got=str(error),
+            fix="run the stage that writes it again",
+        ) from error  # fmt: skip
 
 
 def write_json(path: Path, values: Any) -> None:

@@ -26,6 +26,7 @@ Outcome = tuple[dict[str, Path], dict[str, Any]]
 _SEEDS = {
     "reference/train": 1, "reference/validation": 2, "reference/test": 3, "emulator": 4,
     "emulated/train": 5, "emulated/test": 6, "posterior": 7, "calibration": 8, "examples": 9,
+    "repair": 10,
 }  # fmt: skip
 
 
@@ -40,6 +41,8 @@ class Stage:
         settings: what of the configuration it depends on.
         work: does it; the flag says whether to go on with what an interrupted attempt left.
         costly: its artifacts are never removed by the chain, not even when settings change.
+        wanted: whether the configuration asks for it; a stage that is not wanted is left out, and
+            those that would read it do without.
     """
 
     name: str
@@ -48,6 +51,7 @@ class Stage:
     settings: Callable[[Run], dict[str, Any]]
     work: Callable[[Run, bool], Outcome]
     costly: bool = False
+    wanted: Callable[[Run], bool] = lambda run: True
 
 
 class Run:

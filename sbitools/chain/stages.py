@@ -136,6 +136,29 @@ def _calibrate(run: Run, resume: bool) -> Outcome:
     return {"result": folder / "result.json", "examples": examples}, {}
 
 
+def _repair(run: Run, resume: bool) -> Outcome:
+    from sbitools.inference import Posterior
+    from sbitools.repairs import repair
+
+    from .attribution import attribution
+
+    folder, options = run.folder("repair"), run.config.repair
+    folder.mkdir(parents=True, exist_ok=True)
+    posterior = Posterior.load(run.folder("posterior") / "checkpoint")
+    repaired = repair(
+        posterior, run.store("reference/test"), options.method, folds=options.folds,
+        n_draws=options.n_draws, run_dir=folder / "fit", resume=resume, seed=run.seed("repair"),
+    )  # fmt: skip
+    repaired.save(folder / "checkpoint")
+    checks = [check.to_dict() for check in attribution(run, posterior)]
+    write_json(folder / "result.json", repaired.info["repair"] | {"attribution": checks})
+    return {"checkpoint": folder / "checkpoint", "result": folder / "result.json"}, {}
+
+
+def _repair_settings(run: Run) -> dict[str, Any]:
+    return {"options": run.config.repair.model_dump(), "seed": run.seed("repair")}
+
+
 def _report(run: Run, resume: bool) -> Outcome:
     from sbitools.report import write_report
 
@@ -159,7 +182,9 @@ _LIST = (
     Stage("calibration", "calibration", ("posterior", "emulated/test", "reference/test"),
           lambda run: {"options": run.config.calibrate.model_dump(),
                        "examples": run.config.report.examples}, _calibrate),
-    Stage("report", "report", ("calibration", "validation"),
+    Stage("repair", "repair of the posterior", ("posterior", "emulated/test", "reference/test"),
+          _repair_settings, _repair, wanted=lambda run: run.config.repair.method != "none"),
+    Stage("report", "report", ("calibration", "validation", "repair"),
           lambda run: {"options": run.config.report.model_dump()}, _report),
 )  # fmt: skip
 STAGES: dict[str, Stage] = {stage.name: stage for stage in _LIST}
@@ -167,6 +192,6 @@ STAGES: dict[str, Stage] = {stage.name: stage for stage in _LIST}
 # The command that runs each stage.
 COMMANDS = {
     **dict.fromkeys(STAGES, "simulate"), "emulator": "fit", "validation": "fit",
-    "posterior": "train", "calibration": "calibrate", "report": "report",
+    "posterior": "train", "calibration": "calibrate", "repair": "repair", "report": "report",
 }  # fmt: skip
 STORES = tuple(name for name, command in COMMANDS.items() if command == "simulate")

@@ -15,14 +15,14 @@ from sbitools.errors import PosteriorError, StoreError
 from sbitools.parameters import ParameterSpace
 from sbitools.seeds import derive, mix
 
-from .posterior import base_marginals
+from .posterior import N_SCORE_DRAWS, base_marginals, unwarned
 
 __all__ = ["Evidence", "collect", "inside_support"]
 
 # Each simulation is observed this often, with other noise, which averages some of it out; once
 # where there are so many simulations that it does not matter.
 _REDRAWS, _MOST_ROWS = 2, 2000
-_NOISE = 73
+_NOISE, _DRAWS = 73, 82
 _BATCH = 32
 
 # Scores are bounded for what is fitted to them: a truth that no draw comes near to is an outlier.
@@ -100,7 +100,8 @@ def collect(posterior: Any, store: Any, rows: np.ndarray, seed: int) -> Evidence
         truth = torch.as_tensor(theta, dtype=torch.float64)[:, columns]
         for i in range(times):
             noise = mix(store.seeds[torch.from_numpy(index)], derive(seed, _NOISE, i))
-            parts.append((index, *_look(posterior, truth, posterior.observe(x, noise))))
+            own = derive(seed, _DRAWS, i, int(index[0]))
+            parts.append((index, *_look(posterior, truth, posterior.observe(x, noise), own)))
     index, scores, draws, features = (np.concatenate(p) for p in zip(*parts, strict=True))
     return Evidence(
         posterior, index, np.asarray(store.groups)[index], scores, draws, features,
@@ -108,12 +109,22 @@ def collect(posterior: Any, store: Any, rows: np.ndarray, seed: int) -> Evidence
     )  # fmt: skip
 
 
-def _look(posterior: Any, theta: Tensor, x: Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Scores of truths and of draws, and features, of one batch."""
-    scores, draws = base_marginals(posterior, x)
-    truth = scores.forward(posterior.parameters.to_unconstrained(theta)[:, None])[0][:, 0]
+def _look(
+    posterior: Any, theta: Tensor, x: Tensor, seed: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Scores of truths and of draws, and features, of one batch.
+
+    The draws are not those the scores are made of. Those are the same for every observation: what
+    is fitted would exploit the gaps between them, and be judged by densities with the same gaps.
+    """
+    space = posterior.parameters
+    scores, _ = base_marginals(posterior, x)
+    truth = scores.forward(space.to_unconstrained(theta)[:, None])[0][:, 0]
+    with unwarned():
+        draws = posterior.sample(x, N_SCORE_DRAWS, seed=seed)
+    drawn = scores.forward(space.to_unconstrained(draws))[0]
     limited = truth.clamp(-_FARTHEST, _FARTHEST).numpy()
-    return limited, draws.float().numpy(), posterior.features(x).numpy()
+    return limited, drawn.float().numpy(), posterior.features(x).numpy()
 
 
 def inside_support(

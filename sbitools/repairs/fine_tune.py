@@ -35,19 +35,19 @@ def fine_tune(
     rows: np.ndarray,
     *,
     run_dir: str | Path,
-    seed: int = 0,
     resume: bool = False,
     freeze: bool = False,
     **options: Any,
 ) -> Posterior:
     """Train a posterior further on some simulations of a store.
 
+    Order and noise follow from the seed the posterior was trained with, which its network keeps.
+
     Args:
         posterior: from `sbitools.train`.
         store: reference simulations.
         rows: the simulations to learn from.
         run_dir: for the state of both stages.
-        seed: of the training.
         resume: take up an interrupted run.
         freeze: leave out the second stage: the embedding stays as it is.
         **options: of training, for both stages, e.g. ``learning_rate`` or ``epochs``.
@@ -64,7 +64,7 @@ def fine_tune(
     stages = {"head": _HEAD} if freeze else {"head": _HEAD, "whole": _WHOLE}
     tuned = posterior
     for name, own in stages.items():
-        chosen = _COMMON | {"seed": seed} | own | options
+        chosen = _COMMON | own | options
         method = str(posterior.options.method)
         tuned = train(
             store, method, start=tuned, indices=rows, run_dir=Path(run_dir) / name,

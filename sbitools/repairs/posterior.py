@@ -24,8 +24,8 @@ from sbitools.seeds import derive
 from .scores import MarginalScores
 
 __all__ = [
-    "KIND", "RepairedPosterior", "base_marginals", "load_repaired", "save_with_base",
-    "unwarned",
+    "KIND", "N_SCORE_DRAWS", "RepairedPosterior", "base_marginals", "load_repaired",
+    "save_with_base", "unwarned",
 ]  # fmt: skip
 
 KIND = "repaired posterior"
@@ -155,7 +155,7 @@ def base_marginals(
     with unwarned():
         for row in x:
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
-            draws.append(base.sample(row[None], N_SCORE_DRAWS, seed=_SCORE_SEED, time_limit=left))
+            draws.append(base.sample(row[None], N_SCORE_DRAWS, _SCORE_SEED, left))
     stacked = torch.cat(draws) if draws else torch.zeros(0, N_SCORE_DRAWS, len(space))
     u = space.to_unconstrained(stacked)
     scores = MarginalScores(u)
@@ -164,7 +164,7 @@ def base_marginals(
 
 @contextmanager
 def unwarned() -> Iterator[None]:
-    """No warnings of observations unlike training: reference simulations may be, and are tested."""
+    """No warnings of observations unlike training, which reference simulations may well be."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", MisspecificationWarning)
         yield

@@ -61,7 +61,7 @@ def repair(
         n_draws: posterior draws per simulation, for the held-out checks.
         run_dir: for the state of the training of ``"fine_tune"``; a temporary folder if None.
         resume: take up interrupted trainings in `run_dir`.
-        seed: of folds, noise, training and bootstrap.
+        seed: of folds, noise and bootstrap.
         **options: of ``"fine_tune"``, see there.
 
     Returns:
@@ -155,7 +155,7 @@ class _Job:
         if name == "reweight":
             return lambda rows, fold: reweight(self.evidence.subset(rows), self.seed)
         return lambda rows, fold: fine_tune(
-            self.posterior, self.store, rows, seed=self.seed, resume=self.resume,
+            self.posterior, self.store, rows, resume=self.resume,
             run_dir=self.folder / (f"fold-{fold}" if fold >= 0 else "all"), **self.options,
         )  # fmt: skip
 

@@ -19,12 +19,13 @@ _BOUND = 3.0
 _COMPONENTS = 3
 
 # Penalties to choose from: prior standard deviations of a coefficient. The last is no repair.
-_WIDTHS = (0.5, 0.2, 0.1, 0.05, 0.0)
+_WIDTHS = (0.3, 0.2, 0.1, 0.05, 0.0)
 _INNER_FOLDS = 5
 _FOLDS = 75
 _STEPS = 30
 
-# Of the draws of an observation, so many are enough for the mean weight in the fit.
+# One in so many draws of an observation is enough for the mean weight in the fit; in its judgement
+# all are used, since the log of a mean of few heavy weights is too low.
 _THINNED = 4
 
 
@@ -65,7 +66,7 @@ class Tilt:
 def fit_tilt(evidence: Evidence, seed: int) -> Tilt:
     """The weights that make reference truths most probable, shrunk to none.
 
-    Coefficients have a normal prior around 0 whose width, 0.5 at most, is chosen by the log
+    Coefficients have a normal prior around 0 whose width, 0.3 at most, is chosen by the log
     probability that they gain on truths of inner folds.
 
     Args:
@@ -76,7 +77,8 @@ def fit_tilt(evidence: Evidence, seed: int) -> Tilt:
     empty = Tilt(np.zeros(0), centre, axes)
     components = empty.components(evidence.features)
     truth = _basis(evidence.scores[:, None], components)[:, 0]
-    draws = _basis(evidence.draw_scores[:, ::_THINNED], components)
+    draws = _basis(evidence.draw_scores, components)
+    few = draws[:, ::_THINNED]
     groups, which = np.unique(evidence.group, return_inverse=True)
     fold = np.random.default_rng(derive(seed, _FOLDS)).permutation(len(groups)) % _INNER_FOLDS
     fold, weights = fold[which], evidence.weights
@@ -84,17 +86,19 @@ def fit_tilt(evidence: Evidence, seed: int) -> Tilt:
     for k in range(_INNER_FOLDS):
         rest, out = fold != k, fold == k
         for i, width in enumerate(_WIDTHS):
-            w = _maximise(truth[rest], draws[rest], weights[rest], width)
+            w = _maximise(truth[rest], few[rest], weights[rest], width)
             gains[i] += weights[out] @ _gain(w, truth[out], draws[out])
     width = _WIDTHS[int(gains.argmax())]
-    return Tilt(_maximise(truth, draws, weights, width), centre, axes)
+    return Tilt(_maximise(truth, few, weights, width), centre, axes)
 
 
 def _basis(scores: np.ndarray, components: np.ndarray) -> np.ndarray:
     """Functions of scores (B, n, P) and components (B, C) that f is linear in: (B, n, K)."""
     s = np.clip(scores, -_BOUND, _BOUND).astype(np.float64)
     first, second = np.triu_indices(s.shape[-1])
-    products = s[..., first] * s[..., second]
+    # Halved, so that one width of the prior serves: with a coefficient of 1/4 for s^2 itself the
+    # weights of normal draws lose their variance.
+    products = 0.5 * s[..., first] * s[..., second]
     mixed = (s[..., :, None] * components[:, None, None, :]).reshape(*s.shape[:2], -1)
     return np.concatenate([s, products, mixed], axis=-1)
 

@@ -95,6 +95,8 @@ class CheckLine:
         effect: size of the deviation.
         band: its interval.
         p_value: or a dash.
+        level: p below which the line fails, or a dash.
+        power: lowest probability to catch a posterior that is wrong by a stated amount, or a dash.
         result: pass, fail or not tested.
     """
 
@@ -102,6 +104,8 @@ class CheckLine:
     effect: str
     band: str
     p_value: str
+    level: str
+    power: str
     result: str
 
 

@@ -21,6 +21,9 @@ _HUNDREDTHS = {"transfer coverage": "points", "transfer width": "%"}
 # Checks of coverage, the most telling first: their bands say what chance alone makes.
 _CHANCE = ("coverage", "tarp", "sbc")
 
+# The latents' band is one of chance as well, but not of a coverage.
+_BY_CHANCE = (*_CHANCE, "latent")
+
 
 def evidence(checks: Sequence[Check]) -> list[str]:
     """Sentences of the most telling checks, and of all that failed."""
@@ -50,7 +53,7 @@ def _uncertainty(check: Check) -> str:
     if check.name == "coverage":
         low, high = _coverage_interval(check)
         return f" (95 %: {100 * low:.0f} to {100 * high:.0f} %)"
-    if check.name in _CHANCE:
+    if check.name in _BY_CHANCE:
         return f" (chance alone: {low:+.3f} to {high:+.3f})"
     if check.name in _HUNDREDTHS:
         return f" (95 %: {100 * low:+.0f} to {100 * high:+.0f} {_HUNDREDTHS[check.name]})"

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from sbitools.calibration.check import Check
 
-__all__ = ["calibration_panel", "corner", "recovery_panel"]
+__all__ = ["calibration_panel", "corner", "quantile_panel", "recovery_panel"]
 
 _BINS, _SMOOTH, _LEVELS = 48, 1.3, (0.95, 0.68)
 
@@ -150,4 +150,23 @@ def calibration_panel(emulated: Check, reference: Check | None) -> str:
     emulated.plot(ax, label="emulated", color=EMULATED)
     if reference is not None:
         reference.plot(ax, label="reference", color=REFERENCE)
+    return embed(figure)
+
+
+@styled
+def quantile_panel(emulated: Check, reference: Check | None) -> str:
+    """Quantiles of latents against N(0, 1), on emulated and on reference tests."""
+    from sbitools.calibration.plots import latent_quantiles
+
+    figure, axes = canvas(size=(4.9, 3.7))
+    ax: Axes = axes[0, 0]
+    for check, colour, name in (
+        (emulated, EMULATED, "emulated"), (reference, REFERENCE, "reference"),
+    ):  # fmt: skip
+        if check is not None:
+            first = len(ax.lines)
+            latent_quantiles(check, ax, color=colour)
+            for line in ax.lines[first:-1]:  # all but the diagonal
+                line.set_label(f"{name}: {line.get_label()}")
+    ax.legend()
     return embed(figure)

@@ -17,8 +17,10 @@ from .bookkeeping import (
     training_section,
 )  # fmt: skip
 from .emulator_figures import emulator_blocks
+from .measures import measure_sections
+from .mending import mending_sections
 from .posterior_figures import calibration_panel, corner, recovery_panel
-from .tables import check_table, transfer_table
+from .tables import check_table, power_table, set_table, transfer_table
 
 if TYPE_CHECKING:
     from sbitools.calibration import CalibrationResult
@@ -49,20 +51,25 @@ def build_sections(run: Run, result: CalibrationResult, facts: dict[str, Any]) -
         facts: from `provenance.provenance`.
     """
     return [
-        _checks(result), _emulator(run), _posteriors(run), _calibration(result), _recovery(result),
-        training_section(run), campaign_section(run), cost_section(run), provenance_section(facts),
+        _checks(result), _emulator(run), _posteriors(run), _calibration(result),
+        *measure_sections(result), _recovery(result), *mending_sections(run), training_section(run),
+        campaign_section(run), cost_section(run), provenance_section(facts),
     ]  # fmt: skip
 
 
 def calibration_sections(result: CalibrationResult) -> list[Section]:
     """The sections that need nothing but a calibration."""
-    return [_checks(result), _calibration(result), _recovery(result)]
+    return [
+        _checks(result), _calibration(result), *measure_sections(result), _recovery(result)
+    ]  # fmt: skip
 
 
 def _checks(result: CalibrationResult) -> Section:
-    blocks: list[Block] = [check_table(result.emulated, result.reference)]
+    blocks: list[Block] = [set_table(result), check_table(result)]
     if result.transfer:
         blocks.append(transfer_table(result.transfer))
+    power = power_table(result)
+    blocks += [power] if power is not None else []
     notes = sorted({c.note for c in [*result.emulated, *(result.reference or [])] if c.note})
     blocks += [Paragraph(f"Note: {note}.", "note") for note in notes]
     if result.reference is None:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from .blocks import CheckLine, CheckTable, Table
 
 if TYPE_CHECKING:
+    from sbitools.calibration import CalibrationResult
     from sbitools.calibration.check import Check
 
-__all__ = ["MEANING", "check_table", "p_text", "transfer_table"]
+__all__ = ["MEANING", "check_table", "p_text", "power_table", "set_table", "transfer_table"]
 
 MEANING = {
     "sbc": "In repeated tests the true value must fall anywhere among the posterior draws, "
@@ -23,6 +24,10 @@ MEANING = {
     "field tells.",
     "contraction": "How much narrower posteriors are than the prior; and posteriors, averaged "
     "over tests, must give back the prior.",
+    "latent": "Where the network puts the truth in its latent space must be a standard normal, "
+    "unrelated to the field's summaries.",
+    "information": "What a field tells about the parameters, at least, in nats; not a test. A "
+    "wrong posterior lowers this bound and never raises it.",
     "transfer ranks": "Ranks must be distributed in the same way on both kinds of tests.",
     "transfer coverage": "Credible regions must hold the truth equally often on both.",
     "transfer tarp": "Distances to random points must be distributed in the same way on both.",
@@ -32,41 +37,105 @@ MEANING = {
 }
 
 
-def check_table(emulated: Sequence[Check], reference: Sequence[Check] | None) -> CheckTable:
+def check_table(result: CalibrationResult) -> CheckTable:
     """Every check on emulated and on reference tests."""
-    others = {check.name: check for check in reference or ()}
+    others = {check.name: check for check in result.reference or ()}
     rows = []
-    for check in emulated:
+    for check in result.emulated:
         lines = [_line("emulated", check)]
         if check.name in others:
             lines.append(_line("reference", others[check.name]))
         rows.append((check.name, MEANING.get(check.name, ""), lines))
-    return CheckTable(rows, f"{_EFFECTS} {_threshold(emulated)}")
+    tested = [check for checks in (result.emulated, others.values()) for check in checks]
+    return CheckTable(rows, f"{_EFFECTS} {_threshold(tested, result.false_alarm)}")
 
 
 _EFFECTS = (
     "Effect: for sbc and tarp, the largest difference between the cumulative distribution of "
     "ranks and a uniform one; for coverage, actual minus nominal coverage of 68 % regions; for "
-    "recovery, the smallest R² of a parameter; for contraction, the smallest contraction. Band: "
-    "for sbc, coverage and tarp, what chance alone makes of the effect; for recovery and "
-    "contraction, its 95 % interval. p: how often chance makes a deviation this large if the "
-    "posterior is exact; for contraction, of posteriors averaged over tests from the prior."
+    "recovery, the smallest R² of a parameter; for contraction, the smallest contraction; for "
+    "latent, by which share latents spread wider than they should; for information, nats. Band: "
+    "for sbc, coverage, tarp and latent, what chance alone makes of the effect; for recovery, "
+    "contraction and information, its 95 % interval. p: how often chance makes a deviation this "
+    "large if the posterior is exact; for contraction, of posteriors averaged over tests from the "
+    "prior. Power: how often the line would catch the least visible of three wrong posteriors."
 )
 
 
-def _threshold(checks: Sequence[Check]) -> str:
+def _threshold(checks: Sequence[Check], false_alarm: float) -> str:
     """Below which p a line fails, and how often a set of lines does so by chance."""
     levels = [check.false_alarm for check in checks if check.false_alarm is not None]
     if not levels:
         return ""
     return (
-        f"A line fails if p is below {max(levels):.2g}, so that an exact posterior fails any line "
-        f"of one kind of tests in {100 * sum(levels):.2g} % of runs."
+        f"A line fails if p is below its level (at most {max(levels):.2g}), chosen from the joint "
+        "null so that an exact posterior fails any line of one kind of tests in "
+        f"{100 * false_alarm:g} % of runs."
     )
 
 
+def set_table(result: CalibrationResult) -> Table:
+    """Each set of checks as one test: its joint p-value, false-alarm rate and power."""
+    rows = []
+    wrong = _alternatives(c for checks in result.sets().values() for c in checks)
+    for kind, checks in result.sets().items():
+        tested = [check for check in checks if check.passed is not None]
+        found = next((c.details["power of the set"] for c in tested if "power" in c.details), {})
+        n = result.counts.get(kind, {})
+        failed = any(check.passed is False for check in tested)
+        rows.append((
+            kind, str(n.get("independent", n.get("tests", "-"))), str(len(tested)),
+            p_text(result.joint.get(kind)), f"{100 * result.false_alarm:g} %",
+            *(_share(found.get(name)) for name in wrong),
+            result_text(not failed if tested else None),
+        ))  # fmt: skip
+    return Table(
+        ("set", "independent tests", "checks", "joint p", "false-alarm rate",
+         *(f"power: {name}" for name in wrong), "result"), rows,
+        "All checks of a set taken together. Joint p: how often chance makes the most extreme of "
+        "them as extreme if the posterior is exact. False-alarm rate: how often an exact posterior "
+        "would fail the set. Power: how often the set catches a posterior that is wrong by the "
+        "amount named, with as many tests as there are here. A pass means no more than that.",
+        frozenset(range(1, 5 + len(wrong))),
+    )  # fmt: skip
+
+
+def power_table(result: CalibrationResult) -> Table | None:
+    """Power of every check against each wrong posterior; None where it was not computed."""
+    rows = [
+        (check.name, kind, _level(check), *(_share(v) for v in check.details["power"].values()))
+        for kind, checks in result.sets().items() for check in checks if "power" in check.details
+    ]  # fmt: skip
+    if not rows:
+        return None
+    wrong = _alternatives(check for checks in result.sets().values() for check in checks)
+    return Table(
+        ("check", "set", "level", *wrong), rows,
+        "Power of each check alone: the probability to fail, at its level and with as many tests "
+        "as there are, if the posterior is wrong in this way in every parameter. Simulated for "
+        "normal posteriors, to 7 %.",
+        frozenset(range(2, 3 + len(wrong))),
+    )  # fmt: skip
+
+
+def _alternatives(checks: Iterable[Check]) -> list[str]:
+    """The wrong posteriors against which the power is known."""
+    return list(next((c.details["power"] for c in checks if "power" in c.details), {}))
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.0f} %"
+
+
+def _level(check: Check) -> str:
+    return "-" if check.false_alarm is None or check.passed is None else f"{check.false_alarm:.2g}"
+
+
 def _line(tests: str, check: Check) -> CheckLine:
-    return CheckLine(tests, *_cells(check))
+    *numbers, result = _cells(check)
+    found: dict[str, Any] = check.details.get("power", {})
+    power = _share(min(found.values(), default=None))
+    return CheckLine(tests, *numbers, _level(check), power, result)
 
 
 def transfer_table(differences: Sequence[Check]) -> Table:

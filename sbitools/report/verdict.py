@@ -162,6 +162,7 @@ _FOUND = {
     "coverage": "credible regions hold the truth too rarely or too often (coverage)",
     "tarp": "balls around random points hold the truth too rarely or too often (tarp)",
     "contraction": "posteriors do not average to the prior (contraction)",
+    "latent": "latents of the truth are not standard normal, or related to the field (latent)",
 }
 
 

@@ -27,7 +27,7 @@ def trained(tmp_path_factory):
     train = make_store(folder / "train", 3000, 1)
     posterior = sbitools.train(
         train, run_dir=folder / "run", epochs=15, batch_size=64, flow_hidden=32, features=8,
-        channels=4, learning_rate=3e-3,
+        channels=4, learning_rate=3e-3, flow="zuko_nsf",
     )  # fmt: skip
     return posterior, train, make_store(folder / "test", 400, 2)
 

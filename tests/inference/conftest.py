@@ -30,4 +30,5 @@ def posterior(store, tmp_path_factory):
     return sbitools.train(
         store, run_dir=tmp_path_factory.mktemp("run"), epochs=12, batch_size=64,
         flow_hidden=32, features=8, channels=4, learning_rate=3e-3,
+        flow="zuko_nsf",
     )  # fmt: skip

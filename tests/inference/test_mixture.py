@@ -15,7 +15,9 @@ def members(n=3):
     """Untrained flows, moved apart so that the mixture has several modes."""
     out = []
     for k in range(n):
-        member = Estimator(EstimatorOptions(seed=k, flow_hidden=8, features=4, channels=1), 2, SPEC)
+        member = Estimator(
+            EstimatorOptions(seed=k, flow_hidden=8, features=4, channels=1), 2, SPEC
+        )
         with torch.no_grad():
             member.flow.head.net[-1].bias[:2] = 3.0 * (k - 1)
         out.append(member.eval())

@@ -48,7 +48,7 @@ def test_draws_follow_the_density(posterior):
 
 
 def test_training_resumes_to_the_same_weights(store, tmp_path):
-    options = {"batch_size": 256, "flow_hidden": 8, "features": 4, "channels": 1, "epochs": 4,
+    options = {"batch_size": 256, "flow_hidden": 8, "features": 4, "channels": 1, "epochs": 4, "flow": "zuko_nsf",
                "checkpoint_seconds": 0.0}  # fmt: skip
     whole = sbitools.train(store, run_dir=tmp_path / "whole", **options)
 
@@ -98,7 +98,9 @@ def test_fields_of_other_dtypes_can_be_trained_on(dtype, tmp_path):
     theta = SPACE.design(64, 1)
     x = (100 * theta).to(spec.torch_dtype)
     store = SimulationStore.from_arrays(tmp_path / "s", theta, x, SPACE, spec)
-    posterior = sbitools.train(store, run_dir=tmp_path / "r", epochs=1, channels=1, flow_hidden=4)
+    posterior = sbitools.train(
+        store, run_dir=tmp_path / "r", epochs=1, channels=1, flow_hidden=4, flow="zuko_nsf"
+    )
     assert posterior.sample(x[:2], 3).shape == (2, 3, 2)
 
 

@@ -7,7 +7,13 @@ import pytest
 import torch
 
 from sbitools import Posterior
-from sbitools.errors import CheckpointError, ObservationError, PosteriorError, TimeLimitError
+from sbitools.errors import (
+    CheckpointError,
+    MisspecificationWarning,
+    ObservationError,
+    PosteriorError,
+    TimeLimitError,
+)
 from sbitools.inference import posterior as module
 
 X = torch.tensor([[0.3, 0.2], [-1.0, 0.9], [0.0, 0.0]])
@@ -27,7 +33,8 @@ def test_draws_are_seeded_and_do_not_depend_on_the_batch_or_the_chunks(posterior
 
 def test_a_hopeless_observation_costs_no_more_than_another(posterior):
     far = torch.tensor([[1e6, -1e6]])
-    draws = posterior.sample(far, 1000, time_limit=20)
+    with pytest.warns(MisspecificationWarning, match=r"x\[0\] is 1e\+06, simulated -"):
+        draws = posterior.sample(far, 1000, time_limit=20)
     assert bool((draws[..., 1].abs() <= 1).all())
 
 
@@ -123,7 +130,8 @@ def test_an_unwritable_place_is_a_typed_error(posterior, tmp_path):
 
 def test_densities_at_the_edge_of_the_prior_are_those_of_u(posterior):
     """A hopeless observation puts its draws at the bound, where theta has no digits left."""
-    draws, log_q = posterior.sample_and_log_prob(torch.tensor([[0.0, 60.0]]), 500)
+    with pytest.warns(MisspecificationWarning, match="unlike the simulations"):
+        draws, log_q = posterior.sample_and_log_prob(torch.tensor([[0.0, 60.0]]), 500)
     assert bool(torch.isfinite(log_q).all())
     assert bool((draws[..., 1] <= 1).all())
 

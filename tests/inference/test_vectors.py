@@ -1,4 +1,4 @@
-"""Short data vectors: every density is one, draws follow it, and the mixture finds what is best."""
+"""Short data vectors: densities are densities, and the mixture finds what is best."""
 
 import numpy as np
 import pytest
@@ -162,3 +162,28 @@ def test_interrupted_training_resumes_to_the_same_weights(tmp_path):
                 strict=True)  # fmt: skip
     for (name, a), b in pairs:
         assert torch.equal(a, b), name
+
+
+def test_nle_and_emcee_give_the_closed_form_of_a_linear_problem(tmp_path):
+    """Mean and covariance within three Monte-Carlo standard errors; the seed is fixed."""
+    rng = np.random.default_rng(3)
+    matrix, noise, n = rng.normal(size=(4, 2)), 0.5, 20_000
+    space = ParameterSpace([Parameter(name, priors.Normal(0, 1)) for name in "ab"])
+    spec = FieldSpec("x", ("i",), (4,))
+    theta = space.design(n + 1, 1)
+    sims = torch.from_numpy(seeds.simulation_seeds(1, range(n + 1)))
+    x = (theta @ torch.from_numpy(matrix).T + noise * seeds.normal(sims, (4,))).float()
+    store = SimulationStore.from_arrays(tmp_path / "s", theta[:n], x[:n], space, spec,
+                                        seeds=sims[:n])  # fmt: skip
+    posterior = sbitools.train(store, "nle", run_dir=tmp_path / "r", epochs=1, members=1,
+                               flow_hidden=8, components=2)  # fmt: skip
+    assert posterior.info["weights"]["linear"] > 0.99
+    draws = posterior.sample(x[n:], 1000, seed=2)[0].numpy()
+    precision = np.eye(2) + matrix.T @ matrix / noise**2
+    covariance = np.linalg.inv(precision)
+    mean = covariance @ matrix.T @ x[n].double().numpy() / noise**2
+    # 20,000 simulations fix the likelihood to 0.02 of the posterior's width: half an error.
+    variance = np.diag(covariance)
+    assert (np.abs(draws.mean(0) - mean) < 3 * np.sqrt(variance / 1000)).all()
+    error = np.sqrt((np.outer(variance, variance) + covariance**2) / 1000)
+    assert (np.abs(np.cov(draws.T) - covariance) < 3 * error).all()

@@ -32,6 +32,7 @@ kind = "noise"
 sigma = 0.1
 
 [train]
+flow = "zuko_nsf"
 epochs = 3
 batch_size = 100
 flow_transforms = 1

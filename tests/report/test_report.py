@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -23,7 +24,7 @@ from sbitools.errors import StoreError
 from sbitools.report import write_calibration
 from sbitools.report.blocks import Section, Table
 from sbitools.report.html import render, tone
-from sbitools.report.tables import check_table, p_text
+from sbitools.report.tables import check_table, p_text, power_table, set_table
 from sbitools.report.verdict import verdicts
 from tests.plugins import gaussian
 from tests.plugins.run import finished, line_installed  # noqa: F401  (fixtures)
@@ -80,8 +81,8 @@ def test_what_users_wrote_is_escaped(page):
 def test_the_verdict_comes_first_and_sections_follow(page):
     text = Inspector(page.read_text()).text
     assert text.index("Transfer to the reference simulator:") < text.index("Self-consistency:")
-    headings = ["Checks", "Emulator", "Posteriors", "Calibration", "Recovery", "Training",
-                "Simulations", "Costs", "Provenance"]  # fmt: skip
+    headings = ["Checks", "Emulator", "Posteriors", "Calibration", "Latent space", "Information",
+                "Recovery", "Training", "Simulations", "Costs", "Provenance"]  # fmt: skip
     places = [text.rindex(f"\n{heading}\n") for heading in headings]
     assert places == sorted(places)
     assert text.index("Self-consistency:") < places[0]
@@ -92,7 +93,7 @@ def test_every_link_has_its_target_and_every_picture_its_words(page):
     ids = {a["id"] for _, a in tags if "id" in a}
     targets = {(a["href"] or "#")[1:] for t, a in tags if t == "a"}
     assert targets <= ids
-    assert len(targets) == 10
+    assert len(targets) == 12
     pictures = [a for t, a in tags if t == "img"]
     assert len(pictures) >= 8
     assert all(a.get("alt") for a in pictures)
@@ -251,12 +252,64 @@ def test_a_calibration_alone_makes_a_page_with_escaped_names(tmp_path):
 
 def test_tables_pair_emulated_with_reference():
     result = calibrate_draws(draws(60), draws(61))
-    table = check_table(result.emulated, result.reference)
+    table = check_table(result)
     assert [name for name, _, _ in table.checks] == [c.name for c in result.emulated]
-    assert "below 0.0033, so that an exact posterior fails" in table.caption
-    assert "in 1 % of runs" in table.caption
+    levels = [
+        c.false_alarm for c in [*result.emulated, *(result.reference or [])] if c.false_alarm
+    ]
+    assert f"below its level (at most {max(levels):.2g}), chosen from the joint" in table.caption
+    assert "an exact posterior fails any line of one kind of tests in 1 % of runs" in table.caption
     assert all([line.tests for line in lines] == ["emulated", "reference"]
                for _, _, lines in table.checks)  # fmt: skip
+
+
+def test_every_line_says_its_level_and_power():
+    result = calibrate_draws(draws(60), draws(61))
+    lines = {(name, line.tests): line for name, _, rows in check_table(result).checks
+             for line in rows}  # fmt: skip
+    for kind in ("emulated", "reference"):
+        check = result.check("sbc", kind)
+        assert lines["sbc", kind].level == f"{check.false_alarm:.2g}"
+        assert lines["sbc", kind].power == f"{100 * min(check.details['power'].values()):.0f} %"
+        assert (lines["recovery", kind].level, lines["recovery", kind].power) == ("-", "-")
+    table = power_table(result)
+    assert table is not None
+    assert {row[:2] for row in table.rows} >= {("sbc", "emulated"), ("tarp", "reference")}
+
+
+def test_sets_of_checks_show_joint_p_and_power():
+    result = calibrate_draws(draws(400), draws(401, shift=0.5))
+    rows = {row[0]: row for row in set_table(result).rows}
+    assert set(rows) == {"emulated", "reference", "transfer"}
+    assert {kind: row[-1] for kind, row in rows.items()} == {
+        "emulated": "pass", "reference": "fail", "transfer": "fail",
+    }  # fmt: skip
+    for kind, row in rows.items():
+        assert row[3] == p_text(result.joint[kind])
+        assert row[4] == "1 %"
+    power = result.check("sbc").details["power of the set"]
+    assert rows["emulated"][5:-1] == tuple(f"{100 * p:.0f} %" for p in power.values())
+    assert rows["transfer"][5:-1] == ("-",) * len(power)
+
+
+def test_latents_and_information_have_sections(tmp_path):
+    from tests.oracles.gaussian import calibration_draws
+
+    def full(seed):
+        d = calibration_draws(100, 60, seed=seed)
+        latent = np.random.default_rng(seed).standard_normal((100, 2))
+        return replace(d, latent=latent)
+
+    result = calibrate_draws(full(1), full(2))
+    text = Inspector(write_calibration(result, tmp_path / "page.html").read_text()).text
+    places = [text.rindex(f"\n{heading}\n") for heading in ("Latent space", "Information")]
+    latent, information = (result.check(name, "reference") for name in ("latent", "information"))
+    section = text[places[0] : places[1]]
+    assert all(p_text(row["p_value"]) in section for row in latent.details["parameters"])
+    section = text[places[1] :]
+    for row in (information.details["joint"], *information.details["parameters"]):
+        assert f"{row['effect']:.3f} ± {row['error']:.1g}" in section
+    assert f"{information.details['claimed']:.3f} nats on reference tests" in section
 
 
 # --- parts --------------------------------------------------------------------------------------
