@@ -20,7 +20,8 @@ from .errors import ConfigError
 
 __all__ = [
     "CalibrateSection", "EmulatedSection", "ReferenceSection", "RepairSection",
-    "ReportSection", "RunConfig", "apply_overrides", "load_config", "parse_config", "validate_model",
+    "ReportSection", "RunConfig", "apply_overrides", "load_config", "parse_config",
+    "validate_model",
 ]  # fmt: skip
 
 

@@ -14,6 +14,7 @@ import pytest
 from sbitools import inference
 from sbitools.chain import STAGES, STORES, Run, run_chain, run_stage
 from sbitools.chain.aside import Place
+from sbitools.chain.attribution import observed_statistics
 from sbitools.chain.records import differences, digest_path, read_record, record_work
 from sbitools.config import load_config
 from sbitools.console import epoch_printer
@@ -209,6 +210,46 @@ def test_a_finished_successor_stays(copy, again):
     assert events(run, ["posterior"]) == {"posterior": "skip"}
     assert digest_path(place.folder) == before
     assert not place.old.folder.exists()
+
+
+def test_a_repair_is_made_if_asked_for_and_shown_in_the_report(copy):
+    from sbitools.calibration.check import Check
+    from sbitools.repairs import RepairedPosterior, judgement
+
+    wanted = ("repair.method=recalibrate", "repair.folds=2", "repair.n_draws=50")
+    run = open_run(copy, *wanted)
+    seen = events(run)
+    assert {name for name, event in seen.items() if event == "done"} == {"repair", "report"}
+    assert set(events(open_run(copy, *wanted)).values()) == {"skip"}
+    folder = run.folder("repair")
+    repaired = RepairedPosterior.load(folder / "checkpoint")
+    result = json.loads((folder / "result.json").read_text())
+    found = judgement(repaired)
+    assert result["chosen"] == found.method == "recalibrate"
+    assert found.n == run.store("reference/test").counts()["done"]
+    checks = {check["name"]: Check.from_dict(check) for check in result["attribution"]}
+    assert set(checks) == {"bias source", "bias of data", "bias explained by data",
+                           "feature shift"}  # fmt: skip
+    page = (run.folder("report") / "report.html").read_text()
+    assert 'id="repair"' in page
+    assert f"{found.gain:+.3f} ± {found.error:.1g}" in page
+    assert checks["bias of data"].summary in page
+    # Switched off again, nothing reads it any more.
+    seen = events(open_run(copy))
+    assert "repair" not in seen
+    assert seen["report"] == "done"
+    assert 'id="repair"' not in (run.folder("report") / "report.html").read_text()
+
+
+def test_cubes_have_a_spectrum_and_short_vectors_their_entries():
+    functions, at = observed_statistics((8, 8, 8), 100.0)
+    field = np.random.default_rng(0).standard_normal((2, 8, 8, 8)).astype(np.float32)
+    assert functions["power"](field).shape == (2, len(at["power"]))
+    assert at["power"][0] == pytest.approx(2 * np.pi / 100, rel=0.2)
+    functions, at = observed_statistics((5,))
+    assert np.array_equal(functions["data"](field[0, 0, :, :5]), field[0, 0, :, :5])
+    assert len(at["data"]) == 5
+    assert observed_statistics((8, 8, 4)) == ({}, {})
 
 
 @pytest.mark.parametrize("stage", ["calibration", "report"])

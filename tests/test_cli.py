@@ -19,7 +19,8 @@ from sbitools.cli import main
 from tests.plugins import gaussian
 from tests.plugins.run import CONFIG, finished, line_installed  # noqa: F401  (fixtures)
 
-COMMANDS = ("demo", "simulate", "import", "fit", "train", "sample", "calibrate", "report")
+COMMANDS = ("demo", "simulate", "import", "fit", "train", "sample", "calibrate", "repair",
+            "report")  # fmt: skip
 
 
 @pytest.fixture
@@ -113,6 +114,15 @@ def test_a_stopped_campaign_is_an_interrupt(config, monkeypatch):
 def test_the_demo_prints_its_configuration(capsys):
     assert main(["demo", "--print-config", "--small"]) == 0
     assert 'system = "nbody"' in capsys.readouterr().out
+
+
+def test_a_repair_that_was_not_asked_for_says_how_to_ask(config, capsys):
+    assert main(["repair", str(config)]) == 2
+    err = capsys.readouterr().err
+    assert "error: repair.method" in err
+    assert "[repair]" in err
+    assert main(["repair", str(config), "--set", "repair.method=auto"]) == 2
+    assert "stage 'posterior'" in capsys.readouterr().err
 
 
 def test_stages_out_of_order_say_what_to_run(config, capsys):

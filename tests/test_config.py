@@ -21,6 +21,7 @@ def test_defaults_fill_in():
     assert config.workers == 2
     assert config.reference.n_test == 512
     assert config.observe == []
+    assert config.repair.method == "none"
 
 
 @pytest.mark.parametrize(
@@ -36,6 +37,8 @@ def test_defaults_fill_in():
         ({"calibrate": {"n_draws": 3}}, "calibrate.n_draws", "--set calibrate.n_draws="),
         ({"calibrate": {"false_alarm": 1.0}}, "calibrate.false_alarm", "--set calibrate"),
         ({"reference": {"time_limit": 0}}, "reference.time_limit", "--set reference.time_limit="),
+        ({"repair": {"method": "hope"}}, "repair.method", "--set repair.method="),
+        ({"repair": {"folds": 1}}, "repair.folds", "--set repair.folds="),
         ({"observe": {"kind": "noise"}}, "observe", "--set observe="),
     ],
 )

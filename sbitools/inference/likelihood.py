@@ -22,8 +22,8 @@ from .mcmc import MCMCPosterior
 from .methods import Method
 from .options import CommonOptions
 from .vectors import fits_vectors
+from .vectors import scale as vectors
 from .vectors.emulate import Emulator, parameter_features
-from .vectors.scale import Standardise as VectorScale
 
 __all__ = [
     "METHODS", "LikelihoodEstimator", "LikelihoodOptions", "NLEOptions", "VectorLikelihood",
@@ -90,20 +90,32 @@ class Standardise(nn.Module):
         Raises:
             TrainingError: if an entry never changes: it has no density.
         """
-        flat = std.flatten()
-        constant = (flat <= 1e-6 * mean.flatten().abs()).nonzero().flatten().tolist()
-        if constant:
-            raise TrainingError(
-                f"data vector {self.name!r} for nle", expected="entries that vary",
-                got=f"{len(constant)} constant ones, at {constant[:10]}",
-                fix="leave them out with a mask or a selection, or use npe or nre",
-            )  # fmt: skip
+        _require_varying(self.name, mean, std)
         self.mean.copy_(mean.flatten())
-        self.std.copy_(flat)
+        self.std.copy_(std.flatten())
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, *shape) to (B, D)."""
         return (x.flatten(1) if x.ndim > 1 else x[:, None]).sub(self.mean).div(self.std)
+
+
+def _require_varying(name: str, mean: Tensor, std: Tensor) -> None:
+    constant = (std <= 1e-6 * mean.abs()).flatten().nonzero().flatten().tolist()
+    if constant:
+        raise TrainingError(
+            f"data vector {name!r} for nle", expected="entries that vary",
+            got=f"{len(constant)} constant ones, at {constant[:10]}",
+            fix="leave them out with a mask or a selection, or use npe or nre",
+        )  # fmt: skip
+
+
+class _VectorScale(vectors.Standardise):
+    """The scale of a data vector all of whose entries have a density."""
+
+    def set_scale(self, mean: Tensor, std: Tensor) -> None:
+        """See `Standardise.set_scale`."""
+        _require_varying("x", mean, std)
+        super().set_scale(mean, std)
 
 
 class LikelihoodEstimator(nn.Module):
@@ -186,7 +198,7 @@ class VectorLikelihood(nn.Module):
     def __init__(self, options: LikelihoodOptions, parameters: ParameterSpace, n: int) -> None:
         super().__init__()
         self.space = parameters
-        self.embedding = VectorScale(n)
+        self.embedding = _VectorScale(n)
         self.emulator = Emulator(
             len(parameters), n, hidden=options.flow_hidden, members=options.members,
             components=options.components, seed=options.seed,
@@ -196,13 +208,17 @@ class VectorLikelihood(nn.Module):
         """The standardised data, (B, n) float32."""
         return self.embedding.scale(x)
 
-    def log_prob(self, u: Tensor, features: Tensor) -> Tensor:
-        """log q(x | u) + log p(u), (B, n): the posterior of u up to a constant for each x."""
+    def log_ratio(self, u: Tensor, features: Tensor) -> Tensor:
+        """log q(x | u) up to a constant, (B, n), for u (B, n, P) and features (B, n_x)."""
         flat = u.flatten(0, 1).to(features)
         y = features.repeat_interleave(u.shape[1], 0)
         value = self.emulator.mixture.log_prob(y[:, None], parameter_features(flat))
+        return value[:, 0].view(u.shape[:2])
+
+    def log_prob(self, u: Tensor, features: Tensor) -> Tensor:
+        """log q(x | u) + log p(u), (B, n): the posterior of u up to a constant for each x."""
         prior = self.space.log_prob_unconstrained(u.double().cpu())
-        return value[:, 0].view(u.shape[:2]).double().cpu() + prior
+        return self.log_ratio(u, features).double().cpu() + prior
 
     def loss(self, u: Tensor, x: Tensor, rng: torch.Generator) -> Tensor:
         """-log q(x | u), shape (B,), for u (B, P) and x (B, n)."""

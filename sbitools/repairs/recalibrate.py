@@ -16,9 +16,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sbitools.seeds import derive
+
 from .evidence import Evidence, inside_support
 from .posterior import RepairedPosterior
-from .shape import ScoreShape, fit_shape
+from .shape import ScoreShape, choose_strength, fit_shape
 
 __all__ = ["RecalibratedPosterior", "recalibrate", "shape_errors"]
 
@@ -112,13 +114,17 @@ class RecalibratedPosterior(RepairedPosterior):
         return cls(base, ScoreShape(tensors["shape"].numpy()), **common)
 
 
-def recalibrate(evidence: Evidence) -> RecalibratedPosterior:
+def recalibrate(evidence: Evidence, seed: int = 0) -> RecalibratedPosterior:
     """Fit the map to reference truths; see the module.
+
+    How far the map may go from none is chosen by truths of inner folds.
 
     Args:
         evidence: reference simulations as the posterior sees them.
+        seed: of the inner folds.
     """
-    shape = fit_shape(evidence.scores, evidence.weights)
+    strength = choose_strength(evidence.scores, evidence.weights, evidence.group, seed)
+    shape = fit_shape(evidence.scores, evidence.weights, strength)
     return RecalibratedPosterior(evidence.posterior, shape, **evidence.provenance())
 
 
@@ -126,15 +132,14 @@ def shape_errors(evidence: Evidence, seed: int) -> np.ndarray:
     """Standard errors of (shift, log width, skew, log tail), shape (P, 4), by bootstrap.
 
     Whole groups of simulations are resampled, so that members of one volume and redrawn noises of
-    one simulation do not count as independent.
+    one simulation do not count as independent. The strength of the change stays as it is.
     """
-    from sbitools.seeds import derive
-
+    strength = choose_strength(evidence.scores, evidence.weights, evidence.group, seed)
     rng = np.random.default_rng(derive(seed, _BOOTSTRAP))
     _, which = np.unique(evidence.group, return_inverse=True)
     n = int(which.max()) + 1
     fits = []
     for _ in range(_RESAMPLES):
         times = np.bincount(rng.integers(0, n, n), minlength=n)[which]
-        fits.append(fit_shape(evidence.scores, evidence.weights * times).numbers)
+        fits.append(fit_shape(evidence.scores, evidence.weights * times, strength).numbers)
     return np.std(fits, axis=0)

@@ -151,7 +151,7 @@ class _Job:
     def fit(self, name: str) -> Callable[[np.ndarray, int], Any]:
         """The method as a function of (simulations, fold); fold -1 is all of them."""
         if name == "recalibrate":
-            return lambda rows, fold: recalibrate(self.evidence.subset(rows))
+            return lambda rows, fold: recalibrate(self.evidence.subset(rows), self.seed)
         if name == "reweight":
             return lambda rows, fold: reweight(self.evidence.subset(rows), self.seed)
         return lambda rows, fold: fine_tune(
@@ -173,7 +173,7 @@ class _Job:
 
     def _shape(self) -> list[dict[str, Any]]:
         """The map of every parameter with its errors."""
-        numbers = recalibrate(self.evidence).shape.numbers
+        numbers = recalibrate(self.evidence, self.seed).shape.numbers
         errors = shape_errors(self.evidence, self.seed)
         return [
             {"name": name}

@@ -96,7 +96,8 @@ class CheckLine:
         band: its interval.
         p_value: or a dash.
         level: p below which the line fails, or a dash.
-        power: lowest probability to catch a posterior that is wrong by a stated amount, or a dash.
+        power: lowest and highest probability to catch posteriors wrong by stated amounts, or a
+            dash.
         result: pass, fail or not tested.
     """
 

@@ -70,7 +70,7 @@ def _latent(checks: dict[str, Check]) -> Section:
     ]  # fmt: skip
     return Section(
         "latent", "Latent space",
-        "The network turns each posterior into a standard normal. So truths, seen through it, must "
+        "The network turns each posterior into a standard normal. Truths, seen through it, must "
         "be standard normal, too, whatever the field looks like. This sees errors that depend on "
         "the field, which averages over all fields hide.", blocks,
     )  # fmt: skip
@@ -94,6 +94,7 @@ def _information(checks: dict[str, Check]) -> Section:
         calibration_panel(checks["emulated"], checks.get("reference")),
         "information about each parameter",
         "Lower bounds with their 95 % intervals.",
+        wide=False,
     )
     claims = [
         f"{check.details['claimed']:.3f} nats on {kind} tests" for kind, check in checks.items()
@@ -106,7 +107,7 @@ def _information(checks: dict[str, Check]) -> Section:
         "sum can differ from the joint value. ± is one bootstrap standard error.",
         frozenset({2, 3}),
     )  # fmt: skip
-    blocks: list[Block] = [Row([figure]), table]
+    blocks: list[Block] = [figure, table]
     if claims:
         blocks.append(Paragraph(
             f"By its own width the posterior claims {' and '.join(claims)}. A claim beyond the "
@@ -114,6 +115,6 @@ def _information(checks: dict[str, Check]) -> Section:
         ))  # fmt: skip
     return Section(
         "information", "Information",
-        "How much a field tells about the parameters: the mutual information, of which a posterior "
-        "states a lower bound. An exact posterior reaches it, any other stays below.", blocks,
+        "How much a field tells about the parameters: the mutual information. A posterior "
+        "states a lower bound of it, which an exact posterior reaches and no other.", blocks,
     )  # fmt: skip

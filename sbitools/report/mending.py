@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from .blocks import Block, Figure, Paragraph, Row, Section, Table
@@ -55,7 +56,8 @@ def attribution_section(checks: list[Check]) -> Section:
         f"emulator one of them fails in at most {100 * sum(levels):.2g} % of runs.",
         frozenset({2}),
     )  # fmt: skip
-    blocks: list[Block] = [Row(figures[i : i + 2]) for i in range(0, len(figures), 2)]
+    pairs = [figures[i : i + 2] for i in range(0, len(figures), 2)]
+    blocks = [Row(two) if len(two) == 2 else replace(two[0], wide=False) for two in pairs]
     return Section(
         "attribution", "Attribution",
         "If the posterior is off on reference fields: is it the network, which is then off on "
@@ -65,7 +67,7 @@ def attribution_section(checks: list[Check]) -> Section:
 
 
 _CAPTIONS = {
-    "spectrum": "Emulated minus reference at equal parameters, bin by bin, in units of the scatter "
+    "spectrum": "Emulated minus reference at equal parameters, by bin, in units of the scatter "
     "between fields. The band holds for all bins at once.",
     "bias source": "Mean error in posterior sigmas: what is there on emulated tests already, and "
     "what comes on top on reference tests.",
@@ -81,11 +83,11 @@ def repair_section(judged: list[Judgement], chosen: str | None) -> Section:
         judged: one for each method that was tried.
         chosen: the method whose posterior was kept; None if the posterior stays as it was.
     """
-    blocks: list[Block] = [Row([Figure(
+    blocks: list[Block] = [Figure(
         _gain_panel(judged), "gain of each repair",
         "Log density of held-out reference truths, after minus before, with its 95 % interval. "
-        "Right of zero: the repair helps.",
-    )]), _gains(judged)]  # fmt: skip
+        "Right of zero: the repair helps.", wide=False,
+    ), _gains(judged)]  # fmt: skip
     kept = next((j for j in judged if j.method == chosen), None)
     if kept is None:
         blocks.append(Paragraph("No repair helps beyond chance: the posterior stays as it was."))
@@ -101,7 +103,7 @@ def repair_section(judged: list[Judgement], chosen: str | None) -> Section:
         blocks.append(_shape(shown.details["fit"]))
     return Section(
         "repair", "Repair",
-        "Reference simulations can mend what the emulator got wrong. Each repair is fitted to some "
+        "Reference simulations can mend what the emulator got wrong. A repair is fitted to some "
         "of them and judged by the others, in turns, so that no simulation judges a repair that "
         "it helped to make.", blocks,
     )  # fmt: skip
@@ -119,7 +121,7 @@ def _gains(judged: list[Judgement]) -> Table:
     return Table(
         ("repair", "before", "after", "gain [nats]", "95 % interval", "p", "helps"), rows,
         f"Mean log density of the truth in nats, on {n} reference simulations in {folds} folds"
-        f"{f', {lost} left out because a posterior gave no draws' if lost else ''}. p: of no gain, "
+        f"{f', {lost} left out for want of draws' if lost else ''}. p: of no gain, "
         "times the number of repairs compared. A repair helps if p is below 5 %.",
         frozenset(range(1, 6)),
     )  # fmt: skip

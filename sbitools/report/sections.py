@@ -52,8 +52,8 @@ def build_sections(run: Run, result: CalibrationResult, facts: dict[str, Any]) -
     """
     return [
         _checks(result), _emulator(run), _posteriors(run), _calibration(result),
-        *measure_sections(result), _recovery(result), *mending_sections(run), training_section(run),
-        campaign_section(run), cost_section(run), provenance_section(facts),
+        *measure_sections(result), _recovery(result), *mending_sections(run),
+        training_section(run), campaign_section(run), cost_section(run), provenance_section(facts),
     ]  # fmt: skip
 
 

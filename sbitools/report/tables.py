@@ -58,7 +58,8 @@ _EFFECTS = (
     "for sbc, coverage, tarp and latent, what chance alone makes of the effect; for recovery, "
     "contraction and information, its 95 % interval. p: how often chance makes a deviation this "
     "large if the posterior is exact; for contraction, of posteriors averaged over tests from the "
-    "prior. Power: how often the line would catch the least visible of three wrong posteriors."
+    "prior. Power: how often the line would catch a wrong posterior, from the least to the most "
+    "visible of those named in the table above."
 )
 
 
@@ -93,7 +94,7 @@ def set_table(result: CalibrationResult) -> Table:
         ("set", "independent tests", "checks", "joint p", "false-alarm rate",
          *(f"power: {name}" for name in wrong), "result"), rows,
         "All checks of a set taken together. Joint p: how often chance makes the most extreme of "
-        "them as extreme if the posterior is exact. False-alarm rate: how often an exact posterior "
+        "them as extreme if the posterior is exact. False-alarm rate: how often an exact one "
         "would fail the set. Power: how often the set catches a posterior that is wrong by the "
         "amount named, with as many tests as there are here. A pass means no more than that.",
         frozenset(range(1, 5 + len(wrong))),
@@ -134,7 +135,8 @@ def _level(check: Check) -> str:
 def _line(tests: str, check: Check) -> CheckLine:
     *numbers, result = _cells(check)
     found: dict[str, Any] = check.details.get("power", {})
-    power = _share(min(found.values(), default=None))
+    low, high = (round(100 * end(found.values(), default=0)) for end in (min, max))
+    power = f"{low} – {high} %" if found else "-"
     return CheckLine(tests, *numbers, _level(check), power, result)
 
 

@@ -1,4 +1,4 @@
-"""Ensembles: the mixture is a density, its draws follow it, and stacking finds the better member."""
+"""Ensembles: a mixture is a density, draws follow it, and stacking finds the better member."""
 
 import numpy as np
 import torch

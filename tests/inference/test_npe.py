@@ -48,8 +48,8 @@ def test_draws_follow_the_density(posterior):
 
 
 def test_training_resumes_to_the_same_weights(store, tmp_path):
-    options = {"batch_size": 256, "flow_hidden": 8, "features": 4, "channels": 1, "epochs": 4, "flow": "zuko_nsf",
-               "checkpoint_seconds": 0.0}  # fmt: skip
+    options = {"batch_size": 256, "flow_hidden": 8, "features": 4, "channels": 1, "epochs": 4,
+               "flow": "zuko_nsf", "checkpoint_seconds": 0.0}  # fmt: skip
     whole = sbitools.train(store, run_dir=tmp_path / "whole", **options)
 
     class KilledError(Exception):

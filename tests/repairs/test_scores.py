@@ -7,7 +7,7 @@ from scipy import stats
 
 from sbitools.errors import ShapeError
 from sbitools.repairs.scores import MarginalScores
-from sbitools.repairs.shape import ScoreShape, fit_shape
+from sbitools.repairs.shape import ScoreShape, choose_strength, fit_shape
 from sbitools.seeds import generator
 
 SHAPE = ScoreShape(np.array([[0.3, -0.2, 0.1, 0.05], [0.0, 0.4, -0.1, -0.2]]))
@@ -58,6 +58,17 @@ def test_few_simulations_are_shrunk_to_no_change():
     # Weights are multiplicities.
     twice = fit_shape(np.concatenate([s, s])).numbers
     np.testing.assert_allclose(fit_shape(s, np.full(5, 2.0)).numbers, twice, atol=1e-3)
+
+
+def test_what_is_not_needed_is_not_fitted():
+    rng = np.random.default_rng(4)
+    ones, groups = np.ones(60), np.arange(60)
+    exact = [choose_strength(rng.normal(size=(60, 2)), ones, groups, s) for s in range(10)]
+    wrong = [choose_strength(rng.normal(size=(60, 2)) + 0.8, ones, groups, s) for s in range(10)]
+    # A shift of 0.8 gains 0.3 nats per parameter and simulation: always seen. With nothing to
+    # gain, most folds see that too.
+    assert np.mean(exact) < 0.35
+    assert min(wrong) >= 0.5
 
 
 def test_bad_draws_are_refused():

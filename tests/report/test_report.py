@@ -270,7 +270,8 @@ def test_every_line_says_its_level_and_power():
     for kind in ("emulated", "reference"):
         check = result.check("sbc", kind)
         assert lines["sbc", kind].level == f"{check.false_alarm:.2g}"
-        assert lines["sbc", kind].power == f"{100 * min(check.details['power'].values()):.0f} %"
+        power = [round(100 * share) for share in check.details["power"].values()]
+        assert lines["sbc", kind].power == f"{min(power)} – {max(power)} %"
         assert (lines["recovery", kind].level, lines["recovery", kind].power) == ("-", "-")
     table = power_table(result)
     assert table is not None
