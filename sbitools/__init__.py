@@ -22,14 +22,15 @@ _HOME = {
     "SimulationStore": "store",
     "Simulator": "simulator",
     "calibrate": "calibration",
+    "repair": "repairs",
     "simulate": "campaign",
     "train": "inference",
     "train_rounds": "inference",
 }
 _MODULES = (
     "arviz", "calibration", "campaign", "checkpoint", "config", "embeddings", "errors",
-    "inference", "networks", "observation", "parameters", "priors", "report", "seeds", "simulator",
-    "statistics", "store", "systems", "training",
+    "inference", "networks", "observation", "parameters", "priors", "repairs", "report", "seeds",
+    "simulator", "statistics", "store", "systems", "training",
 )  # fmt: skip
 
 __all__ = sorted([*_HOME, *_MODULES, "__version__"])  # pyright: ignore[reportUnsupportedDunderAll]
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from .inference import Posterior, train, train_rounds
     from .observation import Observation
     from .parameters import Parameter, ParameterSpace
+    from .repairs import repair
     from .simulator import FieldSpec, FunctionSimulator, Simulator
     from .store import SimulationStore
 

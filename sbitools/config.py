@@ -65,6 +65,7 @@ class RepairSection(_Section):
         default="none", description="how; auto tries all and keeps the best"
     )
     folds: int = Field(default=5, ge=2, description="each is judged by a repair of the others")
+    n: int | None = Field(default=None, ge=20, description="simulations used; default: all")
     n_draws: int = Field(default=500, ge=50, description="posterior draws per simulation")
 
 

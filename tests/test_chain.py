@@ -216,7 +216,8 @@ def test_a_repair_is_made_if_asked_for_and_shown_in_the_report(copy):
     from sbitools.calibration.check import Check
     from sbitools.repairs import RepairedPosterior, judgement
 
-    wanted = ("repair.method=recalibrate", "repair.folds=2", "repair.n_draws=50")
+    wanted = ("repair.method=recalibrate", "repair.folds=2", "repair.n_draws=50",
+              "repair.n=40")  # fmt: skip
     run = open_run(copy, *wanted)
     seen = events(run)
     assert {name for name, event in seen.items() if event == "done"} == {"repair", "report"}
@@ -226,7 +227,7 @@ def test_a_repair_is_made_if_asked_for_and_shown_in_the_report(copy):
     result = json.loads((folder / "result.json").read_text())
     found = judgement(repaired)
     assert result["chosen"] == found.method == "recalibrate"
-    assert found.n == run.store("reference/test").counts()["done"]
+    assert found.n == 40
     checks = {check["name"]: Check.from_dict(check) for check in result["attribution"]}
     assert set(checks) == {"bias source", "bias of data", "bias explained by data",
                            "feature shift"}  # fmt: skip
@@ -245,7 +246,8 @@ def test_cubes_have_a_spectrum_and_short_vectors_their_entries():
     functions, at = observed_statistics((8, 8, 8), 100.0)
     field = np.random.default_rng(0).standard_normal((2, 8, 8, 8)).astype(np.float32)
     assert functions["power"](field).shape == (2, len(at["power"]))
-    assert at["power"][0] == pytest.approx(2 * np.pi / 100, rel=0.2)
+    # The first shell has modes from one fundamental to one and a half.
+    assert 1 < at["power"][0] * 100 / (2 * np.pi) < 1.5
     functions, at = observed_statistics((5,))
     assert np.array_equal(functions["data"](field[0, 0, :, :5]), field[0, 0, :, :5])
     assert len(at["data"]) == 5

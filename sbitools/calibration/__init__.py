@@ -17,7 +17,10 @@ from .draws import CalibrationDraws, Excluded
 from .information import information, information_lost
 from .joint import joint_null
 from .latent import latent
+from .local import local_c2st, local_check
+from .misspecification import familiar, misspecification, mmd
 from .power import needed_tests, power
+from .predictive import predictive, predictive_check
 from .ranks import sbc
 from .recovery import recovery
 from .result import CalibrationResult
@@ -34,12 +37,19 @@ __all__ = [
     "contraction",
     "coverage",
     "discrete",
+    "familiar",
     "information",
     "information_lost",
     "joint_null",
     "latent",
+    "local_c2st",
+    "local_check",
+    "misspecification",
+    "mmd",
     "needed_tests",
     "power",
+    "predictive",
+    "predictive_check",
     "recovery",
     "sbc",
     "simultaneous_band",

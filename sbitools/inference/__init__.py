@@ -10,6 +10,7 @@ from .npe import NPEOptions
 from .posterior import Posterior
 from .ratio import NREOptions
 from .rounds import train_rounds
+from .search import search
 from .train import train
 from .vector_field import FMPEOptions, NPSEOptions
 
@@ -24,6 +25,7 @@ __all__ = [
     "NPSEOptions",
     "NREOptions",
     "Posterior",
+    "search",
     "train",
     "train_rounds",
 ]

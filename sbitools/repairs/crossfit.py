@@ -13,8 +13,6 @@ from sbitools.calibration.sampling import draw
 from sbitools.errors import ConfigError
 from sbitools.seeds import derive
 
-from .posterior import unwarned
-
 __all__ = ["assign_folds", "cross_fit", "held_out_draws"]
 
 _FOLDS, _DRAWS = 77, 78
@@ -85,8 +83,9 @@ def held_out_draws(
     posterior: Any, store: Any, rows: np.ndarray, n_draws: int, seed: int
 ) -> tuple[CalibrationDraws, np.ndarray]:
     """Draws for the simulations `rows`, and those of them for which there are any."""
-    with unwarned():
-        draws = draw(posterior, store, n_draws, seed=derive(seed, _DRAWS), indices=np.sort(rows))
+    draws = draw(
+        posterior, store, n_draws, seed=derive(seed, _DRAWS), indices=np.sort(rows), latent=False
+    )
     missing = [e.index for e in draws.excluded]
     return draws, np.setdiff1d(rows, missing)
 

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sbitools.errors import PosteriorError
 from sbitools.seeds import derive
 
 from .evidence import Evidence, inside_support
@@ -85,6 +86,11 @@ class RecalibratedPosterior(RepairedPosterior):
 
     def latent(self, theta: Tensor | np.ndarray, x: Tensor | np.ndarray, seed: int = 0) -> Tensor:
         """See `Posterior.latent`."""
+        if not hasattr(self.base, "latent"):
+            raise PosteriorError(
+                "latent", expected="a base that maps theta to a normal latent",
+                got=repr(self.base), fix="recalibrate a posterior of npe, fmpe or npse",
+            )  # fmt: skip
         flat, _, _ = inside_support(theta, x, self.parameters)
         origin = self.parameters.from_unconstrained(self._back(flat, x)[0])[:, 0]
         return self.base.latent(origin, x, seed)

@@ -14,6 +14,7 @@ import torch
 
 from sbitools.calibration.sampling import check_specification
 from sbitools.errors import ConfigError, StoreError
+from sbitools.inference import Posterior
 
 from .crossfit import assign_folds, cross_fit
 from .evidence import Evidence, collect
@@ -46,8 +47,8 @@ def repair(
     - ``"recalibrate"``: each marginal is shifted, widened and bent by a monotone map.
     - ``"reweight"``: draws are weighted by a classifier that knows reference truths from draws.
     - ``"fine_tune"``: the network is trained further; first the flow, then everything.
-    - ``"auto"``: all three; the one that gains most on held-out simulations if its gain is beyond
-      chance, and the posterior as it was if none is.
+    - ``"auto"``: all of them that can be; the one that gains most on held-out simulations if its
+      gain is beyond chance, and the posterior as it was if none is.
 
     Each method is judged in folds: a repair fitted to the other folds gives the log density of the
     truth, and draws, for simulations that it never saw. What is returned is fitted to all of them.
@@ -78,7 +79,10 @@ def repair(
         >>> posterior = repair(posterior, reference)  # doctest: +SKIP
         >>> print(judgement(posterior).summary)  # doctest: +SKIP
     """
-    names = METHODS if method == "auto" else (method,)
+    names = (method,)
+    if method == "auto":
+        tunable = isinstance(posterior, Posterior)
+        names = tuple(name for name in METHODS if tunable or name != "fine_tune")
     if not set(names) <= set(METHODS):
         raise ConfigError(
             "method of repair", expected=f"'auto' or one of {METHODS}", got=repr(method),
@@ -102,7 +106,8 @@ def repair(
     }
     if chosen is None:  # choosing is a use, too
         seeds = reference.seeds[torch.from_numpy(rows)]
-        repaired.training_seeds = torch.cat([posterior.training_seeds, seeds]).unique()
+        before = getattr(posterior, "training_seeds", seeds[:0])
+        repaired.training_seeds = torch.cat([before, seeds]).unique()
     return repaired
 
 

@@ -108,7 +108,9 @@ def choose_strength(
     return _STRENGTHS[int(gains.argmax())]
 
 
-def _loss(numbers: np.ndarray, s: np.ndarray, weights: np.ndarray) -> tuple[float, np.ndarray]:
+def _loss(
+    numbers: np.ndarray, s: np.ndarray, weights: np.ndarray, prior: np.ndarray
+) -> tuple[float, np.ndarray]:
     """Minus the log posterior of the four numbers, and its gradient."""
     shift, log_width, skew, log_tail = numbers
     tail, y = np.exp(log_tail), (s - shift) * np.exp(-log_width)

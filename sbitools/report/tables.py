@@ -133,11 +133,11 @@ def _level(check: Check) -> str:
 
 
 def _line(tests: str, check: Check) -> CheckLine:
-    *numbers, result = _cells(check)
+    effect, band, p_value, result = _cells(check)
     found: dict[str, Any] = check.details.get("power", {})
     low, high = (round(100 * end(found.values(), default=0)) for end in (min, max))
     power = f"{low} – {high} %" if found else "-"
-    return CheckLine(tests, *numbers, _level(check), power, result)
+    return CheckLine(tests, effect, band, p_value, _level(check), power, result)
 
 
 def transfer_table(differences: Sequence[Check]) -> Table:

@@ -45,13 +45,6 @@ def posterior(folder):
 
 
 @pytest.fixture(scope="session")
-def honest(folder):
-    """Trained on the reference: there is nothing to repair."""
-    store = make_store(folder / "honest", 1500, 5)
-    return sbitools.train(store, run_dir=folder / "run-honest", **TRAINING)
-
-
-@pytest.fixture(scope="session")
 def reference(folder):
     """Reference simulations for the repair."""
     return make_store(folder / "reference", 100, 2)
