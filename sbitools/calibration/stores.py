@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from sbitools.errors import StoreError
+from sbitools.errors import PosteriorError, StoreError
 from sbitools.seeds import simulation_seeds
 
 from .power import needed_tests
@@ -15,7 +15,17 @@ __all__ = ["check_inside", "check_size", "check_specification", "check_unseen"]
 
 
 def check_specification(posterior: Any, store: Any) -> None:
-    """Raise `StoreError` unless the store holds what the posterior was trained for."""
+    """Raise `StoreError` unless the store holds what the posterior was trained for.
+
+    Raises:
+        PosteriorError: if the posterior is for one observation only (`sbitools.train_rounds`).
+    """
+    if getattr(posterior, "info", {}).get("amortised") is False:
+        raise PosteriorError(
+            "posterior in calibration", expected="an amortised posterior",
+            got="one of truncated rounds, which answers for its own observation alone",
+            fix="calibrate a posterior of one round, from sbitools.train",
+        )  # fmt: skip
     pairs = (
         ("output", posterior.output.to_dict(), store.output.to_dict()),
         (

@@ -147,7 +147,7 @@ def _repair(run: Run, resume: bool) -> Outcome:
     posterior = Posterior.load(run.folder("posterior") / "checkpoint")
     store = run.store("reference/test")
     repaired = repair(
-        posterior, store, options.method, folds=options.folds, indices=store.done,
+        posterior, store, options.method, folds=options.folds, indices=store.done[: options.n],
         n_draws=options.n_draws, run_dir=folder / "fit", resume=resume, seed=run.seed("repair"),
     )  # fmt: skip
     repaired.save(folder / "checkpoint")
@@ -185,7 +185,7 @@ _LIST = (
                        "examples": run.config.report.examples}, _calibrate),
     Stage("repair", "repair of the posterior", ("posterior", "emulated/test", "reference/test"),
           _repair_settings, _repair, wanted=lambda run: run.config.repair.method != "none"),
-    Stage("report", "report", ("calibration", "validation"),
+    Stage("report", "report", ("calibration", "validation", "repair"),
           lambda run: {"options": run.config.report.model_dump()}, _report),
 )  # fmt: skip
 STAGES: dict[str, Stage] = {stage.name: stage for stage in _LIST}

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 __all__ = ["attribution_section", "mending_sections", "repair_section"]
 
+# Gains below are not worth a look, and are not blown up to one.
+_SMALL = 0.02
+
 _NAMES = {
     "fine_tune": "fine-tuned network", "recalibrate": "recalibrated marginals",
     "reweight": "reweighted draws",
@@ -92,9 +95,10 @@ def repair_section(judged: list[Judgement], chosen: str | None) -> Section:
     if kept is None:
         blocks.append(Paragraph("No repair helps beyond chance: the posterior stays as it was."))
     else:
+        why = "" if kept.helps else ", because it was asked for: its gain is not beyond chance"
         blocks.append(Paragraph(
-            f"Kept: {_NAMES.get(kept.method, kept.method)}, fitted to all {kept.n} simulations. "
-            "Its checkpoint is in the folder of this stage. Because it has seen them all, only "
+            f"Kept: {_NAMES.get(kept.method, kept.method)}, fitted to all {kept.n} simulations"
+            f"{why}. Its checkpoint is in the folder of this stage. Because it has seen them all, only "
             "new simulations can test it again."
         ))  # fmt: skip
     shown = kept or max(judged, key=lambda j: j.gain)
@@ -112,7 +116,7 @@ def repair_section(judged: list[Judgement], chosen: str | None) -> Section:
 def _gains(judged: list[Judgement]) -> Table:
     rows = [
         (_NAMES.get(j.method, j.method), f"{j.before:.3f}", f"{j.after:.3f}",
-         f"{j.gain:+.3f} ± {j.error:.1g}", f"{j.band[0]:+.3f} to {j.band[1]:+.3f}",
+         f"{j.gain:+.3f} ± {_error(j.error)}", f"{j.band[0]:+.3f} to {j.band[1]:+.3f}",
          p_text(j.p_value), "yes" if j.helps else "not beyond chance")
         for j in judged
     ]  # fmt: skip
@@ -125,6 +129,10 @@ def _gains(judged: list[Judgement]) -> Table:
         "times the number of repairs compared. A repair helps if p is below 5 %.",
         frozenset(range(1, 6)),
     )  # fmt: skip
+
+
+def _error(value: float) -> str:
+    return f"{value:.1g}" if value > 1e-6 else "0"
 
 
 def _held_out_checks(judgement: Judgement) -> Table:
@@ -180,7 +188,9 @@ def _gain_panel(judged: list[Judgement]) -> str:
     from sbitools.repairs.plots import draw_gains
 
     figure, axes = canvas(size=(6.4, 1.2 + 0.4 * len(judged)))
-    draw_gains(judged, axes[0, 0])
+    ax = draw_gains(judged, axes[0, 0])
+    low, high = ax.get_xlim()
+    ax.set_xlim(min(low, -_SMALL), max(high, _SMALL))
     return embed(figure)
 
 
@@ -192,6 +202,8 @@ def _check_panel(check: Check) -> str:
     drawers = {"spectrum": plots.draw_spectrum, "bias source": plots.draw_bias_source,
                "explained": plots.draw_explained}  # fmt: skip
     ax = drawers[check.kind](check, axes[0, 0])
+    if check.name.endswith(" power"):
+        ax.set_xlabel("wavenumber k [1 / unit of the box]")
     if ax.get_legend_handles_labels()[0]:
-        ax.legend()
+        figure.legend(loc="outside lower center", ncols=3)
     return embed(figure)

@@ -9,7 +9,9 @@ import sbitools
 from sbitools import FieldSpec, Parameter, ParameterSpace, SimulationStore, priors, seeds
 from sbitools.inference.mixture import select_members
 from sbitools.inference.vectors import VectorEstimator
+from sbitools.inference.vectors.emulate import Lattice
 from sbitools.inference.vectors.linear import LinearGaussian
+from sbitools.inference.vectors.scale import Standardise
 from sbitools.inference.vectors.stack import Stack
 
 
@@ -187,3 +189,18 @@ def test_nle_and_emcee_give_the_closed_form_of_a_linear_problem(tmp_path):
     assert (np.abs(draws.mean(0) - mean) < 3 * np.sqrt(variance / 1000)).all()
     error = np.sqrt((np.outer(variance, variance) + covariance**2) / 1000)
     assert (np.abs(np.cov(draws.T) - covariance) < 3 * error).all()
+
+
+def test_whole_numbers_are_spread_for_a_density_and_snapped_back():
+    rng = np.random.default_rng(1)
+    columns = [rng.poisson(7, 500), rng.normal(size=500), 1e6 + rng.normal(size=500)]
+    raw = torch.tensor(np.stack(columns, 1), dtype=torch.float32)
+    scale = Standardise(3)
+    scale.set_scale(raw.mean(0), raw.std(0))
+    lattice = Lattice(scale.scale(raw), scale)
+    assert lattice.whole.tolist() == [True, False, False]
+    x = scale.scale(raw)
+    spread = lattice.spread(x, seeds.generator(1))
+    assert bool((spread[:, 0] != x[:, 0]).all())
+    assert bool((spread[:, 1:] == x[:, 1:]).all())
+    torch.testing.assert_close(lattice.snap(spread), x, rtol=1e-4, atol=1e-4)

@@ -25,6 +25,7 @@ __all__ = ["Emulator", "Lattice", "emulated_pairs", "parameter_features"]
 # Emulated x stay within the range of the simulations, widened by this share of it on either side.
 _MARGIN = 0.5
 _CHUNK = 5000
+_LARGEST_COUNT = 1e4  # larger whole numbers are as good as continuous
 _SEED, _PAIRS = 9, 10
 
 
@@ -45,9 +46,9 @@ class Lattice:
         self.mean: Tensor = embedding.mean
         self.unit: Tensor = 1 / embedding.std
         raw = x / self.unit + self.mean
-        # Of standardised float32 numbers the last digits are lost.
+        # Of standardised float32 numbers the last digits are lost; of large ones, too many.
         off = (raw - raw.round()).abs() > 1e-3 + 1e-5 * raw.abs()
-        self.whole = ~off.any(0) & (x.std(0) > 0)
+        self.whole = ~off.any(0) & (raw.abs().amax(0) < _LARGEST_COUNT) & (x.std(0) > 0)
 
     def spread(self, x: Tensor, rng: torch.Generator) -> Tensor:
         """x with whole numbers spread evenly over their unit."""
