@@ -21,7 +21,7 @@ from . import __version__
 from .errors import CheckpointError
 from .files import hash_file
 
-__all__ = ["load_checkpoint", "rebuild", "save_checkpoint"]
+__all__ = ["checkpoint_kind", "load_checkpoint", "rebuild", "save_checkpoint"]
 
 SCHEMA = 1
 WEIGHTS, MANIFEST = "weights.safetensors", "manifest.json"
@@ -107,6 +107,16 @@ def load_checkpoint(path: str | Path, kind: str) -> tuple[dict[str, Any], dict[s
             f"checkpoint {path}", expected="a safetensors file", got=str(error),
             fix="copy or train it anew",
         ) from error  # fmt: skip
+
+
+def checkpoint_kind(path: str | Path) -> str:
+    """What a checkpoint holds, by its manifest; `load_checkpoint` verifies the rest.
+
+    Raises:
+        CheckpointError: if there is none, or its manifest cannot be read.
+    """
+    _recover(Path(path))
+    return str(_read_manifest(Path(path)).get("kind"))
 
 
 def rebuild(path: str | Path, what: str, build: Callable[[], _T]) -> _T:

@@ -7,6 +7,7 @@ Every check takes posterior draws (tests, draws, parameters) and true parameters
 from __future__ import annotations
 
 # Functions carry the names of their modules, so they are bound here, after the modules.
+from .attribution import attribute
 from .bands import simultaneous_band
 from .calibrate import calibrate, calibrate_draws
 from .check import Check
@@ -19,6 +20,7 @@ from .joint import joint_null
 from .latent import latent
 from .local import local_c2st, local_check
 from .misspecification import familiar, misspecification, mmd
+from .observed_tests import ObservedTests, look
 from .power import needed_tests, power
 from .predictive import predictive, predictive_check
 from .ranks import sbc
@@ -32,6 +34,8 @@ __all__ = [
     "CalibrationResult",
     "Check",
     "Excluded",
+    "ObservedTests",
+    "attribute",
     "calibrate",
     "calibrate_draws",
     "contraction",
@@ -44,6 +48,7 @@ __all__ = [
     "latent",
     "local_c2st",
     "local_check",
+    "look",
     "misspecification",
     "mmd",
     "needed_tests",

@@ -8,6 +8,7 @@ import numpy as np
 
 from sbitools.errors import ConfigError
 
+from .attribution_plots import draw_bias_source, draw_explained, draw_spectrum
 from .local_plots import draw_distance, draw_local, draw_predictive
 
 if TYPE_CHECKING:
@@ -216,5 +217,6 @@ _DRAWERS = {
     "ecdf": _ecdf, "coverage": _coverage, "recovery": _recovery, "contraction": _contraction,
     "difference": _difference, "information": _information, "latent": _latent,
     "reliability": _reliability, "local": draw_local, "predictive": draw_predictive,
-    "distance": draw_distance,
+    "distance": draw_distance, "spectrum": draw_spectrum, "explained": draw_explained,
+    "bias source": draw_bias_source,
 }  # fmt: skip

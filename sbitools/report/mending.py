@@ -98,8 +98,8 @@ def repair_section(judged: list[Judgement], chosen: str | None) -> Section:
         why = "" if kept.helps else ", because it was asked for: its gain is not beyond chance"
         blocks.append(Paragraph(
             f"Kept: {_NAMES.get(kept.method, kept.method)}, fitted to all {kept.n} simulations"
-            f"{why}. Its checkpoint is in the folder of this stage. Because it has seen them all, only "
-            "new simulations can test it again."
+            f"{why}. Its checkpoint is in the folder of this stage. Because it has seen them all, "
+            "only new simulations can test it again."
         ))  # fmt: skip
     shown = kept or max(judged, key=lambda j: j.gain)
     blocks += [_held_out_checks(shown), _levels(shown)]
@@ -202,7 +202,7 @@ def _check_panel(check: Check) -> str:
     drawers = {"spectrum": plots.draw_spectrum, "bias source": plots.draw_bias_source,
                "explained": plots.draw_explained}  # fmt: skip
     ax = drawers[check.kind](check, axes[0, 0])
-    if check.name.endswith(" power"):
+    if check.name == "bias of power":
         ax.set_xlabel("wavenumber k [1 / unit of the box]")
     if ax.get_legend_handles_labels()[0]:
         figure.legend(loc="outside lower center", ncols=3)
