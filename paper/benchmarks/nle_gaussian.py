@@ -125,7 +125,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             )
             begun = time.perf_counter()
             posterior = sbitools.train(
-                store, "nle", run_dir=Path(folder) / "r", epochs=1  # the linear part needs none
+                store,
+                "nle",
+                run_dir=Path(folder) / "r",
+                epochs=1,  # the linear part needs none
             )
         trained = time.perf_counter() - begun
         observed = task.simulate(1, 2)[1]

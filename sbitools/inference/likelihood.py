@@ -8,6 +8,7 @@ the prior, and several independent data vectors would simply multiply; it needs 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -146,9 +147,10 @@ class LikelihoodEstimator(nn.Module):
         # Counts have no density: spread evenly over their unit, they do.
         self.whole = spec.dtype.startswith(("int", "uint"))
         self.embedding = Standardise(spec)
-        self.trend: nn.Linear = nn.utils.skip_init(nn.Linear, len(parameters), n)
-        nn.init.zeros_(self.trend.weight)
-        nn.init.zeros_(self.trend.bias)
+        trend: Any = nn.utils.skip_init(nn.Linear, len(parameters), n)
+        nn.init.zeros_(trend.weight)
+        nn.init.zeros_(trend.bias)
+        self.trend = trend
         self.flow = build_flow(
             options.flow, n, len(parameters), hidden=options.flow_hidden,
             transforms=options.flow_transforms, seed=options.seed,

@@ -124,7 +124,7 @@ class Walkers:
             accepted fraction (R,). Without `keep`, the first has no axis of steps.
         """
         n_parameters = self.shape[2]
-        power = np.ones(u.shape[:2]) if heat is None else heat
+        power: Any = np.ones(u.shape[:2]) if heat is None else heat
 
         def log_prob(flat: np.ndarray) -> np.ndarray:
             at: Any = flat.reshape(len(rows), -1, n_parameters)
