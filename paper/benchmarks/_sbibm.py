@@ -160,6 +160,10 @@ class Cell:
         for folder in self._parent.glob(f"{self.method}-*"):
             shutil.rmtree(folder)
 
+    def has(self, one: Observed) -> bool:
+        """Whether the cache holds the verdict on an observation."""
+        return self._draws(one).with_suffix(".json").is_file()
+
     def measure(self, to_judge: Sequence[Observed], pool: Executor) -> Scores:
         """Train and draw unless the cache has it, then judge every observation."""
         if missing := [o for o in to_judge if not self._draws(o).is_file()]:

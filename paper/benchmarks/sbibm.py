@@ -82,6 +82,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--cache", type=Path, default=None, help="folder of results to resume from"
     )
+    parser.add_argument("--cached", action="store_true",
+                        help="measure nothing: tabulate what the cache has, row by row on the "
+                        "observations that all its methods were judged on")  # fmt: skip
     parser.add_argument("--fresh", action="append", default=[], choices=METHODS,
                         help="forget what the cache has of this method")  # fmt: skip
     parser.add_argument("--workers", type=int, default=2, help="classifiers at the same time")
@@ -119,11 +122,16 @@ def measure(chosen: argparse.Namespace, cache: Path) -> Iterator[tuple[str, int,
                     cell.forget()
             to_judge = _observations(chosen, name, cache, pool)
             for n in chosen.sims:
-                scores = {}
-                for cell in (cell for cell in cells if cell.n == n):
-                    scores[cell.method] = cell.measure(to_judge, pool)
+                scores, row = {}, [cell for cell in cells if cell.n == n]
+                judged = to_judge
+                if chosen.cached:
+                    row = [cell for cell in row if any(map(cell.has, to_judge))]
+                    judged = [o for o in to_judge if all(cell.has(o) for cell in row)]
+                for cell in row if judged else []:
+                    scores[cell.method] = cell.measure(judged, pool)
                     _report(cell, scores[cell.method])
-                yield name, n, scores, all(o.published for o in to_judge)
+                if scores:
+                    yield name, n, scores, all(o.published for o in judged)
 
 
 def _observations(
@@ -197,7 +205,10 @@ def _finish(table: Table, chosen: argparse.Namespace, records: list[dict[str, ob
     table.passed = None if chosen.quick or not verdicts else verdicts == {"yes"}
     sources = {r["sources"] for r in records if r["method"] == "sbitools"}
     table.notes += [
-        "observations " + ",".join(map(str, chosen.observations)) + f", {chosen.draws} draws of "
+        "observations "
+        + ",".join(map(str, chosen.observations))
+        + (" as far as all methods of a row were judged on them" if chosen.cached else "")
+        + f", {chosen.draws} draws of "
         "each posterior; same simulations and observations for all methods; defaults throughout",
         "to sbi: median of the differences per observation, and on how many ours is lower",
         "minutes: training of sbitools / sbi default / sbi NSF, wall time; sbi on one thread; in "
