@@ -82,3 +82,16 @@ def test_stacking_finds_the_better_member_and_drops_the_useless_one():
     # The share of 4,000 labels has a standard error of 0.007; overlap adds little.
     np.testing.assert_allclose(weights, [0.7, 0.3, 0.0], atol=0.03)
     assert weights[2] == 0
+
+
+@torch.no_grad()
+def test_every_observation_gets_its_own_draws():
+    mixed, x = mixture(), seeds.normal(range(3), (3,))
+    with torch.no_grad():
+        for member in mixed.members:  # so that the place depends on x
+            member.flow.head.net[-1].weight.normal_(generator=seeds.generator(1))
+    z = seeds.normal([5, 6, 7], (40, mixed.n_latents))
+    together, _ = mixed.draw(z, mixed.features(x))
+    for i in range(3):
+        alone, _ = mixed.draw(z[i : i + 1], mixed.features(x[i : i + 1]))
+        torch.testing.assert_close(together[i : i + 1], alone, rtol=1e-4, atol=1e-4)
