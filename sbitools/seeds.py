@@ -1,12 +1,14 @@
 """Seeds are arguments: one 63-bit seed per simulation, one generator per seed.
 
 Simulation *i* of a campaign draws from `SeedSequence(seed, spawn_key=(i,))`, so its randomness
-does not depend on the batch, the worker or the order. No global random state is read or changed.
+does not depend on the batch, the worker or the order. No global random state is read, or changed
+but for the time in which `initial_weights` builds layers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -14,7 +16,9 @@ from torch import Tensor
 
 from .errors import ParameterError
 
-__all__ = ["check_seed", "derive", "generator", "mix", "normal", "simulation_seeds"]
+__all__ = [
+    "check_seed", "derive", "generator", "initial_weights", "mix", "normal", "simulation_seeds",
+]  # fmt: skip
 
 _MASK63 = (1 << 63) - 1
 
@@ -65,6 +69,18 @@ def generator(seed: int) -> torch.Generator:
     simulations come from `normal`, to which all bits count.
     """
     return torch.Generator().manual_seed(int(seed))  # allowed: a local generator, no global state
+
+
+@contextmanager
+def initial_weights(seed: int) -> Iterator[None]:
+    """Layers built inside have weights that depend on `seed` alone, layers outside never notice.
+
+    The layers of torch, zuko and nflows initialise from torch's global generator; it is that of
+    the processor which is set, and put back at the end.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(int(seed))
+        yield
 
 
 def normal(

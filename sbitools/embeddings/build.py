@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sbitools.errors import ConfigError
 from sbitools.observation import Mask, Observation
-from sbitools.seeds import derive
+from sbitools.seeds import derive, initial_weights
 from sbitools.simulator import FieldSpec
 
 from .field import FieldCNN
@@ -60,9 +60,7 @@ class EmbeddingOptions(BaseModel):
         Raises:
             ConfigError: see `build_embedding`.
         """
-        with torch.random.fork_rng(devices=[]):  # layers initialise from the global generator
-            # The processor's generator alone, and only inside the fork.
-            torch.default_generator.manual_seed(derive(seed, 6))
+        with initial_weights(derive(seed, 6)):
             return build_embedding(
                 self.embedding, spec, self.features, self.channels, self.boundary,
                 ordering=self.ordering, attention=self.attention, padded=self.padded,

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from sbitools.observation import Observation
+from sbitools.seeds import initial_weights
 from sbitools.store import SimulationStore
 from sbitools.training import (
     StreamingLoader,
@@ -65,7 +66,7 @@ class Regression(nn.Module):
         super().__init__()
         self.embedding = embedding
         n_features = int(embedding.n_features)  # type: ignore[arg-type]
-        with torch.random.fork_rng(devices=[]):  # the layer's own initial weights are not used
+        with initial_weights(0):  # and overwritten
             self.head = nn.Linear(n_features, 2 * n_parameters)
         nn.init.zeros_(self.head.weight)  # zeros predict N(0, 1), the prior
         nn.init.zeros_(self.head.bias)

@@ -51,7 +51,10 @@ def fit_ensemble(
     histories = []
     for k, member in enumerate(mixture.members):
         own = job.with_seed(derive(job.options.seed, _MEMBER, k) % (1 << 62))
-        histories.append(own.run(member, run_dir / f"member-{k}", resume, on_epoch))
+        folder = run_dir / f"member-{k}"
+        if job.options.pretrain_epochs:
+            own.stages(member, folder, resume, on_epoch)
+        histories.append(own.run(member, folder, resume, on_epoch))
     weights = stacking_weights(_scores(job, mixture))
     mixture.weights.copy_(weights)
     best = min(histories, key=lambda h: h.best_validation_loss)

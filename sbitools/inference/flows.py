@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from sbitools.errors import ConfigError
-from sbitools.seeds import derive
+from sbitools.seeds import derive, initial_weights
 
 __all__ = ["FAMILIES", "ConditionalFlow", "Family", "build_flow"]
 
@@ -49,10 +49,7 @@ def build_flow(
             "flow", expected=f"one of {', '.join(FAMILIES)}; coupling flows from 2 parameters on",
             got=f"{family!r} for {n_parameters} parameters", fix="use zuko_nsf",
         )  # fmt: skip
-    # The libraries initialise from torch's global generator: fork it, so that it stays untouched.
-    with torch.random.fork_rng(devices=[]):
-        # The processor's generator alone, and only inside the fork.
-        torch.default_generator.manual_seed(derive(seed, 5))
+    with initial_weights(derive(seed, 5)):
         head = GaussianHead(n_parameters, n_features, hidden)
         build = _zuko if family.startswith("zuko") else _nflows
         return ConditionalFlow(head, build(family, n_parameters, n_features, hidden, transforms))

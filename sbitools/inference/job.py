@@ -16,6 +16,7 @@ from sbitools.embeddings.pretrain import frozen, pretrain
 from sbitools.errors import ConfigError, PosteriorError
 from sbitools.familiarity import FEWEST, Familiarity, data_statistics
 from sbitools.observation import Observation
+from sbitools.seeds import generator
 from sbitools.simulator import FieldSpec
 from sbitools.store import SimulationStore
 from sbitools.training import TrainingHistory, TrainingOptions, mean_loss, run_training
@@ -205,8 +206,8 @@ class _Loss:
         own = torch.randint(1 << 62, (len(pieces),), generator=rng).tolist()
 
         def piece(i: int) -> Tensor:
-            rows, generator = pieces[i], torch.Generator().manual_seed(own[i])
-            return module.loss(u[rows], x[rows], generator).sum() * (len(pieces) / len(x))
+            rows, rng = pieces[i], generator(own[i])
+            return module.loss(u[rows], x[rows], rng).sum() * (len(pieces) / len(x))
 
         trained = [p for p in module.parameters() if p.requires_grad]
         return mean_loss(piece, len(pieces), trained or list(module.parameters()),

@@ -14,21 +14,18 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from sbitools.errors import ConfigError, TrainingError
+from sbitools.errors import ConfigError
 from sbitools.parameters import ParameterSpace
 from sbitools.simulator import FieldSpec
 
 from .flows import Family, build_flow
-from .mcmc import MCMCPosterior
+from .mcmc import MCMCPosterior, Unnormalised
 from .methods import Method
 from .options import CommonOptions
 from .vectors import fits_vectors
-from .vectors import scale as vectors
-from .vectors.emulate import Emulator, parameter_features
+from .vectors.likelihood import VectorLikelihood, require_varying
 
-__all__ = [
-    "METHODS", "LikelihoodEstimator", "LikelihoodOptions", "NLEOptions", "VectorLikelihood",
-]  # fmt: skip
+__all__ = ["METHODS", "LikelihoodEstimator", "LikelihoodOptions", "NLEOptions"]
 
 # A density of more numbers than this is learned badly from the simulations one has.
 _LONGEST = 100
@@ -91,7 +88,7 @@ class Standardise(nn.Module):
         Raises:
             TrainingError: if an entry never changes: it has no density.
         """
-        _require_varying(self.name, mean, std)
+        require_varying(self.name, mean, std)
         self.mean.copy_(mean.flatten())
         self.std.copy_(std.flatten())
 
@@ -100,26 +97,7 @@ class Standardise(nn.Module):
         return (x.flatten(1) if x.ndim > 1 else x[:, None]).sub(self.mean).div(self.std)
 
 
-def _require_varying(name: str, mean: Tensor, std: Tensor) -> None:
-    constant = (std <= 1e-6 * mean.abs()).flatten().nonzero().flatten().tolist()
-    if constant:
-        raise TrainingError(
-            f"data vector {name!r} for nle", expected="entries that vary",
-            got=f"{len(constant)} constant ones, at {constant[:10]}",
-            fix="leave them out with a mask or a selection, or use npe or nre",
-        )  # fmt: skip
-
-
-class _VectorScale(vectors.Standardise):
-    """The scale of a data vector all of whose entries have a density."""
-
-    def set_scale(self, mean: Tensor, std: Tensor) -> None:
-        """See `Standardise.set_scale`."""
-        _require_varying("x", mean, std)
-        super().set_scale(mean, std)
-
-
-class LikelihoodEstimator(nn.Module):
+class LikelihoodEstimator(Unnormalised):
     """q(x | u) for standardised data x, and with the prior an unnormalised posterior of u.
 
     Args:
@@ -134,7 +112,7 @@ class LikelihoodEstimator(nn.Module):
     def __init__(
         self, options: LikelihoodOptions, parameters: ParameterSpace, spec: FieldSpec
     ) -> None:
-        super().__init__()
+        super().__init__(parameters)
         n = math.prod(spec.shape)
         if n > _LONGEST or spec.dtype.startswith("complex"):
             raise ConfigError(
@@ -143,7 +121,6 @@ class LikelihoodEstimator(nn.Module):
                 fix="summarise the data first (a spectrum, or the features of a trained "
                 "posterior), or use npe or nre, which learn their own summary",
             )  # fmt: skip
-        self.space = parameters
         # Counts have no density: spread evenly over their unit, they do.
         self.whole = spec.dtype.startswith(("int", "uint"))
         self.embedding = Standardise(spec)
@@ -173,11 +150,6 @@ class LikelihoodEstimator(nn.Module):
             y = features.float().repeat_interleave(u.shape[1], 0) - self.trend(flat)
             return self.flow.log_prob(y[:, None], flat)[:, 0].view(u.shape[:2])
 
-    def log_prob(self, u: Tensor, features: Tensor) -> Tensor:
-        """log q(x | u) + log p(u), (B, n): the posterior of u up to a constant for each x."""
-        prior = self.space.log_prob_unconstrained(u.double().cpu())
-        return self.log_ratio(u, features).double().cpu() + prior
-
     def loss(self, u: Tensor, x: Tensor, rng: torch.Generator) -> Tensor:
         """-log q(x | u), shape (B,), for u (B, P) and x (B, *shape)."""
         x = x.to(self.device, torch.float32)
@@ -186,53 +158,14 @@ class LikelihoodEstimator(nn.Module):
         return -self.log_ratio(u[:, None], self.features(x))[:, 0]
 
 
-class VectorLikelihood(nn.Module):
-    """q(x | u) by the emulator of data vectors that NPE uses, too: strong where x is short.
-
-    Args:
-        options: which network.
-        parameters: the inferred parameters.
-        n: length of x.
-    """
-
-    piece_rows = 1 << 12
-
-    def __init__(self, options: LikelihoodOptions, parameters: ParameterSpace, n: int) -> None:
-        super().__init__()
-        self.space = parameters
-        self.embedding = _VectorScale(n)
-        self.emulator = Emulator(
-            len(parameters), n, hidden=options.flow_hidden, members=options.members,
-            components=options.components, seed=options.seed,
-        )  # fmt: skip
-
-    def features(self, x: Tensor) -> Tensor:
-        """The standardised data, (B, n) float32."""
-        return self.embedding.scale(x)
-
-    def log_ratio(self, u: Tensor, features: Tensor) -> Tensor:
-        """log q(x | u) up to a constant, (B, n), for u (B, n, P) and features (B, n_x)."""
-        flat = u.flatten(0, 1).to(features)
-        y = features.repeat_interleave(u.shape[1], 0)
-        value = self.emulator.mixture.log_prob(y[:, None], parameter_features(flat))
-        return value[:, 0].view(u.shape[:2])
-
-    def log_prob(self, u: Tensor, features: Tensor) -> Tensor:
-        """log q(x | u) + log p(u), (B, n): the posterior of u up to a constant for each x."""
-        prior = self.space.log_prob_unconstrained(u.double().cpu())
-        return self.log_ratio(u, features).double().cpu() + prior
-
-    def loss(self, u: Tensor, x: Tensor, rng: torch.Generator) -> Tensor:
-        """-log q(x | u), shape (B,), for u (B, P) and x (B, n)."""
-        y = self.embedding.scale(x)
-        return -self.emulator.mixture.log_prob(y[:, None], parameter_features(u.to(y)))[:, 0]
-
-
 def _build(
     options: LikelihoodOptions, parameters: ParameterSpace, spec: FieldSpec
 ) -> LikelihoodEstimator | VectorLikelihood:
     if options.flow == "auto" and fits_vectors(spec) and spec.shape[0] <= _LONGEST:
-        return VectorLikelihood(options, parameters, spec.shape[0])
+        return VectorLikelihood(
+            parameters, spec, hidden=options.flow_hidden, members=options.members,
+            components=options.components, seed=options.seed,
+        )  # fmt: skip
     return LikelihoodEstimator(options, parameters, spec)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sbitools import seeds as seeds_
 from sbitools.errors import (
@@ -24,10 +24,11 @@ from sbitools.errors import (
     PosteriorError,
     TimeLimitError,
 )
+from sbitools.parameters import ParameterSpace
 
 from .posterior import Posterior
 
-__all__ = ["ChainDiagnostics", "MCMCPosterior"]
+__all__ = ["ChainDiagnostics", "MCMCPosterior", "Unnormalised"]
 
 # Independent ensembles per observation, for R-hat: the walkers of one are not independent.
 _ENSEMBLES = 4
@@ -72,6 +73,27 @@ class ChainDiagnostics:
         """Whether R-hat and both effective sizes are as they should be, (B,)."""
         effective = np.minimum(self.ess_bulk, self.ess_tail)
         return np.all((self.r_hat <= _R_HAT) & (effective >= _EFFECTIVE), axis=1)
+
+
+class Unnormalised(nn.Module):
+    """A posterior of u known up to a constant for each x: `log_ratio`, of the subclass, and prior.
+
+    Args:
+        parameters: the inferred parameters.
+    """
+
+    def __init__(self, parameters: ParameterSpace) -> None:
+        super().__init__()
+        self.space = parameters
+
+    def log_ratio(self, u: Tensor, features: Tensor) -> Tensor:
+        """log p(x | u) up to a constant, (B, n), for u (B, n, P) and features (B, F)."""
+        raise NotImplementedError
+
+    def log_prob(self, u: Tensor, features: Tensor) -> Tensor:
+        """log p(x | u) + log p(u), (B, n), up to a constant for each x."""
+        prior = self.space.log_prob_unconstrained(u.double().cpu())
+        return self.log_ratio(u, features).double().cpu() + prior
 
 
 class MCMCPosterior(Posterior):

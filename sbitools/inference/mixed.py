@@ -11,9 +11,9 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from sbitools.errors import PosteriorError
+from sbitools.errors import ConfigError, PosteriorError
 from sbitools.parameters import ParameterSpace
-from sbitools.seeds import derive
+from sbitools.seeds import derive, initial_weights
 from sbitools.simulator import FieldSpec
 
 from .coded import CodedSpace
@@ -45,6 +45,7 @@ class MixedEstimator(nn.Module):
 
     Raises:
         PosteriorError: if no parameter is categorical.
+        ConfigError: if an ensemble is asked for.
     """
 
     def __init__(
@@ -59,10 +60,13 @@ class MixedEstimator(nn.Module):
                 "inferred parameters", expected="one or more with categories for 'discrete'",
                 got=f"{space.names}, all continuous", fix="use method='npe'",
             )  # fmt: skip
+        if options.ensemble != 1:
+            raise ConfigError(
+                "option 'ensemble' of train", expected="1 for method 'discrete'",
+                got=repr(options.ensemble), fix="leave it out, or use method='npe'",
+            )  # fmt: skip
         self.sizes = [len(space[i].categories) for i in self.discrete]
-        with torch.random.fork_rng(devices=[]):  # layers initialise from the global generator
-            # The processor's generator alone, and only inside the fork.
-            torch.default_generator.manual_seed(derive(options.seed, 8))
+        with initial_weights(derive(options.seed, 8)):
             self.embedding = options.build(spec, options.seed)
             n = self.embedding.n_features
             self.classifiers = nn.ModuleList(

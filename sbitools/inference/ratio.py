@@ -16,11 +16,11 @@ from torch import Tensor, nn
 
 from sbitools.embeddings import EmbeddingOptions
 from sbitools.parameters import ParameterSpace
-from sbitools.seeds import derive
+from sbitools.seeds import derive, initial_weights
 from sbitools.simulator import FieldSpec
 
 from .flows import GaussianHead, normal_log_prob
-from .mcmc import MCMCPosterior
+from .mcmc import MCMCPosterior, Unnormalised
 from .methods import Method
 from .options import CommonOptions
 
@@ -56,7 +56,7 @@ class NREOptions(RatioOptions, CommonOptions):
     """Options of neural ratio estimation: the network and its training, in one table."""
 
 
-class RatioEstimator(nn.Module):
+class RatioEstimator(Unnormalised):
     """log r(u, x) = log N(u; m(x), S(x)) / N(u; 0, 1) + a perceptron of (u, features of x).
 
     The Gaussian term starts at zero and finds place and width of a narrow posterior at once, which
@@ -69,12 +69,10 @@ class RatioEstimator(nn.Module):
     """
 
     def __init__(self, options: RatioOptions, parameters: ParameterSpace, spec: FieldSpec) -> None:
-        super().__init__()
-        self.options, self.space = options, parameters
+        super().__init__(parameters)
+        self.options = options
         n = len(parameters)
-        with torch.random.fork_rng(devices=[]):  # layers initialise from the global generator
-            # The processor's generator alone, and only inside the fork.
-            torch.default_generator.manual_seed(derive(options.seed, 7))
+        with initial_weights(derive(options.seed, 7)):
             self.embedding = options.build(spec, options.seed)
             given = self.embedding.n_features
             self.head = GaussianHead(n, given, options.hidden)
@@ -110,11 +108,6 @@ class RatioEstimator(nn.Module):
                 hidden = hidden + nn.functional.silu(layer(hidden))
             return gaussian + self.last(hidden)[..., 0]
 
-    def log_prob(self, u: Tensor, features: Tensor) -> Tensor:
-        """log r + log p(u), (B, n): the posterior of u, normalised if r is exact."""
-        prior = self.space.log_prob_unconstrained(u.double().cpu())
-        return self.log_ratio(u, features).double().cpu() + prior
-
     def loss(self, u: Tensor, x: Tensor, rng: torch.Generator) -> Tensor:
         """Classification loss, shape (B,), for u (B, P) and x (B, *shape)."""
         others = self._contrasts(u, rng)
@@ -126,8 +119,9 @@ class RatioEstimator(nn.Module):
     def _contrasts(self, u: Tensor, rng: torch.Generator) -> Tensor:
         """Parameters that have nothing to do with each row's x, (B, K, P)."""
         n = len(u)
-        if n == 1:  # no other row: the last piece of an epoch
-            return torch.randn((1, 1, u.shape[1]), generator=rng).to(u)
+        if n == 1:  # no other row, the last piece of an epoch: any parameters of the prior
+            seed = int(torch.randint(1 << 62, (), generator=rng))
+            return self.space.to_unconstrained(self.space.design(1, seed))[None].to(u)
         most = self.options.contrasts if self.options.objective == "contrastive" else 1
         order = torch.randperm(n, generator=rng)
         place = torch.argsort(order)

@@ -14,12 +14,12 @@ from sbitools.store import SimulationStore
 
 from .ensemble import fit_ensemble
 from .job import Job
-from .likelihood import VectorLikelihood
 from .methods import find_method
 from .mixture import Mixture
 from .options import only, parse_options
 from .posterior import Posterior
 from .vectors import VectorEstimator
+from .vectors.likelihood import VectorLikelihood
 from .vectors.training import fit_likelihood, fit_vectors, vector_options
 
 __all__ = ["train"]
@@ -68,7 +68,8 @@ def train(
     parsed = parse_options(chosen, options | {"method": method})
     observation = observe or (start.observation if start else Observation())
     if start is None:
-        parsed = vector_options(parsed, observation.output(store.output), store)
+        n = len(store.done if indices is None else np.unique(indices))
+        parsed = vector_options(parsed, observation.output(store.output), n)
     job = Job(store, chosen, parsed, observation, indices)
     estimator = job.estimator(start)
     started, folder, more = time.monotonic(), Path(run_dir), {}

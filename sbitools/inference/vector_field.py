@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from sbitools.embeddings import EmbeddingOptions
 from sbitools.parameters import ParameterSpace
-from sbitools.seeds import derive
+from sbitools.seeds import derive, initial_weights
 from sbitools.simulator import FieldSpec
 
 from .flows import GaussianHead, normal_log_prob
@@ -97,9 +97,7 @@ class VectorFieldEstimator(nn.Module):
         self.options, self.n_latents = options, n_parameters
         self.embedding = options.build(spec, options.seed)
         n_features, hidden = self.embedding.n_features, options.field_hidden
-        with torch.random.fork_rng(devices=[]):  # layers initialise from the global generator
-            # The processor's generator alone, and only inside the fork.
-            torch.default_generator.manual_seed(derive(options.seed, 7))
+        with initial_weights(derive(options.seed, 7)):
             self.head = GaussianHead(n_parameters, n_features, hidden)
             self.net = VectorFieldNet(n_parameters, n_features, hidden, options.field_blocks)
 

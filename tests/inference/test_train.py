@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import sbitools
-from sbitools.errors import PosteriorError, TrainingError
+from sbitools.errors import ConfigError, PosteriorError, TrainingError
 from sbitools.inference.mixture import Mixture
 
 OPTIONS = {"flow": "zuko_maf", "flow_transforms": 1, "flow_hidden": 16, "features": 4,
@@ -49,6 +49,35 @@ def test_fine_tuning_with_a_frozen_embedding_moves_the_flow_alone(posterior, sto
     assert not torch.equal(tuned.log_prob(theta, X), posterior.log_prob(theta, X))
     with pytest.raises(PosteriorError, match="network options"):
         sbitools.train(store, run_dir=tmp_path / "b", start=posterior, flow_hidden=7)
+
+
+def test_every_member_of_an_ensemble_goes_through_the_stages(store, tmp_path):
+    options = OPTIONS | {"pretrain_epochs": 1, "ensemble": 2, "epochs": 1}
+    sbitools.train(store, run_dir=tmp_path, **options)
+    found = {p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("metrics.jsonl")}
+    stages = ("pretrain/metrics.jsonl", "frozen/metrics.jsonl", "metrics.jsonl")
+    assert {f"member-{k}/{stage}" for k in (0, 1) for stage in stages} <= found
+
+
+@pytest.mark.parametrize("method", ["npe", "nle"])
+@pytest.mark.parametrize(("name", "value"), [("pretrain_epochs", 2), ("symmetry", "cube")])
+def test_what_the_fit_of_a_data_vector_cannot_use_is_refused(store, tmp_path, method, name, value):
+    with pytest.raises(ConfigError, match=name):
+        sbitools.train(store, method, run_dir=tmp_path, **{name: value})
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_ensemble_that_would_not_be_one_is_refused(store, tmp_path):
+    with pytest.raises(ConfigError, match="ensemble"):
+        sbitools.train(store, run_dir=tmp_path, ensemble=2)
+
+
+def test_a_subset_of_data_vectors_holds_out_its_own_share(store, tmp_path):
+    rows = store.done[:200]
+    posterior = sbitools.train(store, run_dir=tmp_path, indices=rows, members=1, components=1,
+                               flow_hidden=4, emulate=False, epochs=1)  # fmt: skip
+    # A fifth of 200: a tenth would be fewer than the weights need.
+    assert posterior.info["n_validation"] == 40
 
 
 def test_a_subset_is_all_that_is_seen(store, tmp_path):

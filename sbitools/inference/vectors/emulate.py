@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from sbitools.inference.mixture import Mixture
-from sbitools.seeds import derive
+from sbitools.seeds import derive, generator
 
 from .linear import LinearGaussian
 from .scale import Standardise
@@ -121,7 +121,7 @@ def emulated_pairs(
     """
     low, high = simulated.min(0).values, simulated.max(0).values
     margin = _MARGIN * (high - low)
-    rng = torch.Generator().manual_seed(derive(seed, _PAIRS) % (1 << 62))
+    rng = generator(derive(seed, _PAIRS) % (1 << 62))
     parts = []
     for rows in u.split(_CHUNK):
         z = torch.randn((len(rows), emulator.mixture.n_latents), generator=rng)

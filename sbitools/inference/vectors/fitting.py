@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from sbitools.inference.mixture import select_members
+from sbitools.seeds import derive, generator
 from sbitools.training import TrainingHistory, TrainingOptions, run_training
 
 from .emulate import Emulator, Lattice, parameter_features
@@ -22,6 +23,7 @@ __all__ = ["STEPS_PER_EPOCH", "Fit", "OnEpoch"]
 
 STEPS_PER_EPOCH = 200  # between two looks at the held-out simulations
 _MOST_ROWS = 200_000  # simulations that closed forms look at
+_SPREAD = 16  # key of the seed that spreads counts over their unit
 
 OnEpoch = Callable[[dict[str, Any]], None]
 Pair = Callable[[Tensor, Tensor, torch.Generator], tuple[Tensor, Tensor]]
@@ -74,7 +76,7 @@ class Fit:
 
     def emulator(self, emulator: Emulator) -> dict[str, float]:
         """Fit p(x | u) in place; returns the shares of its parts."""
-        rng = torch.Generator().manual_seed(0)
+        rng = generator(derive(self.options.seed, _SPREAD))
         spread = self.lattice.spread(self.x, rng), self.lattice.spread(self.held_out[1], rng)
         emulator.linear.fit(spread[0], parameter_features(self.u))
         emulator.affine.set_dropout(0.1 if self.few else 0.0)

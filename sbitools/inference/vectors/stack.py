@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn.functional import silu
 
 from sbitools.inference.flows import normal_log_prob
+from sbitools.seeds import generator
 
 from .affine import AffineHeads, dropped, uniform
 
@@ -51,7 +52,7 @@ class Stack(nn.Module):
         components: int = 8, seed: int = 0,
     ) -> None:  # fmt: skip
         super().__init__()
-        rng = torch.Generator().manual_seed(seed)
+        rng = generator(seed)
         self.k, self.p, self.h, self.m = members, n_outputs, hidden, components
         self.n_features, self.dropout = n_features, 0.0
         self.heads = AffineHeads(n_outputs, n_features, members, hidden, rng)

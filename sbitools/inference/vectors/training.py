@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from sbitools.seeds import derive
+from sbitools.errors import ConfigError
+from sbitools.seeds import derive, generator
 from sbitools.training import TrainingHistory
 
 from .emulate import Emulator, emulated_pairs
@@ -22,14 +23,18 @@ from .fitting import STEPS_PER_EPOCH, Fit, OnEpoch
 
 if TYPE_CHECKING:
     from sbitools.inference.job import Job
-    from sbitools.inference.likelihood import VectorLikelihood
     from sbitools.simulator import FieldSpec
-    from sbitools.store import SimulationStore
+
+    from .likelihood import VectorLikelihood
 
 __all__ = ["fit_likelihood", "fit_vectors", "vector_options"]
 
 # Emulating longer x costs more than it brings.
 _LONGEST_EMULATED = 32
+
+# There is no embedding to train first, no cube to turn, and the fit is an ensemble by itself.
+_METHODS = ("npe", "nle")
+_UNUSED = {"pretrain_epochs", "symmetry", "ensemble"}
 
 _HELD_OUT = (100, 2000)  # simulations: a tenth of them, within these
 _BATCH = 128
@@ -38,13 +43,30 @@ _PAIRS = (100_000, 400_000)  # emulated pairs: 20 N, within these
 _SYNTHETIC_SEED, _DESIGN_SEED = 13, 15
 
 
-def vector_options(options: Any, spec: FieldSpec, store: SimulationStore) -> Any:
-    """The options with batch size and held-out share for data vectors, where none were given."""
+def vector_options(options: Any, spec: FieldSpec, n: int) -> Any:
+    """The options with batch size and held-out share for data vectors, where none were given.
+
+    Args:
+        options: of the method.
+        spec: of the observed x.
+        n: number of simulations.
+
+    Raises:
+        ConfigError: if an option is set that the fit of a data vector has no use for.
+    """
     auto = getattr(options, "flow", "") == "auto"
     whole = getattr(options, "embedding", "auto") == "auto" and fits_vectors(spec)
-    n, (least, most) = len(store.done), _HELD_OUT
     if not (auto and whole and n):
         return options
+    unused = sorted(_UNUSED & options.model_fields_set) if options.method in _METHODS else []
+    for name in unused:
+        if getattr(options, name) != type(options).model_fields[name].default:
+            raise ConfigError(
+                f"option {name!r} of train", expected="its default for a short data vector",
+                got=repr(getattr(options, name)),
+                fix="leave it out, or choose a flow and an embedding, e.g. flow='zuko_nsf'",
+            )  # fmt: skip
+    least, most = _HELD_OUT
     share = min(max(n / 10, min(least, n / 5)), most) / n
     chosen = {"batch_size": _BATCH, "validation_fraction": share}
     new = {k: v for k, v in chosen.items() if k not in options.model_fields_set}
@@ -102,9 +124,7 @@ def _learn_from_emulator(fit: Fit, groups: dict[str, Any]) -> dict[str, float]:
 
     def batches(epoch: int, start: int) -> Iterator[tuple[Tensor, Tensor]]:
         for step in range(start, STEPS_PER_EPOCH):
-            rng = torch.Generator().manual_seed(
-                derive(seed, _SYNTHETIC_SEED, epoch, step) % (1 << 62)
-            )
+            rng = generator(derive(seed, _SYNTHETIC_SEED, epoch, step) % (1 << 62))
             rows = torch.randint(len(made_u), (job.training.batch_size,), generator=rng)
             yield made_u[rows], features[rows]
 
