@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from tests.plugins.run import config, field, finished, line_installed  # noqa: F401  (fixtures)
+
 torch.set_num_threads(1)
 
 

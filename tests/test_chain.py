@@ -19,11 +19,10 @@ from sbitools.chain.records import differences, digest_path, read_record, record
 from sbitools.config import load_config
 from sbitools.console import epoch_printer
 from sbitools.errors import ConfigError, ObservationError, StoreError
-from tests.plugins.run import finished, line_installed  # noqa: F401  (fixtures)
 
 
 @pytest.fixture
-def copy(finished, tmp_path) -> Path:  # noqa: F811
+def copy(finished, tmp_path) -> Path:
     """The configuration of a private copy of the finished run."""
     shutil.copytree(finished.parent / "results", tmp_path / "results")
     config = tmp_path / "run.toml"
@@ -41,7 +40,7 @@ def open_run(config: Path, *overrides: str) -> Run:
     return Run(load_config(config, overrides))
 
 
-def test_every_stage_left_a_record(finished):  # noqa: F811
+def test_every_stage_left_a_record(finished):
     run = open_run(finished)
     for name, stage in STAGES.items():
         if not stage.wanted(run):
@@ -62,7 +61,7 @@ def test_every_stage_left_a_record(finished):  # noqa: F811
     )
 
 
-def test_seeds_of_stores_differ(finished):  # noqa: F811
+def test_seeds_of_stores_differ(finished):
     run = open_run(finished)
     seeds = [run.store(name).seed for name in STORES]
     assert len(set(seeds)) == len(STORES)
@@ -130,7 +129,7 @@ def test_an_interrupted_stage_goes_on(copy):
     assert all(p.stat().st_mtime_ns == when for p, when in kept.items()), "only the lost part"
 
 
-def test_a_stage_without_its_input_says_what_to_run(line_installed, copy):  # noqa: F811
+def test_a_stage_without_its_input_says_what_to_run(line_installed, copy):
     run = open_run(copy, f"run_dir='{copy.parent / 'empty'}'")
     with pytest.raises(ConfigError, match="sbitools train CONFIG"):
         run_chain(run, ["calibration"])

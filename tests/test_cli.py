@@ -17,25 +17,9 @@ import sbitools
 from sbitools import cli
 from sbitools.cli import main
 from tests.plugins import gaussian
-from tests.plugins.run import CONFIG, finished, line_installed  # noqa: F401  (fixtures)
 
 COMMANDS = ("demo", "simulate", "import", "fit", "train", "sample", "calibrate", "repair",
             "report")  # fmt: skip
-
-
-@pytest.fixture
-def config(line_installed, tmp_path) -> Path:  # noqa: F811
-    """A run of which nothing is done."""
-    path = tmp_path / "run.toml"
-    path.write_text(CONFIG.format(run_dir=tmp_path / "results"))
-    return path
-
-
-@pytest.fixture
-def field(tmp_path) -> Path:
-    path = tmp_path / "field.npy"
-    np.save(path, np.linspace(0, 1, gaussian.N, dtype=np.float32))
-    return path
 
 
 def test_help_lists_every_command(capsys):
@@ -130,7 +114,7 @@ def test_stages_out_of_order_say_what_to_run(config, capsys):
     assert "sbitools simulate CONFIG" in capsys.readouterr().err
 
 
-def test_the_verdict_is_printed(finished, capsys):  # noqa: F811
+def test_the_verdict_is_printed(finished, capsys):
     assert main(["report", str(finished)]) == 0
     out = capsys.readouterr().out
     assert "Self-consistency:" in out
@@ -141,7 +125,7 @@ def test_the_verdict_is_printed(finished, capsys):  # noqa: F811
 # --- sample -------------------------------------------------------------------------------------
 
 
-def test_sample_writes_the_draws_it_summarises(finished, field, tmp_path, capsys):  # noqa: F811
+def test_sample_writes_the_draws_it_summarises(finished, field, tmp_path, capsys):
     files = [tmp_path / "draws.csv", tmp_path / "draws.npz"]
     for file in files:
         assert main(["sample", str(finished), "--observation", str(field), "--n", "500",
@@ -158,7 +142,7 @@ def test_sample_writes_the_draws_it_summarises(finished, field, tmp_path, capsys
     assert f"{draws[:, 0].mean():.4g}" in out
 
 
-def test_simulated_fields_get_the_observation_model(finished, field, tmp_path):  # noqa: F811
+def test_simulated_fields_get_the_observation_model(finished, field, tmp_path):
     means = []
     for options in ([], ["--simulated"], ["--simulated"], ["--simulated", "--seed", "1"]):
         out = tmp_path / "draws.npz"
@@ -184,7 +168,7 @@ def write(path: Path, array: np.ndarray, unit: str | None = None) -> Path:
 
 
 @pytest.mark.parametrize("suffix", [".npy", ".npz", ".h5"])
-def test_sample_reads_three_formats(finished, tmp_path, suffix):  # noqa: F811
+def test_sample_reads_three_formats(finished, tmp_path, suffix):
     file = write(tmp_path / f"a{suffix}", np.zeros((1, gaussian.N)), "mK")
     assert main(["sample", str(finished), "--observation", str(file), "--n", "10"]) == 0
 
@@ -206,14 +190,14 @@ def bad(values: np.ndarray, index: int, value: float) -> np.ndarray:
     ],
 )
 def test_sample_refuses_fields_that_do_not_fit(
-    finished, tmp_path, array, unit, message, capsys  # noqa: F811
+    finished, tmp_path, array, unit, message, capsys
 ):  # fmt: skip
     file = write(tmp_path / "a.h5", array, unit)
     assert main(["sample", str(finished), "--observation", str(file)]) == 2
     assert message in capsys.readouterr().err
 
 
-def test_sample_refuses_what_it_cannot_read_or_write(finished, field, tmp_path):  # noqa: F811
+def test_sample_refuses_what_it_cannot_read_or_write(finished, field, tmp_path):
     torn = tmp_path / "torn.npy"
     torn.write_bytes(field.read_bytes()[:-5])
     arguments = ["sample", str(finished), "--observation"]
@@ -260,7 +244,7 @@ def test_import_refuses_nan_and_other_lengths(config, tmp_path):
         assert not (tmp_path / "results" / "reference" / "train").exists()
 
 
-def test_a_campaign_elsewhere_equals_one_here(config, finished, tmp_path, capsys):  # noqa: F811
+def test_a_campaign_elsewhere_equals_one_here(config, finished, tmp_path, capsys):
     import torch
 
     design = tmp_path / "design.csv"
@@ -298,7 +282,7 @@ def test_bad_combinations_are_refused(config, arguments):
     assert main([str(config) if a == "CONFIG" else a for a in arguments]) == 2
 
 
-def test_a_machine_can_read_the_verdict(finished, tmp_path):  # noqa: F811
+def test_a_machine_can_read_the_verdict(finished, tmp_path):
     shutil.copy(finished.parent / "results" / "report" / "report.json", tmp_path)
     report = json.loads((tmp_path / "report.json").read_text())
     assert {box["key"] for box in report["verdicts"]} == {"self", "transfer"}

@@ -15,23 +15,6 @@ from sbitools.config import parse_config
 from sbitools.demo import demo_text
 from sbitools.errors import ObservationError
 from sbitools.simulator import FieldSpec
-from tests.plugins import gaussian
-from tests.plugins.run import CONFIG, finished, line_installed  # noqa: F401  (fixtures)
-
-
-@pytest.fixture
-def config(line_installed, tmp_path) -> Path:  # noqa: F811
-    """A run of which nothing is done."""
-    path = tmp_path / "run.toml"
-    path.write_text(CONFIG.format(run_dir=tmp_path / "results"))
-    return path
-
-
-@pytest.fixture
-def field(tmp_path) -> Path:
-    path = tmp_path / "field.npy"
-    np.save(path, np.linspace(0, 1, gaussian.N, dtype=np.float32))
-    return path
 
 
 def refused(arguments: list[str], capsys) -> str:
@@ -51,7 +34,7 @@ def test_a_run_dir_that_cannot_be_made(config, tmp_path, capsys):
 
 
 def test_draws_that_cannot_be_written_are_not_drawn(
-    finished, field, tmp_path, capsys, monkeypatch  # noqa: F811
+    finished, field, tmp_path, capsys, monkeypatch
 ):  # fmt: skip
     monkeypatch.setattr(observed, "posterior_draws", lambda *_: pytest.fail("it sampled"))
     (tmp_path / "folder.csv").mkdir()
@@ -60,7 +43,7 @@ def test_draws_that_cannot_be_written_are_not_drawn(
         assert "--out" in refused([*arguments, str(out)], capsys)
 
 
-def test_draws_come_with_the_verdict_on_their_posterior(finished, field, capsys):  # noqa: F811
+def test_draws_come_with_the_verdict_on_their_posterior(finished, field, capsys):
     arguments = ["sample", str(finished), "--observation", str(field), "--n", "10"]
     assert main(arguments) == 0
     out = capsys.readouterr().out
@@ -70,7 +53,7 @@ def test_draws_come_with_the_verdict_on_their_posterior(finished, field, capsys)
     assert "not calibrated yet" in capsys.readouterr().out
 
 
-def test_no_draws_from_a_posterior_of_other_settings(finished, field, capsys):  # noqa: F811
+def test_no_draws_from_a_posterior_of_other_settings(finished, field, capsys):
     err = refused(["sample", str(finished), "--observation", str(field), "--set",
                    "observe.0.sigma=0.3"], capsys)  # fmt: skip
     assert "run `sbitools train CONFIG` first, or undo the change" in err
@@ -85,7 +68,7 @@ def test_a_raw_field_is_recognised():
         observed.check_field(np.zeros(5, np.float32), seen, raw=raw)
 
 
-def test_files_that_hold_no_field(finished, tmp_path, capsys):  # noqa: F811
+def test_files_that_hold_no_field(finished, tmp_path, capsys):
     (tmp_path / "junk.npy").write_bytes(b"junk" * 40)
     np.savez(tmp_path / "two.npz", a=np.zeros(6), b=np.zeros(6))
     for name, message in (("absent.npy", "no such file"), ("absent.h5", "no such file"),

@@ -6,10 +6,9 @@ import pytest
 
 from sbitools.errors import ConfigError
 from sbitools.systems import System, find_system, known_systems
-from tests.plugins.run import line_installed  # noqa: F401  (a fixture)
 
 
-def test_a_third_partys_system_is_found(line_installed):  # noqa: F811
+def test_a_third_partys_system_is_found(line_installed):
     system = find_system("line")
     assert isinstance(system, System)
     assert system.name == "line"
@@ -30,6 +29,6 @@ def test_an_unknown_name_lists_the_known_ones():
 @pytest.mark.parametrize(
     ("name", "message"), [("broken", "ModuleNotFoundError"), ("wrong", "without .*load_emulator")]
 )
-def test_a_broken_system_is_a_typed_error(line_installed, name, message):  # noqa: F811
+def test_a_broken_system_is_a_typed_error(line_installed, name, message):
     with pytest.raises(ConfigError, match=message):
         find_system(name)

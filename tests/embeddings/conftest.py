@@ -1,9 +1,8 @@
 """Networks with seeded weights, none of which is zero."""
 
 import pytest
-import torch
 
-from sbitools.seeds import normal
+from sbitools.seeds import initial_weights, normal
 
 
 @pytest.fixture
@@ -11,8 +10,7 @@ def seeded():
     """seeded(build, seed=0): what build() makes, initialised apart from the global generator."""
 
     def make(build, seed=0, awake=True):
-        with torch.random.fork_rng(devices=[]):  # layers initialise from the global generator
-            torch.manual_seed(seed)  # noqa: TID251
+        with initial_weights(seed):
             net = build()
         for i, p in enumerate(net.parameters()):
             if awake and not p.any():  # residual branches start at zero: switch them on

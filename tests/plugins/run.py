@@ -5,9 +5,12 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from sbitools.cli import main
+
+from . import gaussian
 
 CONFIG = """
 system = "line"
@@ -88,3 +91,19 @@ def finished(line_installed: Path, tmp_path_factory: pytest.TempPathFactory) -> 
             assert main([command, str(config)]) == 0
         _FINISHED["run"] = config
     return _FINISHED["run"]
+
+
+@pytest.fixture
+def config(line_installed: Path, tmp_path: Path) -> Path:
+    """Configuration file of a run of which nothing is done."""
+    path = tmp_path / "run.toml"
+    path.write_text(CONFIG.format(run_dir=tmp_path / "results"))
+    return path
+
+
+@pytest.fixture
+def field(tmp_path: Path) -> Path:
+    """A field of the test system's shape, as a user's file."""
+    path = tmp_path / "field.npy"
+    np.save(path, np.linspace(0, 1, gaussian.N, dtype=np.float32))
+    return path

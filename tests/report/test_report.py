@@ -27,14 +27,13 @@ from sbitools.report.html import render, tone
 from sbitools.report.tables import check_table, p_text, power_table, set_table
 from sbitools.report.verdict import verdicts
 from tests.plugins import gaussian
-from tests.plugins.run import finished, line_installed  # noqa: F401  (fixtures)
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser",
                                                 "google-chrome"))), None)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
-def page(finished) -> Path:  # noqa: F811
+def page(finished) -> Path:
     return finished.parent / "results" / "report" / "report.html"
 
 
@@ -99,7 +98,7 @@ def test_every_link_has_its_target_and_every_picture_its_words(page):
     assert all(a.get("alt") for a in pictures)
 
 
-def test_numbers_in_the_report_are_those_of_the_artifacts(page, finished):  # noqa: F811
+def test_numbers_in_the_report_are_those_of_the_artifacts(page, finished):
     text = Inspector(page.read_text()).text
     run = Run(load_config(finished))
     result = CalibrationResult.from_json(run.folder("calibration") / "result.json")
@@ -113,7 +112,7 @@ def test_numbers_in_the_report_are_those_of_the_artifacts(page, finished):  # no
     assert "1 failed" in text or "failed" in text
 
 
-def test_a_report_is_written_again_from_the_artifacts_alone(finished, tmp_path):  # noqa: F811
+def test_a_report_is_written_again_from_the_artifacts_alone(finished, tmp_path):
     shutil.copytree(finished.parent / "results", tmp_path / "results")
     run = Run(load_config(finished, [f"run_dir='{tmp_path / 'results'}'"]))
     shutil.rmtree(run.folder("report"))

@@ -6,13 +6,12 @@ import torch
 from sbitools import FieldSpec
 from sbitools.embeddings import build_embedding
 from sbitools.errors import ConfigError
-from sbitools.seeds import normal
+from sbitools.seeds import initial_weights, normal
 
 
 def build(shape, kind="auto", boundary="periodic"):
     dims = tuple("abcd"[: len(shape)])
-    with torch.random.fork_rng(devices=[]):  # layers initialise from the global generator
-        torch.manual_seed(0)  # noqa: TID251
+    with initial_weights(0):
         return build_embedding(kind, FieldSpec("f", dims, shape), 6, 4, boundary)
 
 

@@ -101,7 +101,8 @@ def test_mean_and_spread_of_a_sample_are_learned(seeded, tmp_path):
     inside = (np.abs(theta.numpy()) < [1.5, 0.8]).all(1)
     rms = np.sqrt((error[inside] ** 2).mean(0))
     floor = np.array([items**-0.5, (2 * items) ** -0.5])
-    # 600 tests give an rms to 3 %; 1.15 leaves room for the training set.
-    assert (rms < 1.15 * floor).all(), rms / floor
+    # 2,000 samples teach the mean to 1.15 to 1.16 times its floor, with four different initial
+    # weights; 600 tests give an rms to 3 %, of which this is three.
+    assert (rms < 1.25 * floor).all(), rms / floor
     z = (space.to_unconstrained(theta).numpy() - mean.numpy()) * np.exp(-log_variance.numpy() / 2)
     assert np.abs(z[inside].std(0) - 1).max() < 0.2
