@@ -163,17 +163,21 @@ def sample(
         bool, typer.Option("--simulated", help="The file is a raw simulated field: apply the "
                            "observation model (noise, mask) to it first.")
     ] = False,
+    as_trained: Annotated[
+        bool, typer.Option("--as-trained", help="The posterior before any repair.")
+    ] = False,
     dataset: Dataset = None,
     unit: Unit = None,
     overrides: Set = None,
 ) -> None:  # fmt: skip
-    """Posterior draws and their summary for your own field."""
+    """Posterior draws and their summary for your own field, by the repaired posterior if any."""
     from .observed import sample_file
 
     run = _run(config, overrides)
     sample_file(
-        run, observation, n=n, seed=seed, simulated=simulated, dataset=dataset, unit=unit, out=out
-    )
+        run, observation, n=n, seed=seed, simulated=simulated, dataset=dataset, unit=unit, out=out,
+        as_trained=as_trained,
+    )  # fmt: skip
 
 
 @app.command(name="import")

@@ -23,9 +23,11 @@ _QUANTILES = (0.025, 0.16, 0.84, 0.975)
 
 def sample_file(
     run: Run, file: Path, *, n: int, seed: int, simulated: bool, dataset: str | None,
-    unit: str | None, out: Path | None,
+    unit: str | None, out: Path | None, as_trained: bool = False,
 ) -> None:  # fmt: skip
     """Draw from the posterior of the field in `file`, print a summary, write the draws.
+
+    The posterior is the repaired one where the run has a repair that helps.
 
     Args:
         run: whose trained posterior is used.
@@ -36,6 +38,7 @@ def sample_file(
         dataset: array inside the file.
         unit: of the field; checked if given.
         out: .csv or .npz.
+        as_trained: the posterior before any repair.
 
     Raises:
         ConfigError: if no posterior has been trained with this configuration, or `out` has
@@ -49,10 +52,14 @@ def sample_file(
         _check_out(out)
     finished_record(run, "posterior")
     array, found_unit = read_field(file, dataset)
-    posterior = Posterior.load(run.folder("posterior") / "checkpoint")
+    repair = None if as_trained else _repair_that_helps(run)
+    stage = "repair" if repair else "posterior"
+    posterior = Posterior.load(run.folder(stage) / "checkpoint")
     draws = posterior_draws(posterior, array, n, seed, simulated, unit or found_unit)
     _print_summary(posterior.parameters, draws, file)
-    _print_calibration(run)
+    if repair:
+        _print_line(f"repaired: by {repair}, on reference simulations; --as-trained: without it")
+    _print_calibration(run, "before the repair, " if repair else "")
     if out is not None:
         write_draws(out, posterior.parameters.names, draws)
 
@@ -77,11 +84,29 @@ def _check_out(out: Path) -> None:
         )  # fmt: skip
 
 
-def _print_calibration(run: Run) -> None:
-    """What the calibration says about these draws, one line."""
+def _repair_that_helps(run: Run) -> str | None:
+    """Name of the repair that the run found to help; None if there is none, or none up to date."""
+    from .chain import finished_record
+    from .chain.records import read_json
+
+    if run.config.repair.method == "none":
+        return None
+    try:
+        finished_record(run, "repair")
+    except ConfigError:
+        return None
+    return read_json(run.folder("repair") / "result.json")["chosen"]
+
+
+def _print_line(text: str) -> None:
     from rich.console import Console
     from rich.text import Text
 
+    Console(highlight=False, soft_wrap=True).print(Text(text))
+
+
+def _print_calibration(run: Run, which: str) -> None:
+    """What the calibration says about these draws, one line."""
     from .calibration import CalibrationResult
     from .chain import finished_record
 
@@ -92,7 +117,7 @@ def _print_calibration(run: Run) -> None:
     else:
         result = CalibrationResult.from_json(run.folder("calibration") / "result.json")
         verdict = result.verdict
-    Console(highlight=False, soft_wrap=True).print(Text(f"calibration: {verdict}"))
+    _print_line(f"calibration: {which}{verdict}")
 
 
 def read_field(file: Path, dataset: str | None = None) -> tuple[np.ndarray, str | None]:

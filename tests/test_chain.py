@@ -16,6 +16,7 @@ from sbitools.chain import STAGES, STORES, Run, run_chain, run_stage
 from sbitools.chain.aside import Place
 from sbitools.chain.attribution import observed_statistics
 from sbitools.chain.records import differences, digest_path, read_record, record_work
+from sbitools.cli import main
 from sbitools.config import load_config
 from sbitools.console import epoch_printer
 from sbitools.errors import ConfigError, ObservationError, StoreError
@@ -239,6 +240,30 @@ def test_a_repair_is_made_if_asked_for_and_shown_in_the_report(copy):
     assert "repair" not in seen
     assert seen["report"] == "done"
     assert 'id="repair"' not in (run.folder("report") / "report.html").read_text()
+
+
+def test_draws_are_those_of_the_repaired_posterior(copy, field, tmp_path, capsys):
+    wanted = ["repair.method=recalibrate", "repair.folds=2", "repair.n_draws=50", "repair.n=40"]
+    changed = [argument for value in wanted for argument in ("--set", value)]
+
+    def told(name: str, *more: str) -> tuple[np.ndarray, str]:
+        out = tmp_path / f"{name}.npz"
+        command = ["sample", str(copy), "--observation", str(field), "--n", "200", "--out"]
+        assert main([*command, str(out), *more]) == 0
+        with np.load(out) as arrays:
+            return arrays["theta"], capsys.readouterr().out
+
+    before, out = told("before", *changed)  # asked for and not made yet
+    assert "repaired" not in out
+    assert main(["repair", str(copy), *changed]) == 0
+    after, out = told("after", *changed)
+    assert "repaired: by recalibrate" in out
+    assert "calibration: before the repair, " in out
+    assert not np.array_equal(after, before)
+    trained, out = told("trained", "--as-trained", *changed)
+    assert np.array_equal(trained, before)
+    assert "repaired" not in out
+    assert np.array_equal(told("off")[0], before)
 
 
 def test_cubes_have_a_spectrum_and_short_vectors_their_entries():
