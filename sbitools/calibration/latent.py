@@ -29,6 +29,10 @@ _BINS = 1000
 _COMPONENTS = 16
 _FLOOR = 1e-12
 
+# The normal score of |z| falls by this when z is stretched by a factor e, to first order: the mean
+# of |z| 2 phi(z) / phi(score) over N(0, 1), with phi the density of N(0, 1).
+_WIDTH_SLOPE = 1.1772
+
 
 def latent(
     draws: CalibrationDraws, *, false_alarm: float = 0.01, seed: int | None = None
@@ -75,7 +79,7 @@ def latent(
         name="latent", kind="latent", statistic=worst["statistic"], p_value=p_value,
         effect=effect, band=band, passed=p_value >= false_alarm, false_alarm=false_alarm,
         summary=f"latents spread {1 + effect:.3f} times as wide as N(0, 1); "
-        f"smallest p from {worst['name']}",
+        f"smallest p from {_in_words(worst)}",
         note=d.note(), details=_details(d, z, curves, rows, false_alarm),
     )  # fmt: skip
 
@@ -83,7 +87,12 @@ def latent(
 def latent_rows(
     z: np.ndarray, summary: np.ndarray | None = None, curves: list[EcdfTest] | None = None
 ) -> list[dict[str, Any]]:
-    """Name, p-value and statistic of each test of latents (n, P) and summaries (n, F)."""
+    """Name, p-value, statistic and effect of each test of latents (n, P) and summaries (n, F).
+
+    The effect of the two tests with summaries is the root mean square, over x, of the bias in
+    posterior sigmas and of the relative error of the width, in both without what chance adds; it
+    is None for the others.
+    """
     first, *others = curves or _curves(z)
     rows = [
         _row("radius", first.p_value, first.gamma),
@@ -93,8 +102,20 @@ def latent_rows(
     return rows + latent_covariance(z) + _summaries(z, summary)
 
 
-def _row(name: str, p_value: float, statistic: float) -> dict[str, Any]:
-    return {"name": name, "p_value": float(max(_FLOOR, p_value)), "statistic": float(statistic)}
+def _row(
+    name: str, p_value: float, statistic: float, effect: float | None = None
+) -> dict[str, Any]:
+    return {"name": name, "p_value": float(max(_FLOOR, p_value)), "statistic": float(statistic),
+            "effect": effect}  # fmt: skip
+
+
+def _in_words(row: dict[str, Any]) -> str:
+    """What the test with the smallest p-value is, and how large what it sees."""
+    size = {
+        "mean and summaries": "a bias of {:.2f} sigma rms that depends on x",
+        "width and summaries": "a width wrong by {:.0%} rms, depending on x",
+    }.get(row["name"])
+    return row["name"] + (f", {size.format(row['effect'])}" if size else "")
 
 
 def _curves(z: np.ndarray) -> list[EcdfTest]:
@@ -127,9 +148,11 @@ def _summaries(z: np.ndarray, summary: np.ndarray | None) -> list[dict[str, Any]
     if basis is None:
         return []
     width = ndtri(np.clip(2 * ndtr(-np.abs(z)), 1e-15, 1 - 1e-15))
+    p_mean, f_mean, bias = _regression(z, basis)
+    p_width, f_width, spread = _regression(width, basis)
     return [
-        _row("mean and summaries", *_regression(z, basis)),
-        _row("width and summaries", *_regression(width, basis)),
+        _row("mean and summaries", p_mean, f_mean, bias),
+        _row("width and summaries", p_width, f_width, spread / _WIDTH_SLOPE),
     ]
 
 
@@ -145,8 +168,12 @@ def _basis(summary: np.ndarray) -> np.ndarray | None:
     return left[:, :n_components][:, size[:n_components] > 1e-6 * size[0]]
 
 
-def _regression(values: np.ndarray, basis: np.ndarray) -> tuple[float, float]:
-    """(p-value, F) of a regression of the columns of values (n, P), alike normal, on the basis."""
+def _regression(values: np.ndarray, basis: np.ndarray) -> tuple[float, float, float]:
+    """Regression of the columns of values (n, P), alike normal, on the basis.
+
+    Returns:
+        p-value, F, and the rms of what the basis predicts, without what chance adds to it.
+    """
     from scipy.special import fdtrc
 
     centred = values - values.mean(0)
@@ -154,8 +181,10 @@ def _regression(values: np.ndarray, basis: np.ndarray) -> tuple[float, float]:
     (n, p), q = values.shape, basis.shape[1]
     rest = max(float((centred**2).sum()) - explained, 1e-300)
     freedom = p * q, p * (n - 1 - q)
-    f = (explained / freedom[0]) / (rest / freedom[1])
-    return float(fdtrc(*freedom, f)), f
+    noise = rest / freedom[1]
+    f = explained / freedom[0] / noise
+    predicted = max(0.0, explained - freedom[0] * noise) / (n * p)
+    return float(fdtrc(*freedom, f)), f, predicted**0.5
 
 
 def _spread(z: np.ndarray, false_alarm: float) -> tuple[float, tuple[float, float]]:

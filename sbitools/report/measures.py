@@ -57,15 +57,23 @@ def _latent(checks: dict[str, Check]) -> Section:
     rows = []
     for name in names:
         by_set = [_by_name(check, name) for check in checks.values()]
-        rows.append((name, _LATENT.get(name, ""), *(p_text(r.get("p_value")) for r in by_set)))
+        rows.append(
+            (
+                name,
+                _LATENT.get(name, ""),
+                *(cell for r in by_set for cell in (p_text(r.get("p_value")), _size(r))),
+            )
+        )
     n = len(names)
     blocks: list[Block] = [
         Row(figures),
         Table(
-            ("test", "what an exact posterior must do", *(f"p, {kind}" for kind in checks)), rows,
+            ("test", "what an exact posterior must do",
+             *(cell for kind in checks for cell in (f"p, {kind}", f"size, {kind}"))), rows,
             f"The {n} tests of the check. Each p is of that test alone; the check's own p is {n} "
-            "times the smallest.",
-            frozenset(range(2, 2 + len(checks))),
+            "times the smallest. Size: rms over fields of the bias in posterior sigmas, and of "
+            "the relative error of the width, without what chance adds.",
+            frozenset(range(2, 2 + 2 * len(checks))),
         ),
     ]  # fmt: skip
     return Section(
@@ -74,6 +82,13 @@ def _latent(checks: dict[str, Check]) -> Section:
         "be standard normal, too, whatever the field looks like. This sees errors that depend on "
         "the field, which averages over all fields hide.", blocks,
     )  # fmt: skip
+
+
+def _size(row: dict[str, Any]) -> str:
+    effect = row.get("effect")
+    if effect is None:
+        return "-"
+    return f"{100 * effect:.0f} %" if row["name"].startswith("width") else f"{effect:.2f} sigma"
 
 
 def _by_name(check: Check, name: str) -> dict[str, Any]:

@@ -60,6 +60,24 @@ def test_errors_that_average_out_over_x_are_seen_by_the_summaries_alone(draws):
     assert min(found[k] for k in ("radius", "dimensions", "covariance")) > 1e-4
 
 
+@pytest.mark.parametrize(
+    ("change", "part"),
+    [(lambda z, f: z + 0.3 * f[:, :2], "mean and summaries"),
+     (lambda z, f: z * np.exp(0.3 * f[:, :1]), "width and summaries")],
+)  # fmt: skip
+def test_size_of_what_depends_on_x(draws, change, part):
+    """0.3 sigma of bias and 30 % of width, each rms over x; and next to nothing without."""
+    found, exact = (
+        {row["name"]: row["effect"] for row in check.details["parameters"]}
+        for check in (latent(with_latents(draws, 7, how)) for how in (change, lambda z, f: z))
+    )
+    # 1200 numbers know an rms of 0.3 to 0.03 (200 seeds: 0.30 and 0.31 ± 0.03); four of those.
+    assert found[part] == pytest.approx(0.3, abs=0.12)
+    # By chance ten coefficients explain sqrt(20) / 1200 of the variance more than expected: four.
+    assert exact[part] < 0.12
+    assert found["radius"] is None
+
+
 def test_effect_is_the_share_by_which_errors_are_underestimated(draws):
     check = latent(with_latents(draws, 5, lambda z, f: 1.25 * z))
     # A standard deviation of 1200 numbers: error 2 %, four of them.
