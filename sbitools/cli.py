@@ -170,7 +170,7 @@ def sample(
     unit: Unit = None,
     overrides: Set = None,
 ) -> None:  # fmt: skip
-    """Posterior draws and their summary for your own field, by the repaired posterior if any."""
+    """Posterior draws and their summary for your own field; repaired, where the repair helps."""
     from .observed import sample_file
 
     run = _run(config, overrides)

@@ -27,10 +27,8 @@ def sample_file(
 ) -> None:  # fmt: skip
     """Draw from the posterior of the field in `file`, print a summary, write the draws.
 
-    The posterior is the repaired one where the run has a repair that helps.
-
     Args:
-        run: whose trained posterior is used.
+        run: whose posterior is used: the repaired one, where the repair helps.
         file: .npy, .npz or .h5 with one field, with or without a batch axis of length 1.
         n: draws.
         seed: of the draws, and of the noise of a simulated field.
@@ -52,14 +50,13 @@ def sample_file(
         _check_out(out)
     finished_record(run, "posterior")
     array, found_unit = read_field(file, dataset)
-    repair = None if as_trained else _repair_that_helps(run)
-    stage = "repair" if repair else "posterior"
+    stage, told = ("posterior", "") if as_trained else _best_posterior(run)
     posterior = Posterior.load(run.folder(stage) / "checkpoint")
     draws = posterior_draws(posterior, array, n, seed, simulated, unit or found_unit)
     _print_summary(posterior.parameters, draws, file)
-    if repair:
-        _print_line(f"repaired: by {repair}, on reference simulations; --as-trained: without it")
-    _print_calibration(run, "before the repair, " if repair else "")
+    if told:
+        _print_line(f"repair: {told}")
+    _print_calibration(run, "before the repair, " if stage == "repair" else "")
     if out is not None:
         write_draws(out, posterior.parameters.names, draws)
 
@@ -84,18 +81,22 @@ def _check_out(out: Path) -> None:
         )  # fmt: skip
 
 
-def _repair_that_helps(run: Run) -> str | None:
-    """Name of the repair that the run found to help; None if there is none, or none up to date."""
+def _best_posterior(run: Run) -> tuple[str, str]:
+    """The stage whose posterior to use, and what to say about the repair; "" if none is wanted."""
     from .chain import finished_record
     from .chain.records import read_json
 
     if run.config.repair.method == "none":
-        return None
+        return "posterior", ""
     try:
         finished_record(run, "repair")
     except ConfigError:
-        return None
-    return read_json(run.folder("repair") / "result.json")["chosen"]
+        return "posterior", "asked for, and not up to date; run `sbitools repair CONFIG`"
+    result = read_json(run.folder("repair") / "result.json")
+    chosen = result["chosen"]
+    if chosen is None or not result["tried"][chosen]["helps"]:
+        return "posterior", "none helps; the draws are of the posterior as it was trained"
+    return "repair", f"{chosen}, on reference simulations; --as-trained: without it"
 
 
 def _print_line(text: str) -> None:

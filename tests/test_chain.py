@@ -142,6 +142,8 @@ def test_options_of_later_stages_are_checked_first(copy):
     assert caught.value.subject == "train.epoch"
     with pytest.raises(ConfigError, match="one of npe"):
         open_run(copy, "train.method=snl").check()
+    with pytest.raises(ConfigError, match="where it has no meaning"):
+        open_run(copy, "train.symmetry=cube").check()
     with pytest.raises(ObservationError):
         open_run(copy, "observe.0.kind=nois").check()
     with pytest.raises(ObservationError, match="No such file") as missing:
@@ -242,7 +244,9 @@ def test_a_repair_is_made_if_asked_for_and_shown_in_the_report(copy):
     assert 'id="repair"' not in (run.folder("report") / "report.html").read_text()
 
 
-def test_draws_are_those_of_the_repaired_posterior(copy, field, tmp_path, capsys):
+def test_draws_are_those_of_a_repair_that_helps(copy, field, tmp_path, capsys, monkeypatch):
+    from sbitools.chain import records
+
     wanted = ["repair.method=recalibrate", "repair.folds=2", "repair.n_draws=50", "repair.n=40"]
     changed = [argument for value in wanted for argument in ("--set", value)]
 
@@ -253,17 +257,22 @@ def test_draws_are_those_of_the_repaired_posterior(copy, field, tmp_path, capsys
         with np.load(out) as arrays:
             return arrays["theta"], capsys.readouterr().out
 
-    before, out = told("before", *changed)  # asked for and not made yet
-    assert "repaired" not in out
+    before, out = told("before", *changed)
+    assert "repair: asked for, and not up to date" in out
     assert main(["repair", str(copy), *changed]) == 0
-    after, out = told("after", *changed)
-    assert "repaired: by recalibrate" in out
-    assert "calibration: before the repair, " in out
-    assert not np.array_equal(after, before)
-    trained, out = told("trained", "--as-trained", *changed)
-    assert np.array_equal(trained, before)
-    assert "repaired" not in out
-    assert np.array_equal(told("off")[0], before)
+    found = records.read_json(copy.parent / "results" / "repair" / "result.json")
+    for chosen, helps in (("recalibrate", True), ("recalibrate", False), (None, False)):
+        found["chosen"], found["tried"]["recalibrate"]["helps"] = chosen, helps
+        monkeypatch.setattr(records, "read_json", lambda path: found)
+        draws, out = told("after", *changed)
+        assert np.array_equal(draws, before) is not helps
+        assert ("repair: recalibrate" in out) is helps
+        assert ("repair: none helps" in out) is not helps
+        assert ("calibration: before the repair, " in out) is helps
+    for more in (["--as-trained", *changed], []):
+        draws, out = told("as trained", *more)
+        assert np.array_equal(draws, before)
+        assert "repair: " not in out
 
 
 def test_cubes_have_a_spectrum_and_short_vectors_their_entries():

@@ -388,7 +388,8 @@ print(page.name, f"{page.stat().st_size / 1e6:.1f} MB")
 # - **Your simulations**, if they exist already: `sbitools.SimulationStore.from_arrays`, or
 #   `sbitools import`.
 # - **Your field**: `posterior.sample(field[None], 4000)`, or `sbitools sample --observation
-#   FILE`; the field as it looks after the observation model (`--simulated` for a raw one).
+#   FILE`; the field as it looks after the observation model (`--simulated` for a raw one). The
+#   command uses the repaired posterior, where the run has a repair that helps.
 # - **Your emulator**: `CONTRIBUTING.md` has a complete one in 150 lines.
 #
 # What the chain cannot tell you is whether the expensive simulator is right about the sky. That

@@ -87,11 +87,11 @@ def latent(
 def latent_rows(
     z: np.ndarray, summary: np.ndarray | None = None, curves: list[EcdfTest] | None = None
 ) -> list[dict[str, Any]]:
-    """Name, p-value, statistic and effect of each test of latents (n, P) and summaries (n, F).
+    """Name, p-value, statistic, effect and its error for each test of latents (n, P).
 
-    The effect of the two tests with summaries is the root mean square, over x, of the bias in
-    posterior sigmas and of the relative error of the width, in both without what chance adds; it
-    is None for the others.
+    The effect of the two tests with summaries (n, F) is the root mean square, over x, of the bias
+    in posterior sigmas and of the relative error of the width, in both without what chance adds.
+    It is None for the others; the standard error is None at zero.
     """
     first, *others = curves or _curves(z)
     rows = [
@@ -103,10 +103,11 @@ def latent_rows(
 
 
 def _row(
-    name: str, p_value: float, statistic: float, effect: float | None = None
-) -> dict[str, Any]:
+    name: str, p_value: float, statistic: float, effect: float | None = None,
+    error: float | None = None,
+) -> dict[str, Any]:  # fmt: skip
     return {"name": name, "p_value": float(max(_FLOOR, p_value)), "statistic": float(statistic),
-            "effect": effect}  # fmt: skip
+            "effect": effect, "error": error}  # fmt: skip
 
 
 def _in_words(row: dict[str, Any]) -> str:
@@ -148,11 +149,9 @@ def _summaries(z: np.ndarray, summary: np.ndarray | None) -> list[dict[str, Any]
     if basis is None:
         return []
     width = ndtri(np.clip(2 * ndtr(-np.abs(z)), 1e-15, 1 - 1e-15))
-    p_mean, f_mean, bias = _regression(z, basis)
-    p_width, f_width, spread = _regression(width, basis)
     return [
-        _row("mean and summaries", p_mean, f_mean, bias),
-        _row("width and summaries", p_width, f_width, spread / _WIDTH_SLOPE),
+        _row("mean and summaries", *_regression(z, basis, 1.0)),
+        _row("width and summaries", *_regression(width, basis, _WIDTH_SLOPE)),
     ]
 
 
@@ -168,11 +167,14 @@ def _basis(summary: np.ndarray) -> np.ndarray | None:
     return left[:, :n_components][:, size[:n_components] > 1e-6 * size[0]]
 
 
-def _regression(values: np.ndarray, basis: np.ndarray) -> tuple[float, float, float]:
+def _regression(
+    values: np.ndarray, basis: np.ndarray, slope: float
+) -> tuple[float, float, float, float | None]:
     """Regression of the columns of values (n, P), alike normal, on the basis.
 
     Returns:
-        p-value, F, and the rms of what the basis predicts, without what chance adds to it.
+        p-value, F, and the rms of what the basis predicts over `slope`, without what chance adds
+        to it, with its standard error.
     """
     from scipy.special import fdtrc
 
@@ -183,8 +185,12 @@ def _regression(values: np.ndarray, basis: np.ndarray) -> tuple[float, float, fl
     freedom = p * q, p * (n - 1 - q)
     noise = rest / freedom[1]
     f = explained / freedom[0] / noise
-    predicted = max(0.0, explained - freedom[0] * noise) / (n * p)
-    return float(fdtrc(*freedom, f)), f, predicted**0.5
+    predicted = max(0.0, explained - freedom[0] * noise)
+    effect, error = (predicted / (n * p)) ** 0.5 / slope, None
+    if effect:  # the variance of a noncentral chi-square, through the square root
+        scatter = noise * (2 * freedom[0] + 4 * predicted / noise) ** 0.5
+        error = scatter / (n * p) / (2 * effect * slope**2)
+    return float(fdtrc(*freedom, f)), f, effect, error
 
 
 def _spread(z: np.ndarray, false_alarm: float) -> tuple[float, tuple[float, float]]:

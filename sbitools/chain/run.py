@@ -108,10 +108,11 @@ class Run:
 
         Raises:
             ConfigError: for a method, or an option of ``[train]`` or ``[emulator]``, that does
-                not exist.
+                not exist or would have no effect.
             ObservationError: for an observation step that does not fit the field.
         """
         from sbitools.inference.methods import METHODS, find_method
+        from sbitools.inference.options import check_options
         from sbitools.observation import Observation
 
         options = dict(self.config.train)
@@ -121,11 +122,12 @@ class Run:
                 "train.method", expected=f"one of {', '.join(METHODS)}", got=repr(method),
                 fix="correct 'train.method' in the file, or with --set train.method=...",
             )  # fmt: skip
-        validate_model(find_method(method).options, options, "train")
+        chosen = validate_model(find_method(method).options, options | {"method": method}, "train")
         known = getattr(self.system, "emulator_options", None)
         if known is not None:
             validate_model(known, self.config.emulator, "emulator")
-        Observation.from_dict(self.config.observe).output(self.reference.output)
+        observed = Observation.from_dict(self.config.observe).output(self.reference.output)
+        check_options(chosen, observed)
 
     @property
     def base(self) -> dict[str, Any]:

@@ -28,7 +28,7 @@ class EstimatorOptions(EmbeddingOptions):
         emulate: for short data vectors: also learn from emulated ones. Their theta come from the
             prior, so leave it out where the simulations' do not.
         ensemble: networks trained from different seeds and mixed by their validation score; a
-            short data vector's network is an ensemble already.
+            short data vector's network is an ensemble already, and has this at 1.
         seed: of the initial weights.
     """
 

@@ -7,11 +7,13 @@ parameters that is given the categories.
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from sbitools.errors import ConfigError, PosteriorError
+from sbitools.errors import PosteriorError
 from sbitools.parameters import ParameterSpace
 from sbitools.seeds import derive, initial_weights
 from sbitools.simulator import FieldSpec
@@ -29,9 +31,11 @@ class DiscreteEstimatorOptions(EstimatorOptions):
     Attributes:
         method: ``"discrete"``.
         hidden: width of the classifiers.
+        ensemble: 1: this method has none.
     """
 
     method: str = "discrete"
+    ensemble: Literal[1] = 1
     hidden: int = Field(128, ge=1)
 
 
@@ -45,7 +49,6 @@ class MixedEstimator(nn.Module):
 
     Raises:
         PosteriorError: if no parameter is categorical.
-        ConfigError: if an ensemble is asked for.
     """
 
     def __init__(
@@ -59,11 +62,6 @@ class MixedEstimator(nn.Module):
             raise PosteriorError(
                 "inferred parameters", expected="one or more with categories for 'discrete'",
                 got=f"{space.names}, all continuous", fix="use method='npe'",
-            )  # fmt: skip
-        if options.ensemble != 1:
-            raise ConfigError(
-                "option 'ensemble' of train", expected="1 for method 'discrete'",
-                got=repr(options.ensemble), fix="leave it out, or use method='npe'",
             )  # fmt: skip
         self.sizes = [len(space[i].categories) for i in self.discrete]
         with initial_weights(derive(options.seed, 8)):

@@ -16,7 +16,7 @@ from .methods import Method
 from .mixture import Mixture
 from .options import CommonOptions
 from .posterior import Posterior
-from .vectors import VectorEstimator, fits_vectors
+from .vectors import VectorEstimator, fitted_whole
 
 __all__ = ["METHODS", "NPEOptions"]
 
@@ -27,7 +27,7 @@ class NPEOptions(EstimatorOptions, CommonOptions):
 
 def _build(options: EstimatorOptions, parameters: ParameterSpace, spec: FieldSpec) -> Any:
     n = len(parameters)
-    if options.flow == "auto" and options.embedding == "auto" and fits_vectors(spec):
+    if fitted_whole(options, spec):
         return VectorEstimator(
             n, spec, hidden=options.flow_hidden, members=options.members,
             components=options.components, seed=options.seed,

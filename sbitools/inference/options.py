@@ -7,11 +7,20 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field, ValidationError
 
 from sbitools.errors import ConfigError
+from sbitools.simulator import FieldSpec
 from sbitools.training import TrainingOptions
 
 from .methods import Method
+from .vectors import fitted_whole
 
-__all__ = ["CommonOptions", "only", "parse_options"]
+__all__ = ["CommonOptions", "check_options", "only", "parse_options"]
+
+# The fit of a whole data vector has no embedding, no flow of transformations, and is an ensemble
+# by itself; a likelihood has no embedding that learns; and a vector has no symmetries of a cube.
+_NOT_FOR_VECTORS = (
+    "pretrain_epochs", "frozen", "symmetry", "ensemble", "features", "channels", "flow_transforms",
+)  # fmt: skip
+_NOT_FOR_LIKELIHOODS = ("pretrain_epochs", "frozen", "symmetry")
 
 
 class CommonOptions(TrainingOptions):
@@ -19,7 +28,7 @@ class CommonOptions(TrainingOptions):
 
     Attributes:
         symmetry: ``"cube"`` shows the network a randomly flipped and permuted field at each step:
-            for statistically isotropic fields on a cube, 48 times the data.
+            for statistically isotropic fields on a cube, 48 times the data; on a square, 8 times.
         device: torch device to train on; ``"auto"`` takes a GPU if there is one.
         workers: pieces of a batch that are computed at the same time on a CPU, one thread each;
             the result does not depend on it.
@@ -52,6 +61,36 @@ def parse_options(method: Method, options: dict[str, Any]) -> Any:
             f"option {name!r} of train", expected=first["msg"], got=repr(options.get(name)),
             fix=f"choose among {', '.join(method.options.model_fields)}",
         ) from error  # fmt: skip
+
+
+def check_options(options: Any, spec: FieldSpec) -> None:
+    """Refuse options that would change nothing, or make no sense, for fields like `spec`.
+
+    Args:
+        options: of a method, see `parse_options`.
+        spec: of the observed field.
+
+    Raises:
+        ConfigError: naming the first such option.
+    """
+    unused: tuple[str, ...] = ()
+    if options.method in ("npe", "nle") and fitted_whole(options, spec):
+        unused = _NOT_FOR_VECTORS
+    elif options.method == "nle":
+        unused = _NOT_FOR_LIKELIHOODS
+    elif len(spec.shape) < 2:
+        unused = ("symmetry",)
+    fields = type(options).model_fields
+    for name in unused:
+        if name in fields and getattr(options, name) != fields[name].default:
+            named = options.method == "npe" and name != "symmetry"
+            raise ConfigError(
+                f"option {name!r} of train",
+                expected=f"its default, {fields[name].default!r}, for method {options.method!r} "
+                f"and x of shape {spec.shape}, where it has no meaning",
+                got=repr(getattr(options, name)),
+                fix="leave it out" + (", or name a flow, e.g. flow='zuko_nsf'" if named else ""),
+            )  # fmt: skip
 
 
 def only(model: type[BaseModel], options: BaseModel) -> Any:

@@ -30,7 +30,7 @@ from sbitools.store import SimulationStore
 from sbitools.store.manifest import stamp
 
 from .methods import find_method
-from .options import parse_options
+from .options import check_options, parse_options
 from .posterior import Posterior
 from .train import train
 from .truncation import JoinedStores, Truncation
@@ -95,7 +95,8 @@ def train_rounds(
             fix="correct the arguments",
         )  # fmt: skip
     options = options | {"workers": workers}
-    parse_options(find_method(method), options | {"method": method})
+    parsed = parse_options(find_method(method), options | {"method": method})
+    check_options(parsed, observation.output(simulator.output))
     identity = {
         "x_observed": hashlib.sha256(np.ascontiguousarray(x.numpy()).tobytes()).hexdigest(),
         "n_per_round": n_per_round, "seed": check_seed(seed), "epsilon": epsilon,

@@ -16,7 +16,7 @@ from .ensemble import fit_ensemble
 from .job import Job
 from .methods import find_method
 from .mixture import Mixture
-from .options import only, parse_options
+from .options import check_options, only, parse_options
 from .posterior import Posterior
 from .vectors import VectorEstimator
 from .vectors.likelihood import VectorLikelihood
@@ -56,7 +56,7 @@ def train(
         The posterior; ``posterior.info`` holds the history and what was excluded.
 
     Raises:
-        ConfigError: for an unknown method or option.
+        ConfigError: for an unknown method or option, or an option that would have no effect.
         TrainingError: if there is too little to train on, or training diverges.
         ObservationError: if the observation model does not fit the store's fields.
         PosteriorError: if the method cannot infer the store's parameters, or `start` is of
@@ -68,6 +68,7 @@ def train(
     parsed = parse_options(chosen, options | {"method": method})
     observation = observe or (start.observation if start else Observation())
     if start is None:
+        check_options(parsed, observation.output(store.output))
         n = len(store.done if indices is None else np.unique(indices))
         parsed = vector_options(parsed, observation.output(store.output), n)
     job = Job(store, chosen, parsed, observation, indices)

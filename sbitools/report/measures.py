@@ -57,13 +57,8 @@ def _latent(checks: dict[str, Check]) -> Section:
     rows = []
     for name in names:
         by_set = [_by_name(check, name) for check in checks.values()]
-        rows.append(
-            (
-                name,
-                _LATENT.get(name, ""),
-                *(cell for r in by_set for cell in (p_text(r.get("p_value")), _size(r))),
-            )
-        )
+        cells = [cell for row in by_set for cell in (p_text(row.get("p_value")), _size(row))]
+        rows.append((name, _LATENT.get(name, ""), *cells))
     n = len(names)
     blocks: list[Block] = [
         Row(figures),
@@ -72,7 +67,7 @@ def _latent(checks: dict[str, Check]) -> Section:
              *(cell for kind in checks for cell in (f"p, {kind}", f"size, {kind}"))), rows,
             f"The {n} tests of the check. Each p is of that test alone; the check's own p is {n} "
             "times the smallest. Size: rms over fields of the bias in posterior sigmas, and of "
-            "the relative error of the width, without what chance adds.",
+            "the relative error of the width, without what chance adds, ± one standard error.",
             frozenset(range(2, 2 + 2 * len(checks))),
         ),
     ]  # fmt: skip
@@ -85,10 +80,12 @@ def _latent(checks: dict[str, Check]) -> Section:
 
 
 def _size(row: dict[str, Any]) -> str:
-    effect = row.get("effect")
+    effect, error = row.get("effect"), row.get("error")
     if effect is None:
         return "-"
-    return f"{100 * effect:.0f} %" if row["name"].startswith("width") else f"{effect:.2f} sigma"
+    scale, unit, digits = (100, "%", 0) if row["name"].startswith("width") else (1, "sigma", 2)
+    spread = "" if error is None else f" ± {scale * error:.{digits}f}"
+    return f"{scale * effect:.{digits}f}{spread} {unit}"
 
 
 def _by_name(check: Check, name: str) -> dict[str, Any]:

@@ -98,8 +98,9 @@ def repair_section(judged: list[Judgement], chosen: str | None) -> Section:
         why = "" if kept.helps else ", because it was asked for: its gain is not beyond chance"
         blocks.append(Paragraph(
             f"Kept: {_NAMES.get(kept.method, kept.method)}, fitted to all {kept.n} simulations"
-            f"{why}. Its checkpoint is in the folder of this stage. Because it has seen them all, "
-            "only new simulations can test it again."
+            f"{why}. Its checkpoint is in the folder of this stage. `sbitools sample` draws from "
+            f"{'it' if kept.helps else 'the posterior as it was trained'}. Because it has seen "
+            "all simulations, only new ones can test it again."
         ))  # fmt: skip
     shown = kept or max(judged, key=lambda j: j.gain)
     blocks += [_held_out_checks(shown), _levels(shown)]

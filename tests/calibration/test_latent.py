@@ -71,10 +71,10 @@ def test_size_of_what_depends_on_x(draws, change, part):
         {row["name"]: row["effect"] for row in check.details["parameters"]}
         for check in (latent(with_latents(draws, 7, how)) for how in (change, lambda z, f: z))
     )
-    # 1200 numbers know an rms of 0.3 to 0.03 (200 seeds: 0.30 and 0.31 ± 0.03); four of those.
-    assert found[part] == pytest.approx(0.3, abs=0.12)
-    # By chance ten coefficients explain sqrt(20) / 1200 of the variance more than expected: four.
-    assert exact[part] < 0.12
+    # 1200 numbers know an rms of 0.3 to 0.03 (200 seeds: 0.30 and 0.31 ± 0.03); five of those.
+    assert found[part] == pytest.approx(0.3, abs=0.15)
+    # By chance ten coefficients explain sqrt(20) / 1200 of the variance more than expected: six.
+    assert exact[part] < 0.15
     assert found["radius"] is None
 
 

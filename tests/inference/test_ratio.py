@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import sbitools
-from sbitools import FieldSpec, Posterior
+from sbitools import FieldSpec, Parameter, ParameterSpace, Posterior, priors
 from sbitools.inference.ratio import RatioEstimator, RatioOptions
 from sbitools.seeds import generator, normal
 
@@ -58,6 +58,19 @@ def test_contrasts_are_parameters_of_other_rows():
         assert sorted([*row, float(i)]) == list(range(16))
     assert estimator._contrasts(u[:3], generator(1)).shape == (3, 2, 2)
     assert estimator._contrasts(u[:1], generator(1)).shape == (1, 1, 2)
+
+
+def test_a_row_alone_is_contrasted_with_the_prior():
+    """Of a TorchPrior, whose u is theta itself: N(5, 1) here, which no N(0, 1) reaches."""
+    law = torch.distributions.Normal(torch.tensor(5.0), torch.tensor(1.0))
+    space = ParameterSpace([Parameter(n, priors.TorchPrior(law)) for n in ("a", "b")])
+    estimator = RatioEstimator(RatioOptions(**SMALL), space, SPEC)
+    alone = torch.zeros(1, 2)
+    drawn = torch.cat([estimator._contrasts(alone, generator(i))[0] for i in range(100)])
+    # The mean of 200 numbers is known to 0.07; five of those.
+    assert drawn.mean().item() == pytest.approx(float(space.to_unconstrained(
+        space.design(10_000, 1)).mean()), abs=0.35)  # fmt: skip
+    assert drawn.mean() > 3
 
 
 @pytest.mark.parametrize("odds", [0.5, 1.0, 3.0])

@@ -12,6 +12,7 @@ held-out simulations say how much each counts:
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +25,7 @@ from .linear import LinearGaussian
 from .scale import Standardise
 from .stack import Stack
 
-__all__ = ["GROUPS", "LONGEST", "VectorEstimator", "fits_vectors"]
+__all__ = ["GROUPS", "LONGEST", "VectorEstimator", "fits_vectors", "fitted_whole"]
 
 GROUPS = ("linear", "emulated linear", "emulated", "direct")
 
@@ -38,6 +39,12 @@ def fits_vectors(spec: FieldSpec) -> bool:
     """Whether x is short enough to be given to the densities whole."""
     real = not spec.dtype.startswith("complex")
     return real and len(spec.shape) == 1 and spec.shape[0] <= LONGEST
+
+
+def fitted_whole(options: Any, spec: FieldSpec) -> bool:
+    """Whether these options of a method leave x to the densities of this package."""
+    auto = getattr(options, "flow", "") == "auto"
+    return auto and getattr(options, "embedding", "auto") == "auto" and fits_vectors(spec)
 
 
 class VectorEstimator(nn.Module):

@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from sbitools.errors import ConfigError
 from sbitools.seeds import derive, generator
 from sbitools.training import TrainingHistory
 
 from .emulate import Emulator, emulated_pairs
-from .estimator import GROUPS, VectorEstimator, fits_vectors
+from .estimator import GROUPS, VectorEstimator, fitted_whole
 from .fitting import STEPS_PER_EPOCH, Fit, OnEpoch
 
 if TYPE_CHECKING:
@@ -31,10 +30,6 @@ __all__ = ["fit_likelihood", "fit_vectors", "vector_options"]
 
 # Emulating longer x costs more than it brings.
 _LONGEST_EMULATED = 32
-
-# There is no embedding to train first, no cube to turn, and the fit is an ensemble by itself.
-_METHODS = ("npe", "nle")
-_UNUSED = {"pretrain_epochs", "symmetry", "ensemble"}
 
 _HELD_OUT = (100, 2000)  # simulations: a tenth of them, within these
 _BATCH = 128
@@ -50,22 +45,9 @@ def vector_options(options: Any, spec: FieldSpec, n: int) -> Any:
         options: of the method.
         spec: of the observed x.
         n: number of simulations.
-
-    Raises:
-        ConfigError: if an option is set that the fit of a data vector has no use for.
     """
-    auto = getattr(options, "flow", "") == "auto"
-    whole = getattr(options, "embedding", "auto") == "auto" and fits_vectors(spec)
-    if not (auto and whole and n):
+    if not n or not fitted_whole(options, spec):
         return options
-    unused = sorted(_UNUSED & options.model_fields_set) if options.method in _METHODS else []
-    for name in unused:
-        if getattr(options, name) != type(options).model_fields[name].default:
-            raise ConfigError(
-                f"option {name!r} of train", expected="its default for a short data vector",
-                got=repr(getattr(options, name)),
-                fix="leave it out, or choose a flow and an embedding, e.g. flow='zuko_nsf'",
-            )  # fmt: skip
     least, most = _HELD_OUT
     share = min(max(n / 10, min(least, n / 5)), most) / n
     chosen = {"batch_size": _BATCH, "validation_fraction": share}
