@@ -7,8 +7,6 @@ parameters that is given the categories.
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from pydantic import Field
 from torch import Tensor, nn
@@ -35,7 +33,7 @@ class DiscreteEstimatorOptions(EstimatorOptions):
     """
 
     method: str = "discrete"
-    ensemble: Literal[1] = 1
+    ensemble: int = Field(1, ge=1, le=1)
     hidden: int = Field(128, ge=1)
 
 
