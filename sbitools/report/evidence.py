@@ -15,6 +15,9 @@ __all__ = ["evidence", "resolution"]
 # What the boxes at the top show; everything else is in the tables.
 _TELLING = ("sbc", "coverage", "transfer bias", "transfer width")
 
+# A check that passes with a p-value below this many times its level is worth a look.
+_NEAR = 5
+
 # Checks whose sentence is in hundredths, and what it calls them.
 _HUNDREDTHS = {"transfer coverage": "points", "transfer width": "%"}
 
@@ -26,8 +29,17 @@ _BY_CHANCE = (*_CHANCE, "latent")
 
 
 def evidence(checks: Sequence[Check]) -> list[str]:
-    """Sentences of the most telling checks, and of all that failed."""
-    return [_sentence(c) for c in checks if c.name in _TELLING or c.passed is False]
+    """Sentences of the most telling checks, of all that failed, and of those that nearly did."""
+    return [
+        _sentence(c) + (f"; p = {c.p_value:.2g}, fails below {c.false_alarm:.2g}" if near else "")
+        for c, near in ((c, _nearly_failed(c)) for c in checks)
+        if near or c.name in _TELLING or c.passed is False
+    ]
+
+
+def _nearly_failed(check: Check) -> bool:
+    passed = check.passed and check.p_value is not None and check.false_alarm
+    return bool(passed) and check.p_value < _NEAR * check.false_alarm
 
 
 def _sentence(check: Check) -> str:

@@ -23,6 +23,7 @@ from sbitools.config import load_config
 from sbitools.errors import StoreError
 from sbitools.report import write_calibration
 from sbitools.report.blocks import Section, Table
+from sbitools.report.evidence import evidence
 from sbitools.report.html import render, tone
 from sbitools.report.tables import check_table, p_text, power_table, set_table
 from sbitools.report.verdict import verdicts
@@ -214,6 +215,16 @@ def test_evidence_comes_with_its_uncertainty():
     assert 5 < high - low < 15
     assert "chance alone:" in lines
     assert re.search(r"posterior sigma \(95 %: \+0\.\d\d to \+0\.\d\d\)", lines)
+
+
+@pytest.mark.parametrize(("p_value", "told"), [(0.0021, True), (0.009, True), (0.011, False)])
+def test_a_check_that_nearly_failed_is_named(p_value, told):
+    check = calibrate_draws(draws(400)).check("tarp", "emulated")
+    check = replace(check, p_value=p_value, false_alarm=0.002, passed=True)
+    assert any("fails below 0.002" in line for line in evidence([check])) is told
+    failed = evidence([replace(check, passed=False, p_value=0.0001)])
+    assert len(failed) == 1
+    assert "fails below" not in failed[0]
 
 
 def test_a_pass_says_what_would_go_unseen():
