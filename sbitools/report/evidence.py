@@ -38,8 +38,9 @@ def evidence(checks: Sequence[Check]) -> list[str]:
 
 
 def _nearly_failed(check: Check) -> bool:
-    passed = check.passed and check.p_value is not None and check.false_alarm
-    return bool(passed) and check.p_value < _NEAR * check.false_alarm
+    if not check.passed or check.p_value is None or check.false_alarm is None:
+        return False
+    return check.p_value < _NEAR * check.false_alarm
 
 
 def _sentence(check: Check) -> str:
