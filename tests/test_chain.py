@@ -237,6 +237,7 @@ def test_a_repair_is_made_if_asked_for_and_shown_in_the_report(copy):
     assert 'id="repair"' in page
     assert f"{found.gain:+.3f} ± " in page
     assert checks["bias of data"].summary in page
+    assert f"draws from {'it' if found.helps else 'the posterior as it was trained'}." in page
     # Switched off again, nothing reads it any more.
     seen = events(open_run(copy))
     assert "repair" not in seen

@@ -7,7 +7,7 @@ import torch
 from sbitools import FieldSpec, Observation
 from sbitools.errors import ObservationError
 from sbitools.observation import Coarsen, Mask, Noise, Scale, Smooth
-from sbitools.seeds import normal
+from sbitools.seeds import generator, normal
 
 SPEC = FieldSpec("delta", ("x", "y", "z"), (8, 8, 8))
 SEEDS = torch.tensor([3, 5])
@@ -22,7 +22,7 @@ def test_smoothing_damps_a_plane_wave_by_its_window():
 
 
 def test_coarsening_keeps_the_mean_and_takes_block_means():
-    x = torch.randn(2, 8, 8, 8, generator=torch.Generator().manual_seed(0))
+    x = torch.randn(2, 8, 8, 8, generator=generator(0))
     got = Coarsen(2).apply(x, SEEDS)
     assert tuple(got.shape[1:]) == Coarsen(2).output(SPEC).shape == (4, 4, 4)
     torch.testing.assert_close(got[0, 1, 0, 2], x[0, 2:4, 0:2, 4:6].mean())

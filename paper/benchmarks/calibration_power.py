@@ -34,6 +34,7 @@ from sbitools.calibration import (
     sbc,
     tarp,
 )
+from sbitools.seeds import generator
 
 __all__ = ["main"]
 
@@ -109,7 +110,7 @@ def theirs(d: CalibrationDraws) -> dict[str, bool]:
     draws = torch.from_numpy(d.draws).float().transpose(0, 1)
     low, high = theta.min(0).values, theta.max(0).values
     # As sbi's get_tarp_references, which draws from the global generator.
-    uniform = torch.rand(theta.shape, generator=torch.Generator().manual_seed(d.seed))
+    uniform = torch.rand(theta.shape, generator=generator(d.seed))
     curve = _run_tarp(draws, theta, low + (high - low) * uniform, z_score_theta=True)
     return dict(zip(RIVALS, (2 * p < RATE, check_tarp(*curve)[1] < RATE), strict=True))
 

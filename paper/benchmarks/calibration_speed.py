@@ -59,9 +59,9 @@ def build() -> Posterior:
 @torch.no_grad()
 def bare(posterior: Posterior, x: Tensor, n_draws: int) -> None:
     """Samples of the flow and nothing else, in batches of the same size."""
-    generator = torch.Generator().manual_seed(1)
+    rng = seeds.generator(1)
     for rows in x.split(BATCH):
-        z = torch.randn((len(rows), n_draws, len(SPACE)), generator=generator)
+        z = torch.randn((len(rows), n_draws, len(SPACE)), generator=rng)
         posterior.estimator.draw(z, posterior.estimator.features(rows))
 
 

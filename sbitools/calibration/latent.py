@@ -188,7 +188,7 @@ def _regression(
     predicted = max(0.0, explained - freedom[0] * noise)
     effect, error = (predicted / (n * p)) ** 0.5 / slope, None
     if effect:  # the variance of a noncentral chi-square, through the square root
-        scatter = noise * (2 * freedom[0] + 4 * predicted / noise) ** 0.5
+        scatter = (noise * (2 * freedom[0] * noise + 4 * predicted)) ** 0.5
         error = scatter / (n * p) / (2 * effect * slope**2)
     return float(fdtrc(*freedom, f)), f, effect, error
 

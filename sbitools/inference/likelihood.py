@@ -22,7 +22,7 @@ from .flows import Family, build_flow
 from .mcmc import MCMCPosterior, Unnormalised
 from .methods import Method
 from .options import CommonOptions
-from .vectors import fits_vectors
+from .vectors import fitted_whole
 from .vectors.likelihood import VectorLikelihood, require_varying
 
 __all__ = ["METHODS", "LikelihoodEstimator", "LikelihoodOptions", "NLEOptions"]
@@ -161,7 +161,7 @@ class LikelihoodEstimator(Unnormalised):
 def _build(
     options: LikelihoodOptions, parameters: ParameterSpace, spec: FieldSpec
 ) -> LikelihoodEstimator | VectorLikelihood:
-    if options.flow == "auto" and fits_vectors(spec) and spec.shape[0] <= _LONGEST:
+    if fitted_whole(options, spec) and spec.shape[0] <= _LONGEST:
         return VectorLikelihood(
             parameters, spec, hidden=options.flow_hidden, members=options.members,
             components=options.components, seed=options.seed,

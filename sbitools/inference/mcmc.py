@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import time
 import warnings
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -75,7 +76,7 @@ class ChainDiagnostics:
         return np.all((self.r_hat <= _R_HAT) & (effective >= _EFFECTIVE), axis=1)
 
 
-class Unnormalised(nn.Module):
+class Unnormalised(nn.Module, ABC):
     """A posterior of u known up to a constant for each x: `log_ratio`, of the subclass, and prior.
 
     Args:
@@ -86,9 +87,9 @@ class Unnormalised(nn.Module):
         super().__init__()
         self.space = parameters
 
+    @abstractmethod
     def log_ratio(self, u: Tensor, features: Tensor) -> Tensor:
         """log p(x | u) up to a constant, (B, n), for u (B, n, P) and features (B, F)."""
-        raise NotImplementedError
 
     def log_prob(self, u: Tensor, features: Tensor) -> Tensor:
         """log p(x | u) + log p(u), (B, n), up to a constant for each x."""

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from .estimator import VectorEstimator, fits_vectors, fitted_whole
+from .estimator import VectorEstimator, fitted_whole
 
-__all__ = ["VectorEstimator", "fits_vectors", "fitted_whole"]
+__all__ = ["VectorEstimator", "fitted_whole"]

@@ -25,7 +25,7 @@ from .linear import LinearGaussian
 from .scale import Standardise
 from .stack import Stack
 
-__all__ = ["GROUPS", "LONGEST", "VectorEstimator", "fits_vectors", "fitted_whole"]
+__all__ = ["GROUPS", "LONGEST", "VectorEstimator", "fitted_whole"]
 
 GROUPS = ("linear", "emulated linear", "emulated", "direct")
 
@@ -35,16 +35,11 @@ LONGEST = 256
 _SEED = 8
 
 
-def fits_vectors(spec: FieldSpec) -> bool:
-    """Whether x is short enough to be given to the densities whole."""
-    real = not spec.dtype.startswith("complex")
-    return real and len(spec.shape) == 1 and spec.shape[0] <= LONGEST
-
-
 def fitted_whole(options: Any, spec: FieldSpec) -> bool:
-    """Whether these options of a method leave x to the densities of this package."""
-    auto = getattr(options, "flow", "") == "auto"
-    return auto and getattr(options, "embedding", "auto") == "auto" and fits_vectors(spec)
+    """Whether a method with these options leaves x, short enough, to the densities whole."""
+    auto = getattr(options, "flow", "") == getattr(options, "embedding", "auto") == "auto"
+    short = len(spec.shape) == 1 and spec.shape[0] <= LONGEST
+    return auto and short and not spec.dtype.startswith("complex")
 
 
 class VectorEstimator(nn.Module):
