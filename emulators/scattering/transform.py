@@ -1,0 +1,286 @@
+"""Scattering covariances of maps on the sphere, as Gram matrices.
+
+At every level j and orientation g the columns A are the filtered fields I * psi and the filtered
+moduli |I * psi_l2| * psi of this level and all finer ones. One Hermitian matrix <A^H A> then
+holds S2 (fields with fields), S3 (fields with moduli) and S4 (moduli with moduli) of all maps and
+of all their pairs (Cheng et al. 2023, arXiv:2306.17210, eq. 8 to 11; Campeti et al. 2025,
+arXiv:2503.11643).
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from sbitools.errors import ConfigError, ShapeError
+
+from . import kernels
+from .filters import Frame, Level, build_levels
+from .layout import Layout, layout
+
+__all__ = ["ScatteringCovariance", "Statistics"]
+
+# healpy.UNSEEN is -1.6375e30: nothing that is measured comes near.
+_UNSEEN = 1e29
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Statistics of B maps of C fields in R regions, L orientations.
+
+    A Gram matrix is packed into a real one: real parts above and on the diagonal, imaginary parts
+    below, at [k', k] that of <conj(A_k) A_k'>.
+
+    Attributes:
+        means: (B, R, C), in the maps' unit.
+        squares: (B, R, C, C), mean products of the fields.
+        moduli: S1 of every level, (B, R, L, C).
+        gram: of every level, (B, R, L, K, K).
+    """
+
+    means: Tensor
+    squares: Tensor
+    moduli: list[Tensor]
+    gram: list[Tensor]
+
+
+class ScatteringCovariance:
+    """Scattering covariances of maps, and their gradient, in the memory of one map.
+
+    Args:
+        nside: of the maps, a power of two.
+        fields: maps that belong together, such as 2 for Q and U.
+        levels: dyadic scales J; None goes down to Nside 2.
+        orientations: L, angles g pi / L.
+        frame: what the orientations are measured from.
+        regions: weights (R, 12 nside^2), nested, not negative; None is the whole sky.
+        dtype: float32 or float64.
+
+    Raises:
+        ConfigError: if nside, levels or orientations do not fit, or a region is empty.
+    """
+
+    def __init__(
+        self, nside: int, fields: int = 1, levels: int | None = None, orientations: int = 4,
+        frame: Frame | None = None, regions: Tensor | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:  # fmt: skip
+        self.nside, self.fields, self.orientations = nside, fields, orientations
+        self.levels = max(1, nside.bit_length() - 1) if levels is None else levels
+        _check_sizes(nside, fields, self.levels, orientations, dtype)
+        self.dtype = dtype
+        name = str(dtype).removeprefix("torch.")
+        frame = frame or Frame()
+        self._levels = build_levels(nside, self.levels, orientations, frame, name)
+        self._layouts = [layout(nside >> j) for j in range(self.levels)]
+        self._masks = self._region_weights(regions, name)
+        self.n_regions = len(self._masks[0])
+        self._sizes = self._block_sizes()
+        self.size = sum(self._sizes) * self.n_regions
+
+    def rows(self, level: int) -> int:
+        """Fields and moduli that are filtered at a level."""
+        return self.fields * (1 + self.orientations * (level + 1))
+
+    def modulus_row(self, level: Any, orientation: Any, field: Any) -> Any:
+        """Row and column, in the Gram matrices, of a modulus; fields have the first ones."""
+        return self.fields * (1 + self.orientations * level + orientation) + field
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Statistics (B, size) of maps (B, fields, 12 nside^2) in nested order.
+
+        Raises:
+            ShapeError: for another shape or dtype, or values that are not finite.
+        """
+        _check_maps(x, (self.fields, 12 * self.nside**2), self.dtype)
+        return _Statistics.apply(x, self)  # pyright: ignore[reportReturnType]
+
+    def split(self, s: Tensor) -> Statistics:
+        """The parts of statistics (B, size)."""
+        b, r, c, g = len(s), self.n_regions, self.fields, self.orientations
+        parts = list(s.view(b, r, -1).split(self._sizes, 2))
+        moduli, gram = [], []
+        for j in range(self.levels):
+            k = self.rows(j)
+            moduli.append(parts[2 + 2 * j].reshape(b, r, g, c))
+            gram.append(parts[3 + 2 * j].reshape(b, r, g, k, k))
+        return Statistics(parts[0], parts[1].reshape(b, r, c, c), moduli, gram)
+
+    def effective_pixels(self) -> Tensor:
+        """(sum w)^2 / sum w^2 of every region, (R,)."""
+        return torch.from_numpy(1 / (self._masks[0][:, self._layouts[0].inside] ** 2).sum(1))
+
+    def _block_sizes(self) -> list[int]:
+        sizes = [self.fields, self.fields**2]
+        for j in range(self.levels):
+            sizes += [self.orientations * self.fields, self.orientations * self.rows(j) ** 2]
+        return sizes
+
+    def _region_weights(self, regions: Tensor | None, dtype: str) -> list[np.ndarray]:
+        """Weights of every level, of sum 1: (R, cells)."""
+        pixels = 12 * self.nside**2
+        weights = np.ones((1, pixels)) if regions is None else _check_regions(regions, pixels)
+        out = []
+        for grid in self._layouts:
+            cells = np.zeros((len(weights), grid.cells), dtype)
+            cells[:, grid.inside] = weights / weights.sum(1, keepdims=True)
+            out.append(cells)
+            weights = weights.reshape(len(weights), -1, 4).sum(2) if grid.nside > 1 else weights
+        return out
+
+    def _forward(self, x: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
+        """Statistics (size,) of one map (C, pixels), and what every level filters."""
+        out = np.zeros((self.n_regions, sum(self._sizes)), x.dtype)
+        pieces = self._pieces(out)
+        kept: list[np.ndarray] = []
+        for j, (level, grid, masks) in enumerate(
+            zip(self._levels, self._layouts, self._masks, strict=True)
+        ):
+            rows = np.zeros((self.rows(j), grid.cells), x.dtype)
+            known = self.rows(j) - self.fields * self.orientations
+            if j == 0:
+                rows[: self.fields, grid.inside] = x
+                pieces[0][0][:] = masks @ rows[: self.fields].T
+                pieces[0][1][:] = np.einsum("rp,ap,bp->rab", masks[:, grid.inside], x, x)
+            else:
+                fine = self._levels[j - 1]
+                kernels.coarsen(
+                    kept[-1], fine.smoother, self._layouts[j - 1].shifts, fine.nside, rows
+                )
+            kernels.level_forward(
+                rows, self.fields, known, level.weights, grid.shifts, grid.halo, grid.source,
+                masks, level.nside, pieces[1 + j][0], pieces[1 + j][1],
+            )  # fmt: skip
+            kept.append(rows)
+        return out.reshape(-1), kept
+
+    def _backward(self, kept: list[np.ndarray], slope: np.ndarray) -> np.ndarray:
+        """Gradient (C, pixels) for the gradient (size,) of the statistics."""
+        pieces = self._pieces(slope.reshape(self.n_regions, -1))
+        gradient: np.ndarray | None = None
+        for j in reversed(range(self.levels)):
+            level, grid, masks = self._levels[j], self._layouts[j], self._masks[j]
+            up = np.zeros_like(kept[j])
+            if gradient is not None:
+                kernels.refine(gradient, level.smoother, grid.shifts, level.nside, up)
+            known = self.rows(j) - self.fields * self.orientations
+            kernels.level_backward(
+                kept[j], self.fields, known, level.weights, grid.shifts, grid.halo, grid.source,
+                masks, level.nside, pieces[1 + j][0], pieces[1 + j][1], up,
+            )  # fmt: skip
+            gradient = up[:known]
+        assert gradient is not None
+        inside = self._layouts[0].inside
+        weights, x = self._masks[0][:, inside], kept[0][: self.fields, inside]
+        out = gradient[: self.fields, inside] + pieces[0][0].T @ weights
+        square = pieces[0][1] + pieces[0][1].transpose(0, 2, 1)
+        return out + np.einsum("rp,rab,bp->ap", weights, square, x)
+
+    def _pieces(self, values: np.ndarray) -> list[tuple[np.ndarray, ...]]:
+        """Views of the blocks of (R, sum of sizes), contiguous per region."""
+        r, c, g = self.n_regions, self.fields, self.orientations
+        at, out = 0, []
+        for size in self._sizes:
+            out.append(values[:, at : at + size])
+            at += size
+        views: list[tuple[np.ndarray, ...]] = [(out[0], out[1].reshape(r, c, c))]
+        for j in range(self.levels):
+            k = self.rows(j)
+            views.append((out[2 + 2 * j].reshape(r, g, c), out[3 + 2 * j].reshape(r, g, k, k)))
+        return views
+
+
+class _Statistics(torch.autograd.Function):
+    """Forward keeps the maps alone; backward makes the levels of one map after the other again."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, transform: ScatteringCovariance) -> Tensor:
+        ctx.transform = transform
+        ctx.save_for_backward(x)
+        maps = x.detach().cpu().numpy()
+        out = np.empty((len(maps), transform.size), maps.dtype)
+
+        def one(i: int) -> None:
+            out[i] = transform._forward(maps[i])[0]
+
+        _for_each(one, len(maps))
+        return torch.from_numpy(out)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, slope: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        (x,) = ctx.saved_tensors
+        transform: ScatteringCovariance = ctx.transform
+        maps, slopes = x.detach().cpu().numpy(), slope.contiguous().numpy()
+        out = np.empty(maps.shape, maps.dtype)
+
+        def one(i: int) -> None:
+            out[i] = transform._backward(transform._forward(maps[i])[1], slopes[i])
+
+        _for_each(one, len(maps))
+        return torch.from_numpy(out), None
+
+
+def _for_each(task: Any, n: int) -> None:
+    """Run `task(i)` for i < n on as many threads as torch may use; results do not depend on it."""
+    workers = min(torch.get_num_threads(), n)
+    if workers <= 1:
+        for i in range(n):
+            task(i)
+        return
+    with ThreadPoolExecutor(workers) as pool:
+        list(pool.map(task, range(n)))
+
+
+def _check_sizes(nside: int, fields: int, levels: int, orientations: int, dtype: Any) -> None:
+    power = nside > 0 and nside & (nside - 1) == 0
+    if not power or dtype not in (torch.float32, torch.float64):
+        raise ConfigError(
+            "scattering covariance", expected="Nside a power of two, dtype float32 or float64",
+            got=f"Nside {nside}, {dtype}", fix="healpy.ud_grade the maps, or convert them",
+        )  # fmt: skip
+    if not (1 <= levels <= nside.bit_length() and orientations >= 1 and fields >= 1):
+        raise ConfigError(
+            "scattering covariance",
+            expected=f"1 to {nside.bit_length()} levels at Nside {nside}, and at least one "
+            "orientation and field",
+            got=f"{levels} levels, {orientations} orientations, {fields} fields",
+            fix="leave levels out to go down to Nside 2",
+        )
+
+
+def _check_regions(regions: Tensor, pixels: int) -> np.ndarray:
+    weights = np.asarray(regions, dtype=float)
+    fits = weights.ndim == 2 and weights.shape[1] == pixels
+    if not fits or not (np.isfinite(weights).all() and (weights >= 0).all()):
+        raise ConfigError(
+            "regions of the scattering covariance",
+            expected=f"finite weights >= 0 of shape (regions, {pixels}) in nested order",
+            got=f"shape {weights.shape}", fix="give 0 where a pixel does not count",
+        )  # fmt: skip
+    if not (weights.sum(1) > 0).all():
+        raise ConfigError(
+            "regions of the scattering covariance", expected="a pixel of weight > 0 in each",
+            got=f"nothing in region {int(np.argmin(weights.sum(1)))}", fix="leave it out",
+        )  # fmt: skip
+    return weights
+
+
+def _check_maps(x: Tensor, shape: tuple[int, int], dtype: torch.dtype) -> None:
+    if x.dim() != 3 or tuple(x.shape[1:]) != shape or x.dtype != dtype:
+        raise ShapeError(
+            "maps of the scattering covariance", expected=f"{dtype}, shape (batch, {shape[0]}, "
+            f"{shape[1]}) in nested order", got=f"{x.dtype}, shape {tuple(x.shape)}",
+            fix="put the batch axis first, then the fields; healpy.reorder RING maps",
+        )  # fmt: skip
+    if not bool(torch.isfinite(x.detach()).all()) or bool((x.detach().abs() > _UNSEEN).any()):
+        raise ShapeError(
+            "maps of the scattering covariance", expected="no NaN, infinity or healpy.UNSEEN",
+            got="such values", fix="set masked pixels to 0 and give them weight 0 in `regions`",
+        )  # fmt: skip
