@@ -1,7 +1,35 @@
-"""Summary statistics of fields, and the noise floor of their comparison."""
+"""Summary statistics of fields on a grid and on the sphere, and the noise floor of comparisons."""
 
 from __future__ import annotations
 
+from .control_variates import (
+    ControlledCovariance,
+    ControlledMean,
+    controlled_covariance,
+    controlled_mean,
+)
+from .covariance import (
+    Eigenbasis,
+    diagonal_covariance,
+    eigenbasis,
+    gaussian_taper,
+    hartlap_factor,
+    inverse_covariance,
+    ledoit_wolf,
+    projected_spectrum,
+    reduced_chi2,
+    sample_covariance,
+    scan_tapers,
+    taper_covariance,
+)
+from .covariance_error import (
+    LimitError,
+    cross_half_error,
+    effective_rank,
+    expected_sample_error,
+    infinite_map_error,
+    relative_error,
+)
 from .grid import (
     Spectrum,
     cross_correlation,
@@ -10,15 +38,46 @@ from .grid import (
     power_spectrum,
     transfer_function,
 )
+from .harmonics import SphericalSpectra
+from .minkowski import Minkowski, gaussian_minkowski, minkowski_functionals, spectral_moments
 from .noise_floor import NoiseFloor, noise_floor
+from .spectra import angular_power
 
 __all__ = [
+    "ControlledCovariance",
+    "ControlledMean",
+    "Eigenbasis",
+    "LimitError",
+    "Minkowski",
     "NoiseFloor",
     "Spectrum",
+    "SphericalSpectra",
+    "angular_power",
+    "controlled_covariance",
+    "controlled_mean",
     "cross_correlation",
+    "cross_half_error",
     "cross_power",
+    "diagonal_covariance",
+    "effective_rank",
+    "eigenbasis",
+    "expected_sample_error",
+    "gaussian_minkowski",
+    "gaussian_taper",
+    "hartlap_factor",
+    "infinite_map_error",
+    "inverse_covariance",
+    "ledoit_wolf",
+    "minkowski_functionals",
     "noise_floor",
     "pdf",
     "power_spectrum",
+    "projected_spectrum",
+    "reduced_chi2",
+    "relative_error",
+    "sample_covariance",
+    "scan_tapers",
+    "spectral_moments",
+    "taper_covariance",
     "transfer_function",
 ]

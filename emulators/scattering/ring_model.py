@@ -1,0 +1,278 @@
+"""Gaussian maps that know the scan: where the rings go, but not what they see.
+
+    m = a(p) K^T g + K^T o + n
+
+K are the binned templates of the rings. The ring amplitudes g, which multiply a sky a(p) that is
+not known, and the offsets o are stationary along the rings of each detector; n is white noise
+of the samples. The sky is a smooth map, sum of a_lm Y_lm up to a small l_max; the powers of g, o
+and n, in correlation lengths that are given, may change with theta.
+
+All is found from covariances alone: the sum over pairs of pixels of (C - S)^2, with S the sample
+covariance, minus what does not depend on the model, is an unbiased estimate of the squared
+distance between C and the true covariance, however few the maps are. The pairs are those of a
+random subset of pixels.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.signal import lfilter
+from torch import Tensor, nn
+
+from .geometry import Geometry, RingGeometry
+
+__all__ = ["RingDesign", "RingModel", "fit_rings"]
+
+# Correlation lengths, in rings, of the processes whose powers are fitted.
+_AMPLITUDES = (0.0, 3.0, 12.0, 48.0, 192.0)
+_OFFSETS = (0.0, 12.0, 192.0)
+
+
+@dataclass(frozen=True)
+class RingDesign:
+    """Maps of one theta.
+
+    Attributes:
+        terms: functions of theta that the powers depend on, (T,), the first one 1.
+        scan_angle: in degrees; None is that of the strategy.
+        maps: (n, 2, pixels) nested, their mean removed.
+        freedom: what sums of products are divided by: n - 1 if the mean is that of the maps.
+    """
+
+    terms: np.ndarray
+    scan_angle: float | None
+    maps: np.ndarray
+    freedom: float
+
+
+class RingModel(nn.Module):
+    """The model; `fit_rings` finds its numbers.
+
+    Args:
+        geometry: of the scan.
+        nside: of the maps.
+        lmax: of the sky.
+        terms: number of functions of theta.
+    """
+
+    sky: Tensor
+    powers: Tensor
+
+    def __init__(self, geometry: RingGeometry, nside: int, lmax: int = 2, terms: int = 1) -> None:
+        super().__init__()
+        self.geometry, self.nside, self.lmax = geometry, nside, lmax
+        self.register_buffer("sky", torch.zeros((lmax + 1) ** 2, dtype=torch.float64))
+        components = len(_AMPLITUDES) + len(_OFFSETS) + 1
+        self.register_buffer("powers", torch.zeros(terms, components, dtype=torch.float64))
+        self._harmonics = harmonics(nside, lmax)
+
+    @property
+    def latent_sizes(self) -> tuple[int, int, int]:
+        """Numbers behind g, o and n of one map."""
+        detectors, rings = self.geometry.streams
+        return 2 * detectors * rings, 2 * detectors * rings, 2 * 12 * self.nside**2
+
+    def amplitude(self) -> np.ndarray:
+        """a(p), (pixels,)."""
+        return (self.sky.numpy() @ self._harmonics).astype(np.float64)
+
+    def draw(self, latent: np.ndarray, terms: np.ndarray, scan_angle: float | None) -> np.ndarray:
+        """Maps (B, 2, pixels) from standard normal numbers (B, sum of `latent_sizes`)."""
+        place = self.geometry.at(self.nside, scan_angle)
+        split = np.cumsum(self.latent_sizes)[:2]
+        g, o, n = np.split(latent.astype(np.float64), split, axis=1)
+        first, second, white = self._weights(terms)
+        detectors, rings = self.geometry.streams
+        g, o = (
+            _correlated(z.reshape(len(z), detectors, 2 * rings), w, lengths)
+            for z, w, lengths in ((g, first, _AMPLITUDES), (o, second, _OFFSETS))
+        )  # fmt: skip
+        shape = (len(latent), 2, 12 * self.nside**2)
+        modulated = (g.reshape(len(g), -1) @ place.templates).reshape(shape) * self.amplitude()
+        offsets = (o.reshape(len(o), -1) @ place.templates).reshape(shape)
+        noise = np.einsum("pij,bjp->bip", place.noise, n.reshape(shape))
+        return modulated + offsets + math.sqrt(white) * noise
+
+    def scale(self, terms: np.ndarray, scan_angle: float | None) -> np.ndarray:
+        """About the standard deviation of every pixel, (2, pixels); ring correlations left out."""
+        place = self.geometry.at(self.nside, scan_angle)
+        first, second, white = self._weights(terms)
+        squares = np.asarray(place.templates.multiply(place.templates).sum(axis=0)).reshape(2, -1)
+        noise = np.einsum("pij,pij->ip", place.noise, place.noise)
+        smooth = self.amplitude() ** 2
+        # Where the sky changes sign a(p) vanishes, the true spread does not.
+        smooth = np.maximum(smooth, 0.03 * smooth.mean())
+        variance = (first.sum() * smooth + second.sum()) * squares + white * noise
+        return np.sqrt(np.where(variance > 0, variance, 1.0))
+
+    def _weights(self, terms: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+        weights = np.exp(terms @ self.powers.numpy())
+        k = len(_AMPLITUDES)
+        return weights[:k], weights[k:-1], float(weights[-1])
+
+
+def fit_rings(
+    model: RingModel, designs: Sequence[RingDesign], seed: int, pixels: int, steps: int = 150
+) -> float:
+    """Find the model of the maps of `designs`, and put it into `model`.
+
+    Args:
+        model: changed.
+        designs: one per theta, of maps of the model's Nside.
+        seed: of the pixels that are compared and of the starts.
+        pixels: how many numbers of a map (Q and U are two) are compared with each other.
+        steps: of the last L-BFGS run.
+
+    Returns:
+        The loss: about minus the share of the squared covariance that is explained.
+    """
+    rng = np.random.default_rng(seed)
+    n = 2 * 12 * model.nside**2
+    chosen = np.sort(rng.choice(n, min(n, pixels), replace=False))
+    problem = _Problem(model, designs, chosen)
+    best: tuple[float, list[Tensor]] | None = None
+    for _ in range(6):  # the direction of a dipole has local optima
+        sky = np.zeros((model.lmax + 1) ** 2)
+        sky[:4] = rng.standard_normal(min(4, len(sky)))
+        start = problem.start(sky)
+        value = _minimise(problem, start, 12)
+        if best is None or value < best[0]:
+            best = (value, start)
+    assert best is not None  # noqa: S101  (for the type checker)
+    value = _minimise(problem, best[1], steps)
+    sky, powers = (p.detach() for p in best[1])
+    model.sky.copy_(sky)
+    model.powers.copy_(powers)
+    model.powers[0] += math.log(problem.unit)
+    model.powers[0] -= problem.sizes.log()
+    return value
+
+
+class _Problem:
+    """The loss, in units in which data and templates are about 1."""
+
+    def __init__(
+        self, model: RingModel, designs: Sequence[RingDesign], chosen: np.ndarray
+    ) -> None:
+        self.terms = torch.tensor(np.stack([d.terms for d in designs]), dtype=torch.float64)
+        level = _log_level(self.terms, [float((d.maps**2).mean()) for d in designs])
+        self.unit = float(level.mean().exp())
+        self.levels = torch.exp(level - level.mean())
+        self.harmonics = torch.tensor(model._harmonics[:, chosen % (12 * model.nside**2)]).float()
+        self.templates, self.samples = [], []
+        for design in designs:
+            place = model.geometry.at(model.nside, design.scan_angle)
+            self.templates.append(_templates(place, chosen, model.geometry.streams))
+            maps = design.maps.reshape(len(design.maps), -1)[:, chosen] / math.sqrt(self.unit)
+            self.samples.append(torch.tensor(maps / math.sqrt(design.freedom)).float())
+        traces = [t.diagonal(dim1=1, dim2=2).mean(1) for t in self.templates]
+        self.sizes = torch.stack(traces).mean(0).double().clamp(min=1e-30)
+        for i, t in enumerate(self.templates):
+            self.templates[i] = t / self.sizes.float()[:, None, None]
+
+    def start(self, sky: np.ndarray) -> list[Tensor]:
+        first = torch.tensor(sky / np.sqrt((sky**2).mean() + 1e-30), dtype=torch.float64)
+        powers = torch.full((self.terms.shape[1], self.templates[0].shape[0]), 0.0).double()
+        powers[0] = -4.0
+        powers[0, 0] = 0.0
+        return [first.requires_grad_(), powers.requires_grad_()]
+
+    def loss(self, parameters: list[Tensor]) -> Tensor:
+        sky, powers = parameters
+        amplitude = (sky.float() @ self.harmonics)[None, :]
+        k, total = len(_AMPLITUDES), torch.zeros(())
+        weights = (self.terms @ powers).exp().float()
+        for templates, x, w, level in zip(
+            self.templates, self.samples, weights, self.levels, strict=True
+        ):
+            first = torch.einsum("c,cpq->pq", w[:k], templates[:k])
+            rest = torch.einsum("c,cpq->pq", w[k:], templates[k:])
+            model = first * amplitude * amplitude.T + rest
+            cross = ((x @ model) * x).sum()
+            norm = (x @ x.T).square().sum() if len(self.samples) == 1 else level.float() ** 2
+            total = total + (model.square().sum() - 2 * cross) / norm
+        # Powers that the data do not ask for fade away; their slopes stay small.
+        fade = 1e-6 * powers[0].exp().sum() + 1e-5 * powers[1:].square().sum()
+        return total / len(self.samples) + fade.float()
+
+
+def _minimise(problem: _Problem, parameters: list[Tensor], steps: int) -> float:
+    optimiser = torch.optim.LBFGS(
+        parameters, max_iter=steps, history_size=20, line_search_fn="strong_wolfe"
+    )
+
+    def closure() -> Tensor:
+        optimiser.zero_grad()
+        loss = problem.loss(parameters)
+        loss.backward()
+        return loss
+
+    optimiser.step(closure)  # pyright: ignore[reportArgumentType]
+    with torch.no_grad():
+        return float(problem.loss(parameters))
+
+
+def _templates(place: Geometry, chosen: np.ndarray, streams: tuple[int, int]) -> Tensor:
+    """K^T R K of every correlation length and, last, white noise: (components, n, n)."""
+    k = place.templates[:, chosen].toarray().reshape(*streams, -1)
+    pieces = {}
+    for length in {*_AMPLITUDES, *_OFFSETS}:
+        filtered = _autoregressive(k, length).reshape(-1, k.shape[2])
+        pieces[length] = torch.tensor(k.reshape(-1, k.shape[2]).T @ filtered)
+    pixels = place.noise.shape[0]
+    covariance = place.noise @ place.noise.transpose(0, 2, 1)
+    stokes, pixel = np.divmod(chosen, pixels)
+    same = pixel[:, None] == pixel[None, :]
+    white = np.where(same, covariance[pixel[:, None], stokes[:, None], stokes[None, :]], 0.0)
+    rings = [pieces[length] for length in (*_AMPLITUDES, *_OFFSETS)]
+    return torch.stack([*rings, torch.tensor(white)]).float()
+
+
+def _autoregressive(k: np.ndarray, length: float) -> np.ndarray:
+    """Covariance exp(-|i - j| / length) of rings i, j, times k (detectors, rings, n)."""
+    if length == 0:
+        return k
+    phi = math.exp(-1 / length)
+    ahead = lfilter([1.0], [1.0, -phi], k, axis=1)
+    back = lfilter([1.0], [1.0, -phi], k[:, ::-1], axis=1)[:, ::-1]
+    return ahead + back - k
+
+
+def _correlated(z: np.ndarray, weights: np.ndarray, lengths: Sequence[float]) -> np.ndarray:
+    """Stationary series (B, detectors, rings) from white noise (B, detectors, 2 * rings).
+
+    Circulant embedding (Wood & Chan 1994): the series is half of a periodic one.
+    """
+    n = z.shape[2]
+    lag = np.minimum(np.arange(n), n - np.arange(n))
+    covariance = np.zeros(n)
+    for weight, length in zip(weights, lengths, strict=True):
+        covariance += weight * (np.exp(-lag / length) if length else lag == 0)
+    spectrum = np.maximum(np.fft.rfft(covariance).real, 0)
+    return np.fft.irfft(np.fft.rfft(z, axis=2) * np.sqrt(spectrum), n, axis=2)[:, :, : n // 2]
+
+
+def _log_level(terms: Tensor, values: Sequence[float]) -> Tensor:
+    """Logarithm of the mean square, regressed on the terms: noise of few maps does not weigh."""
+    logs = torch.tensor(np.log(np.maximum(values, 1e-300)))
+    ridge = 1e-6 * torch.eye(terms.shape[1], dtype=torch.float64)
+    return terms @ torch.linalg.solve(terms.T @ terms + ridge, terms.T @ logs)
+
+
+def harmonics(nside: int, lmax: int) -> np.ndarray:
+    """Real spherical harmonics ((lmax + 1)^2, pixels), nested, of rms 1 over the sphere."""
+    import healpy
+    from scipy.special import sph_harm_y
+
+    theta, phi = healpy.pix2ang(nside, np.arange(12 * nside**2), nest=True)
+    out = []
+    for l in range(lmax + 1):  # noqa: E741  (the multipole)
+        for m in range(l + 1):
+            y = math.sqrt(4 * math.pi) * sph_harm_y(l, m, theta, phi)
+            out += [y.real] if m == 0 else [math.sqrt(2) * y.real, math.sqrt(2) * y.imag]
+    return np.stack(out)
