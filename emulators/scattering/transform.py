@@ -81,8 +81,8 @@ class ScatteringCovariance:
         self._layouts = [layout(nside >> j) for j in range(self.levels)]
         self._masks = self._region_weights(regions, name)
         self.n_regions = len(self._masks[0])
-        self._sizes = self._block_sizes()
-        self.size = sum(self._sizes) * self.n_regions
+        self.block_sizes = self._block_sizes()
+        self.size = sum(self.block_sizes) * self.n_regions
 
     def rows(self, level: int) -> int:
         """Fields and moduli that are filtered at a level."""
@@ -104,7 +104,7 @@ class ScatteringCovariance:
     def split(self, s: Tensor) -> Statistics:
         """The parts of statistics (B, size)."""
         b, r, c, g = len(s), self.n_regions, self.fields, self.orientations
-        parts = list(s.view(b, r, -1).split(self._sizes, 2))
+        parts = list(s.view(b, r, -1).split(self.block_sizes, 2))
         moduli, gram = [], []
         for j in range(self.levels):
             k = self.rows(j)
@@ -136,7 +136,7 @@ class ScatteringCovariance:
 
     def _forward(self, x: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
         """Statistics (size,) of one map (C, pixels), and what every level filters."""
-        out = np.zeros((self.n_regions, sum(self._sizes)), x.dtype)
+        out = np.zeros((self.n_regions, sum(self.block_sizes)), x.dtype)
         pieces = self._pieces(out)
         kept: list[np.ndarray] = []
         for j, (level, grid, masks) in enumerate(
@@ -186,7 +186,7 @@ class ScatteringCovariance:
         """Views of the blocks of (R, sum of sizes), contiguous per region."""
         r, c, g = self.n_regions, self.fields, self.orientations
         at, out = 0, []
-        for size in self._sizes:
+        for size in self.block_sizes:
             out.append(values[:, at : at + size])
             at += size
         views: list[tuple[np.ndarray, ...]] = [(out[0], out[1].reshape(r, c, c))]

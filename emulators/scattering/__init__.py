@@ -1,0 +1,1 @@
+"""Sky maps: time-ordered data, scattering covariances and their emulator."""

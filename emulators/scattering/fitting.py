@@ -1,0 +1,177 @@
+"""From maps of a few simulations to the numbers of a `MapModel`, in four steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.special import digamma, polygamma
+from torch import Tensor
+
+from sbitools.seeds import derive
+
+from .model import MapModel, linear, squares
+from .ring_model import RingDesign, fit_rings
+
+__all__ = ["Sample", "fit_model"]
+
+_COMPARED = 1536  # numbers of a map whose products are compared: 1 / 16 of all pairs at Nside 16
+_STARTS = 384  # Gaussian maps whose statistics are compared with those of the simulations
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Simulated maps of one theta.
+
+    Attributes:
+        place: theta in the cube [-1, 1], (P,).
+        scan_angle: in degrees, or None for that of the strategy.
+        maps: (n, 2, pixels), float64.
+    """
+
+    place: np.ndarray
+    scan_angle: float | None
+    maps: np.ndarray
+
+
+def fit_model(
+    model: MapModel, samples: list[Sample], seed: int, report: Callable[[str, float], None]
+) -> None:
+    """Fit all of `model` to `samples`.
+
+    Args:
+        model: changed.
+        samples: of different theta.
+        seed: of random subsets and of the starts.
+        report: called with the name of each finished step and a number that tells how it went.
+    """
+    centred, freedom = _centred(samples)
+    designs = [
+        RingDesign(squares(s.place), s.scan_angle, maps, f)
+        for s, maps, f in zip(samples, centred, freedom, strict=True)
+    ]
+    compared = _COMPARED if len(samples) == 1 else _COMPARED // 3
+    report("rings", fit_rings(model.rings, designs, derive(seed, 1), compared))
+
+    per_theta = max(2, -(-_STARTS // len(samples)))
+    latents = [_white(derive(seed, 2, i), per_theta, model.n_latent) for i in range(len(samples))]
+    report("spread", _fit_spread(model, samples, centred, freedom, latents))
+    report("mean", _fit_mean(model, samples))
+    report("targets", _fit_targets(model, samples, latents))
+
+
+def _centred(samples: list[Sample]) -> tuple[list[np.ndarray], list[float]]:
+    """Maps minus their mean; with few maps of each theta, minus the mean regressed on theta.
+
+    The regression is made in units of the rms of each theta.
+    """
+    if len(samples) == 1:
+        maps = samples[0].maps
+        return [maps - maps.mean(0)], [len(maps) - 1.0]
+    terms = np.stack([linear(s.place) for s in samples])
+    counts = np.array([len(s.maps) for s in samples], dtype=float)
+    sizes = np.array([np.sqrt((s.maps**2).mean()) for s in samples])
+    means = np.stack([s.maps.mean(0) / size for s, size in zip(samples, sizes, strict=True)])
+    gram = np.linalg.inv(terms.T @ (counts[:, None] * terms))
+    slopes = np.einsum("tu,nu,n,nsp->tsp", gram, terms, counts, means)
+    out = [
+        s.maps - size * np.tensordot(t, slopes, 1)
+        for s, size, t in zip(samples, sizes, terms, strict=True)
+    ]
+    leverage = counts * np.einsum("nt,tu,nu->n", terms, gram, terms)
+    return out, list(np.maximum(counts - leverage, 0.5))
+
+
+def _white(seed: int, n: int, size: int) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal((n, size), dtype=np.float32)
+
+
+def _fit_spread(
+    model: MapModel, samples: list[Sample], centred: list[np.ndarray], freedom: list[float],
+    latents: list[np.ndarray],
+) -> float:  # fmt: skip
+    """Spread of every pixel, simulated over modelled, shrunk to what is more than chance."""
+    shape = model.spread.shape
+    simulated, started, drawn = np.zeros(shape), np.zeros(shape), 0
+    for s, maps, latent in zip(samples, centred, latents, strict=True):
+        scale = model.rings.scale(squares(s.place), s.scan_angle)
+        simulated += ((maps / scale) ** 2).sum(0)
+        starts = model.rings.draw(latent, squares(s.place), s.scan_angle)
+        started += ((starts / scale) ** 2).sum(0)
+        drawn += len(starts)
+    ok = (simulated > 0) & (started > 0)
+    log_ratio = np.zeros(shape)
+    known = (sum(freedom), float(drawn))
+    log_ratio[ok] = 0.5 * np.log(simulated[ok] / known[0] / (started[ok] / known[1]))
+    # The logarithm of a chi squared with f degrees of freedom: mean and variance.
+    bias = [0.5 * (float(digamma(f / 2)) - np.log(f / 2)) for f in known]
+    noise = 0.25 * sum(float(polygamma(1, f / 2)) for f in known)
+    mean, variance = _shrink(log_ratio[ok] - bias[0] + bias[1], noise)
+    # The mean of the variance, not of its logarithm, is what spectra are made of.
+    log_ratio[ok] = mean + variance
+    model.spread.copy_(torch.from_numpy(np.exp(log_ratio)))
+    return float(np.std(log_ratio[ok]))
+
+
+def _shrink(values: np.ndarray, noise: float) -> tuple[np.ndarray, np.ndarray]:
+    """Posterior means and variances of numbers that were measured with the variance `noise`.
+
+    The prior, found from all of them by expectation maximisation, is a narrow and a wide normal
+    distribution: most pixels differ little from the model, a few by much.
+    """
+    centre, narrow, wide, share = float(np.median(values)), 0.01, 1.0, 0.9
+    inside = np.full(values.shape, share)
+    for _ in range(60):
+        first = share * _normal(values, centre, narrow + noise)
+        second = (1 - share) * _normal(values, centre, wide + noise)
+        inside = first / (first + second + 1e-300)
+        share = float(np.clip(inside.mean(), 0.5, 1 - 1e-6))
+        square = (values - centre) ** 2
+        narrow = max(float((inside * square).sum() / inside.sum()) - noise, 1e-6)
+        rest = 1 - inside
+        wide = max(float((rest * square).sum() / max(rest.sum(), 1e-9)) - noise, 4 * narrow, 0.09)
+        centre = float((inside * values).sum() / inside.sum())
+    gain = inside * narrow / (narrow + noise) + (1 - inside) * wide / (wide + noise)
+    return centre + gain * (values - centre), gain * noise
+
+
+def _normal(x: np.ndarray, mean: float, variance: float) -> np.ndarray:
+    return np.exp(-0.5 * (x - mean) ** 2 / variance) / np.sqrt(variance)
+
+
+def _fit_mean(model: MapModel, samples: list[Sample]) -> float:
+    """Mean of every pixel, linear in theta, in units of its spread; shrunk as a whole."""
+    terms = np.stack([linear(s.place) for s in samples])
+    counts = np.array([len(s.maps) for s in samples], dtype=float)
+    means = np.stack([s.maps.mean(0) / model.scale(s.place, s.scan_angle) for s in samples])
+    covariance = np.linalg.pinv(terms.T @ (counts[:, None] * terms))
+    slopes = np.einsum("tu,nu,n,nsp->tsp", covariance, terms, counts, means)
+    power = (slopes**2).mean((1, 2))
+    kept = np.maximum(0, 1 - np.diag(covariance) / np.maximum(power, 1e-300))
+    model.mean.copy_(torch.from_numpy(kept[:, None, None] * slopes))
+    return float(kept[0])
+
+
+def _fit_targets(model: MapModel, samples: list[Sample], latents: list[np.ndarray]) -> float:
+    """Shifts of the statistics."""
+    simulated, started = [], []
+    for s, latent in zip(samples, latents, strict=True):
+        scale = model.scale(s.place, s.scan_angle)
+        relative = _relative(scale)
+        maps = s.maps - model.offset(s.place, s.scan_angle)
+        if len(samples) == 1:  # the spread of maps about their own mean is too small
+            maps = (s.maps - s.maps.mean(0)) * np.sqrt(len(maps) / (len(maps) - 1))
+        starts = model.start(latent, s.place, s.scan_angle)
+        for values, out in ((maps, simulated), (starts, started)):
+            y = torch.from_numpy(values / scale).float()
+            with torch.no_grad():
+                out.append(model.summaries(y, relative))
+    terms = torch.from_numpy(np.stack([linear(s.place) for s in samples]))
+    kept = model.targets.fit(simulated, started, terms, model.summaries.groups)
+    return float(kept[0].mean())
+
+
+def _relative(scale: np.ndarray) -> Tensor:
+    return torch.from_numpy(scale / np.sqrt((scale**2).mean())).float()
