@@ -18,6 +18,7 @@ from .ring_model import RingDesign, fit_rings
 __all__ = ["Sample", "fit_model"]
 
 _COMPARED = 1536  # numbers of a map whose products are compared: 1 / 16 of all pairs at Nside 16
+_HEAVIEST = 0.22  # Tukey's h: the fourth moment is infinite from 0.25 on
 _STARTS = 384  # Gaussian maps whose statistics are compared with those of the simulations
 
 
@@ -57,6 +58,7 @@ def fit_model(
 
     per_theta = max(2, -(-_STARTS // len(samples)))
     latents = [_white(derive(seed, 2, i), per_theta, model.n_latent) for i in range(len(samples))]
+    report("tail", _fit_tail(model, samples, centred, latents))
     report("spread", _fit_spread(model, samples, centred, freedom, latents))
     report("mean", _fit_mean(model, samples))
     report("targets", _fit_targets(model, samples, latents))
@@ -158,20 +160,64 @@ def _fit_targets(model: MapModel, samples: list[Sample], latents: list[np.ndarra
     """Shifts of the statistics."""
     simulated, started = [], []
     for s, latent in zip(samples, latents, strict=True):
-        scale = model.scale(s.place, s.scan_angle)
-        relative = _relative(scale)
-        maps = s.maps - model.offset(s.place, s.scan_angle)
+        scale, offset = (f(s.place, s.scan_angle) for f in (model.scale, model.offset))
+        unit = np.sqrt((scale**2).mean())
+        relative, mean = (torch.from_numpy(m / unit).float() for m in (scale, offset))
+        maps = s.maps - offset
         if len(samples) == 1:  # the spread of maps about their own mean is too small
-            maps = (s.maps - s.maps.mean(0)) * np.sqrt(len(maps) / (len(maps) - 1))
+            n = len(s.maps)
+            maps = (s.maps - s.maps.mean(0)) * np.sqrt(n / (n - 1))
         starts = model.start(latent, s.place, s.scan_angle)
-        for values, out in ((maps, simulated), (starts, started)):
-            y = torch.from_numpy(values / scale).float()
-            with torch.no_grad():
-                out.append(model.summaries(y, relative))
+        with torch.no_grad():
+            for values, out in ((maps, simulated), (starts, started)):
+                y = torch.from_numpy(values / scale).float()
+                out.append(model.summaries(y, relative, mean))
+            # The mean map is not known exactly: spectra are those of the maps as they came.
+            simulated[-1][:, -model.summaries.n_spectra :] = model.summaries.of_spectra(
+                torch.from_numpy(s.maps / unit).float()
+            )
     terms = torch.from_numpy(np.stack([linear(s.place) for s in samples]))
     kept = model.targets.fit(simulated, started, terms, model.summaries.groups)
     return float(kept[0].mean())
 
 
-def _relative(scale: np.ndarray) -> Tensor:
-    return torch.from_numpy(scale / np.sqrt((scale**2).mean())).float()
+def _fit_tail(
+    model: MapModel, samples: list[Sample], centred: list[np.ndarray], latents: list[np.ndarray]
+) -> float:
+    """Tails of the ring amplitudes that make starts as heavy-tailed as the simulations.
+
+    The measure is the mean absolute value over the standard deviation of every pixel (Geary
+    1935), which one outlier moves little; starts are taken in as many as there are simulations,
+    so that what few maps do to it cancels.
+    """
+    scales = [model.rings.scale(squares(s.place), s.scan_angle) for s in samples]
+    simulated = _geary(np.concatenate([m / c for m, c in zip(centred, scales, strict=True)]))
+    n = sum(len(m) for m in centred)
+
+    def started(tail: float) -> float:
+        model.rings.tail.fill_(tail)
+        maps = np.concatenate([
+            model.rings.draw(z, squares(s.place), s.scan_angle) / c
+            for s, z, c in zip(samples, latents, scales, strict=True)
+        ])  # fmt: skip
+        blocks = max(1, len(maps) // n)
+        parts = [maps[i * n : (i + 1) * n] for i in range(blocks)]
+        return float(np.mean([_geary(p - p.mean(0)) for p in parts]))
+
+    low, high = 0.0, _HEAVIEST
+    if simulated >= started(low):
+        model.rings.tail.fill_(low)
+    elif simulated <= started(high):
+        model.rings.tail.fill_(high)
+    else:
+        for _ in range(7):
+            middle = 0.5 * (low + high)
+            low, high = (middle, high) if started(middle) > simulated else (low, middle)
+        model.rings.tail.fill_(0.5 * (low + high))
+    return float(model.rings.tail)
+
+
+def _geary(maps: np.ndarray) -> float:
+    """Mean over pixels of mean |x| / rms, each over maps (n, 2, pixels)."""
+    rms = np.sqrt((maps**2).mean(0))
+    return float((np.abs(maps).mean(0)[rms > 0] / rms[rms > 0]).mean())

@@ -64,26 +64,28 @@ class MapModel(nn.Module):
         return mean * self.scale(place, scan_angle)
 
     def emulate(
-        self, starts: Tensor, scales: Tensor, places: np.ndarray, steps: int, share: float
-    ) -> Minimum:
+        self, starts: Tensor, scales: Tensor, offsets: Tensor, places: np.ndarray, steps: int,
+        share: float,
+    ) -> Minimum:  # fmt: skip
         """Standardised maps whose statistics are on target.
 
         Args:
             starts: standardised, (B, 2, pixels).
-            scales: relative standard deviations, (B, 2, pixels).
+            scales: standard deviations over that of all pixels, (B, 2, pixels).
+            offsets: means in the same unit, (B, 2, pixels).
             places: of theta, (B, P).
             steps: of the optimiser, at most.
             share: of the doubt about the targets at which a map is close enough.
         """
         with torch.no_grad():
             terms = torch.from_numpy(np.stack([linear(p) for p in places])).float()
-            targets = self.targets(self.summaries(starts, scales), terms)
+            targets = self.targets(self.summaries(starts, scales, offsets), terms)
         weights = self.summaries.weights() / self.targets.sigma.square()
 
         def function(points: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
             y = points.view(-1, *starts.shape[1:]).requires_grad_()
             with torch.enable_grad():
-                missed = self.summaries(y, scales[rows]) - targets[rows]
+                missed = self.summaries(y, scales[rows], offsets[rows]) - targets[rows]
                 loss = (missed.square() * weights).sum(1)
                 (gradient,) = torch.autograd.grad(loss.sum(), y)
             return loss.detach(), gradient.flatten(1)

@@ -1,9 +1,10 @@
 """The two systems of the simulator, linear and non-linear, and the rules for their settings.
 
 "given" is the study of gain errors of Planck's scan in Campeti et al. 2025 (arXiv:2503.11643):
-errors of 1e-4, no noise. "dipole" has the drifts of a few per cent that detectors show before
-calibration, the noise of one of Planck's polarised detectors (about 50 uK sqrt(s)) and gains
-from the dipole in every ten days. Student drifts make its maps non-Gaussian.
+errors of 1e-4, no noise. "dipole" has drifts of a per cent, as before any calibration, with heavy
+tails, the noise of a single detector (of the order of 50 uK sqrt(s)), and gains from the dipole
+in every ten days. It is the tails that make its maps non-Gaussian: with Gaussian drifts the
+division by estimated gains is linear to one or two per cent and leaves pixels Gaussian.
 """
 
 from __future__ import annotations

@@ -4,8 +4,11 @@
 
 K are the binned templates of the rings. The ring amplitudes g, which multiply a sky a(p) that is
 not known, and the offsets o are stationary along the rings of each detector; n is white noise
-of the samples. The sky is a smooth map, sum of a_lm Y_lm up to a small l_max; the powers of g, o
-and n, in correlation lengths that are given, may change with theta.
+of the samples. The sky is a smooth map, sum of a_lm Y_lm up to a small l_max; the power of n and
+those of g and o in octaves of frequency may change with theta.
+
+The amplitudes may have heavy tails: g = z exp(h z^2 / 2) of a Gaussian z, up to a factor, which
+is Tukey's h distribution (Hoaglin 1985).
 
 All is found from covariances alone: the sum over pairs of pixels of (C - S)^2, with S the sample
 covariance, minus what does not depend on the model, is an unbiased estimate of the squared
@@ -21,17 +24,17 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.signal import lfilter
 from torch import Tensor, nn
+
+from sbitools.errors import TrainingError
 
 from .geometry import Geometry, RingGeometry
 
 __all__ = ["RingDesign", "RingModel", "fit_rings"]
 
-# Correlation lengths, in rings, of the processes whose powers are fitted.
-_AMPLITUDES = (0.0, 3.0, 12.0, 48.0, 192.0)
-_OFFSETS = (0.0, 12.0, 192.0)
-
+# Octaves of frequency whose powers are fitted, from one cycle in two rings downwards.
+_AMPLITUDES = 7
+_OFFSETS = 4
 
 @dataclass(frozen=True)
 class RingDesign:
@@ -62,12 +65,14 @@ class RingModel(nn.Module):
 
     sky: Tensor
     powers: Tensor
+    tail: Tensor
 
     def __init__(self, geometry: RingGeometry, nside: int, lmax: int = 2, terms: int = 1) -> None:
         super().__init__()
         self.geometry, self.nside, self.lmax = geometry, nside, lmax
         self.register_buffer("sky", torch.zeros((lmax + 1) ** 2, dtype=torch.float64))
-        components = len(_AMPLITUDES) + len(_OFFSETS) + 1
+        components = _AMPLITUDES + _OFFSETS + 1
+        self.register_buffer("tail", torch.zeros((), dtype=torch.float64))
         self.register_buffer("powers", torch.zeros(terms, components, dtype=torch.float64))
         self._harmonics = harmonics(nside, lmax)
 
@@ -89,9 +94,10 @@ class RingModel(nn.Module):
         first, second, white = self._weights(terms)
         detectors, rings = self.geometry.streams
         g, o = (
-            _correlated(z.reshape(len(z), detectors, 2 * rings), w, lengths)
-            for z, w, lengths in ((g, first, _AMPLITUDES), (o, second, _OFFSETS))
-        )  # fmt: skip
+            _correlated(z.reshape(len(z), detectors, 2 * rings), w)
+            for z, w in ((g, first), (o, second))
+        )
+        g = _heavy(g, first.sum(), float(self.tail))
         shape = (len(latent), 2, 12 * self.nside**2)
         modulated = (g.reshape(len(g), -1) @ place.templates).reshape(shape) * self.amplitude()
         offsets = (o.reshape(len(o), -1) @ place.templates).reshape(shape)
@@ -112,8 +118,7 @@ class RingModel(nn.Module):
 
     def _weights(self, terms: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
         weights = np.exp(terms @ self.powers.numpy())
-        k = len(_AMPLITUDES)
-        return weights[:k], weights[k:-1], float(weights[-1])
+        return weights[:_AMPLITUDES], weights[_AMPLITUDES:-1], float(weights[-1])
 
 
 def fit_rings(
@@ -141,11 +146,15 @@ def fit_rings(
         sky[:4] = rng.standard_normal(min(4, len(sky)))
         start = problem.start(sky)
         value = _minimise(problem, start, 12)
-        if best is None or value < best[0]:
+        if math.isfinite(value) and (best is None or value < best[0]):
             best = (value, start)
-    assert best is not None  # noqa: S101  (for the type checker)
-    value = _minimise(problem, best[1], steps)
-    sky, powers = (p.detach() for p in best[1])
+    value = _minimise(problem, best[1], steps) if best else math.nan
+    if best is None or not math.isfinite(value):
+        raise TrainingError(
+            "covariance of the rings", expected="a finite loss", got=str(value),
+            fix="look for maps that are constant, or far larger than the others",
+        )  # fmt: skip
+    sky, powers = best[1][0].detach(), _bounded(best[1][1]).detach()
     model.sky.copy_(sky)
     model.powers.copy_(powers)
     model.powers[0] += math.log(problem.unit)
@@ -179,14 +188,14 @@ class _Problem:
         first = torch.tensor(sky / np.sqrt((sky**2).mean() + 1e-30), dtype=torch.float64)
         powers = torch.full((self.terms.shape[1], self.templates[0].shape[0]), 0.0).double()
         powers[0] = -4.0
-        powers[0, 0] = 0.0
+        powers[0, :_AMPLITUDES] = -math.log(_AMPLITUDES)
         return [first.requires_grad_(), powers.requires_grad_()]
 
     def loss(self, parameters: list[Tensor]) -> Tensor:
         sky, powers = parameters
         amplitude = (sky.float() @ self.harmonics)[None, :]
-        k, total = len(_AMPLITUDES), torch.zeros(())
-        weights = (self.terms @ powers).exp().float()
+        k, total = _AMPLITUDES, torch.zeros(())
+        weights = (self.terms @ _bounded(powers)).exp().float()
         for templates, x, w, level in zip(
             self.templates, self.samples, weights, self.levels, strict=True
         ):
@@ -197,8 +206,13 @@ class _Problem:
             norm = (x @ x.T).square().sum() if len(self.samples) == 1 else level.float() ** 2
             total = total + (model.square().sum() - 2 * cross) / norm
         # Powers that the data do not ask for fade away; their slopes stay small.
-        fade = 1e-6 * powers[0].exp().sum() + 1e-5 * powers[1:].square().sum()
+        fade = 1e-6 * _bounded(powers)[0].exp().sum() + 1e-5 * powers[1:].square().sum()
         return total / len(self.samples) + fade.float()
+
+
+def _bounded(powers: Tensor) -> Tensor:
+    """Logarithms of the powers at the centre between -14 and 4, far beyond what data decide."""
+    return torch.cat([9 * torch.tanh((powers[:1] + 5) / 9) - 5, powers[1:]])
 
 
 def _minimise(problem: _Problem, parameters: list[Tensor], steps: int) -> float:
@@ -218,43 +232,52 @@ def _minimise(problem: _Problem, parameters: list[Tensor], steps: int) -> float:
 
 
 def _templates(place: Geometry, chosen: np.ndarray, streams: tuple[int, int]) -> Tensor:
-    """K^T R K of every correlation length and, last, white noise: (components, n, n)."""
-    k = place.templates[:, chosen].toarray().reshape(*streams, -1)
-    pieces = {}
-    for length in {*_AMPLITUDES, *_OFFSETS}:
-        filtered = _autoregressive(k, length).reshape(-1, k.shape[2])
-        pieces[length] = torch.tensor(k.reshape(-1, k.shape[2]).T @ filtered)
+    """K^T R K of every octave and, last, white noise: (components, n, n)."""
+    detectors, rings = streams
+    k = place.templates[:, chosen].toarray().reshape(detectors, rings, -1)
+    transformed = np.fft.rfft(k, 2 * rings, axis=1)
+    both = [
+        np.tensordot(k, np.fft.irfft(transformed * octave[:, None], 2 * rings, axis=1)[:, :rings],
+                     ((0, 1), (0, 1)))
+        for octave in _octaves(2 * rings, _AMPLITUDES)
+    ]  # fmt: skip
+    if _OFFSETS < _AMPLITUDES:  # the lowest octaves of offsets are taken together
+        both += [*both[: _OFFSETS - 1], sum(both[_OFFSETS - 1 :])]
     pixels = place.noise.shape[0]
     covariance = place.noise @ place.noise.transpose(0, 2, 1)
     stokes, pixel = np.divmod(chosen, pixels)
     same = pixel[:, None] == pixel[None, :]
     white = np.where(same, covariance[pixel[:, None], stokes[:, None], stokes[None, :]], 0.0)
-    rings = [pieces[length] for length in (*_AMPLITUDES, *_OFFSETS)]
-    return torch.stack([*rings, torch.tensor(white)]).float()
+    return torch.tensor(np.stack([*both, white])).float()
 
 
-def _autoregressive(k: np.ndarray, length: float) -> np.ndarray:
-    """Covariance exp(-|i - j| / length) of rings i, j, times k (detectors, rings, n)."""
-    if length == 0:
-        return k
-    phi = math.exp(-1 / length)
-    ahead = lfilter([1.0], [1.0, -phi], k, axis=1)
-    back = lfilter([1.0], [1.0, -phi], k[:, ::-1], axis=1)[:, ::-1]
-    return ahead + back - k
+def _octaves(n: int, count: int) -> np.ndarray:
+    """Power spectra (count, n / 2 + 1) of series of variance 1 within octaves of frequency.
+
+    The last one has all lower frequencies.
+    """
+    frequency = np.fft.rfftfreq(n)
+    octave = np.clip(np.floor(-np.log2(2 * np.maximum(frequency, 1e-12))), 0, count - 1)
+    out = np.stack([(octave == i).astype(float) for i in range(count)])
+    return out / np.fft.irfft(out, n, axis=1)[:, :1]
 
 
-def _correlated(z: np.ndarray, weights: np.ndarray, lengths: Sequence[float]) -> np.ndarray:
+def _correlated(z: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Stationary series (B, detectors, rings) from white noise (B, detectors, 2 * rings).
 
-    Circulant embedding (Wood & Chan 1994): the series is half of a periodic one.
+    The series is half of a periodic one, so that its ends are not neighbours.
     """
     n = z.shape[2]
-    lag = np.minimum(np.arange(n), n - np.arange(n))
-    covariance = np.zeros(n)
-    for weight, length in zip(weights, lengths, strict=True):
-        covariance += weight * (np.exp(-lag / length) if length else lag == 0)
-    spectrum = np.maximum(np.fft.rfft(covariance).real, 0)
+    spectrum = weights @ _octaves(n, len(weights))
     return np.fft.irfft(np.fft.rfft(z, axis=2) * np.sqrt(spectrum), n, axis=2)[:, :, : n // 2]
+
+
+def _heavy(g: np.ndarray, variance: float, tail: float) -> np.ndarray:
+    """Gaussian g of this variance with the tails of Tukey's h, at the same variance."""
+    if tail == 0:
+        return g
+    # E z^2 exp(h z^2) = (1 - 2 h)^(-3/2)
+    return g * np.exp(0.5 * tail * g**2 / variance) * (1 - 2 * tail) ** 0.75
 
 
 def _log_level(terms: Tensor, values: Sequence[float]) -> Tensor:

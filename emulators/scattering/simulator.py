@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from functools import lru_cache
 from typing import Any, Literal
 
@@ -56,10 +57,9 @@ class TodSimulator:
         n_rings: rings in the year; 32 nside if None.
         samples: in a ring; 16 nside if None.
         detectors: offsets of the polarimeters in degrees.
-        sky: what is seen: I, Q, U in K, nested, shape (3, 12 nside^2), as `sky.sky_map` makes it;
-            the dipole and a CMB of fixed seed if None.
-        distribution: of gain errors in a ring, ``"gaussian"`` or ``"student"``; if None that of
-            the calibration's preset.
+        sky: I, Q, U in K, nested, shape (3, 12 nside^2), as `sky.sky_map` makes it; the dipole and
+            a CMB of fixed seed if None.
+        distribution: of gain errors, ``"gaussian"`` or ``"student"``; if None that of the preset.
         dof: degrees of freedom of the Student distribution.
         net: noise of a detector in uK sqrt(s), 0 for none; if None that of the preset.
         alpha: slope of the noise at low frequency; if None that of `presets.ALPHA`.
@@ -82,6 +82,7 @@ class TodSimulator:
     """
 
     group_size = 1
+    source: FieldSpec | None = None
 
     def __init__(
         self,
@@ -129,27 +130,24 @@ class TodSimulator:
         self._models(self.fixed)  # refuses values that cannot be used
         self.detectors = tuple(float(o) for o in detectors)
         self.sky = detector_sky(sky, self.nside, frame, calibrator=calibration == "dipole")
-        self.method = method
-        if method == "auto":
-            fast = calibration == "given" and "scan_angle" not in names
-            self.method = "response" if fast else "tod"
-        self.source: FieldSpec | None = None
-        self.output = FieldSpec(
-            "systematics", ("map", "pixel_nested"), (len(components), self.sky.shape[1]),
-            "float32", "uK",
-        )  # fmt: skip
+        self._given_sky = sky is not None
+        linear = "response" if calibration == "given" and "scan_angle" not in names else "tod"
+        self.method = linear if method == "auto" else method
+        shape = (len(components), self.sky.shape[1])
+        self.output = FieldSpec("systematics", ("map", "pixel_nested"), shape, unit="uK")
         self._responses: dict[float, LinearResponse] = {}
         self.map_maker()  # refuses detectors that cannot be used
 
     @property
     def version(self) -> str:
         """Digest of all arguments and the code: to a store, other ones are another simulator."""
-        names, scan = self.parameters.names, self.scan
+        names, sky = self.parameters.names, None
+        if self._given_sky:  # the bits of the default one may depend on the machine
+            sky = hashlib.sha256(self.sky.tobytes()).hexdigest()
         settings = [
-            _CODE, self.nside, scan.strategy, scan.n_rings, scan.samples, scan.frame, scan.years,
-            self.calibration, self.calibration_time, self.detectors, self.distribution, self.dof,
-            self.net, self.alpha, self.components, self.method, hashlib.sha256(self.sky.tobytes()).hexdigest(),
-            {k: v for k, v in self.fixed.items() if k not in names},
+            _CODE, self.nside, asdict(self.scan), self.calibration, self.calibration_time,
+            self.detectors, self.distribution, self.dof, self.net, self.alpha, self.components,
+            self.method, sky, {k: v for k, v in self.fixed.items() if k not in names},
             [(p["name"], p["prior"]) for p in self.parameters.to_dict()],
         ]  # fmt: skip
         return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
@@ -161,7 +159,7 @@ class TodSimulator:
 
     def response(self, scan_angle: float | None = None) -> LinearResponse:
         """The matrix that takes gain errors to residual maps in uK, without any calibration."""
-        angle = self.fixed["scan_angle"] if scan_angle is None else float(scan_angle)
+        angle = float(self.fixed["scan_angle"] if scan_angle is None else scan_angle)
         if angle not in self._responses:
             while len(self._responses) >= _KEPT:
                 self._responses.pop(next(iter(self._responses)))
@@ -178,9 +176,8 @@ class TodSimulator:
     def gains(self, theta: Tensor, seeds: Tensor) -> np.ndarray:
         """The true gain errors in the simulations, shape (B, n_detectors, n_rings)."""
         out = np.empty((len(theta), len(self.detectors), self.scan.n_rings))
-        pairs = zip(self._values(theta, seeds), seeds.tolist(), strict=True)
-        for row, (values, seed) in zip(out, pairs, strict=True):
-            row[:] = self._gains(values, seed)
+        for row, values, seed in zip(out, self._values(theta, seeds), seeds, strict=True):
+            row[:] = self._gains(values, int(seed))
         return out
 
     def simulate(self, theta: Tensor, seeds: Tensor) -> Tensor:
@@ -198,9 +195,9 @@ class TodSimulator:
             ParameterError: for theta outside the priors, or another number of seeds.
         """
         out = torch.empty((len(theta), *self.output.shape))
-        pairs = zip(self._values(theta, seeds), seeds.tolist(), strict=True)
-        for row, (values, seed) in zip(out.numpy(), pairs, strict=True):
-            row[:] = self._run(values, seed)
+        rows = out.numpy()
+        for row, values, seed in zip(rows, self._values(theta, seeds), seeds, strict=True):
+            row[:] = self._run(values, int(seed))
         return out
 
     def _run(self, values: dict[str, float], seed: int) -> np.ndarray:
@@ -214,16 +211,14 @@ class TodSimulator:
         signal = maker.observe(1e6 * self.sky)
         data = (1 + gains)[:, :, None] * signal + noise
         if self.calibration == "dipole":
-            dipole = 1e6 * dipole_map(self.nside, self.scan.frame)[0]
-            template = dipole[maker.pointing.pixels]
+            template = 1e6 * dipole_map(self.nside, self.scan.frame)[0, maker.pointing.pixels]
             rings = max(1, round(self.calibration_time / self.scan.ring_interval))
             data /= 1 + dipole_gains(data, template, rings)[:, :, None]
         return (maker.bin(data) - maker.bin(signal))[wanted]
 
     def _gains(self, values: dict[str, float], seed: int) -> np.ndarray:
-        model = self._models(values)[0]
-        shape = len(self.detectors), self.scan.n_rings
-        return model.draw(derive(seed, 0), *shape, self.scan.ring_interval)
+        draw, seed = self._models(values)[0].draw, derive(seed, 0)
+        return draw(seed, len(self.detectors), self.scan.n_rings, self.scan.ring_interval)
 
     def _models(self, values: Mapping[str, float]) -> tuple[GainModel, NoiseModel]:
         gains = GainModel(

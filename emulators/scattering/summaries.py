@@ -34,21 +34,24 @@ class Summaries:
         self.groups = self._groups()
         self.size = len(self.groups)
 
-    def __call__(self, y: Tensor, scale: Tensor) -> Tensor:
-        """(B, size) of standardised maps y (B, 2, pixels) that stand for y * scale.
+    def __call__(self, y: Tensor, scale: Tensor, offset: Tensor) -> Tensor:
+        """(B, size) of standardised maps y (B, 2, pixels) that stand for y * scale + offset.
 
         Args:
             y: maps without mean, of unit variance in every pixel.
-            scale: relative standard deviation of every pixel, broadcast to y.
+            scale: standard deviation of every pixel over that of all, broadcast to y.
+            offset: mean of every pixel in the same unit.
         """
-        spectra = self.spectra.power_eb(y * scale)[:, :, 2:]
-        return torch.cat([self.scattering(y), spectra.flatten(1)], 1)
+        return torch.cat([self.scattering(y), self.of_spectra(y * scale + offset)], 1)
+
+    def of_spectra(self, maps: Tensor) -> Tensor:
+        """The last `n_spectra` numbers: EE, BB and EB from l = 2 on, of maps (B, 2, pixels)."""
+        return self.spectra.power_eb(maps)[:, :, 2:].flatten(1)
 
     def weights(self) -> Tensor:
         """Share of each number in the loss: scattering and spectra have one half each."""
-        spectra = self.groups >= self._first_of_spectra
-        n = spectra.sum()
-        return torch.where(spectra, 0.5 / n, 0.5 / (self.size - n))
+        spectra = torch.arange(self.size) >= self.size - self.n_spectra
+        return torch.where(spectra, 0.5 / self.n_spectra, 0.5 / (self.size - self.n_spectra))
 
     def _groups(self) -> Tensor:
         """Which numbers are of one kind, by an integer each."""
@@ -56,8 +59,8 @@ class Summaries:
         for i, size in enumerate(self.scattering.block_sizes):
             kinds.append(torch.full((size,), i))
         first = len(kinds)
-        self._first_of_spectra = first
         multipoles = torch.arange(2, self.spectra.lmax + 1)
+        self.n_spectra = 3 * len(multipoles)
         for spectrum in range(3):  # five neighbouring multipoles are of one kind
             kinds.append(first + 1000 * (spectrum + 1) + multipoles // 5)
         return torch.unique(torch.cat(kinds), return_inverse=True)[1]

@@ -50,7 +50,7 @@ def test_student_correlation_against_integration(dof):
     model = GainModel(1.0, 1.0, "student", dof)
     covariance = model.covariance(3, interval=0.5)
     # E[h(x) h(rho x + sqrt(1 - rho^2) y)] on a grid, for rho of neighbours and next neighbours.
-    grid = np.linspace(-12, 12, 1201)
+    grid = np.linspace(-12, 12, 601)
     weight = stats.norm.pdf(grid) * (grid[1] - grid[0])
     for lag, rho in ((1, np.exp(-0.5)), (2, np.exp(-1.0))):
         other = rho * grid[:, None] + np.sqrt(1 - rho**2) * grid

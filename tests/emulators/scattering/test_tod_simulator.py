@@ -196,7 +196,8 @@ def test_versions_tell_settings_apart():
         {"detectors": (0.0, 45.0)}, {"sky": sky_map(4, 5)}, {"components": "TQU"},
         {"parameters": ["gain_rms"]}, {"priors": {"gain_rms": Uniform(0, 1)}},
         {"fixed": {"scan_angle": 80.0}}, {"method": "tod", "parameters": ["gain_rms"]},
-        {"distribution": "student", "dof": 5.0}, {"calibration": "dipole", "calibration_time": 2.0},
+        {"distribution": "student", "dof": 5.0},
+        {"calibration": "dipole", "calibration_time": 2.0},
     ]  # fmt: skip
     versions = [make(**o).version for o in [{}, *others]]
     assert len(set(versions)) == len(versions)
