@@ -38,7 +38,7 @@ class Sample:
 
 
 def fit_model(
-    model: MapModel, samples: list[Sample], seed: int, report: Callable[[str, float], None]
+    model: MapModel, samples: list[Sample], seed: int, report: Callable[[float], None]
 ) -> None:
     """Fit all of `model` to `samples`.
 
@@ -46,22 +46,31 @@ def fit_model(
         model: changed.
         samples: of different theta.
         seed: of random subsets and of the starts.
-        report: called with the name of each finished step and a number that tells how it went.
+        report: called after each of three steps with how far the statistics of emulated maps are
+            from those of the simulations: the mean squared difference of their means, in units
+            of their standard deviation between maps, beyond what chance makes.
     """
     centred, freedom = _centred(samples)
     designs = [
-        RingDesign(squares(s.place), s.scan_angle, maps, f)
+        RingDesign(squares(s.place), _whole_degrees(s.scan_angle), maps, f)
         for s, maps, f in zip(samples, centred, freedom, strict=True)
     ]
     compared = _COMPARED if len(samples) == 1 else _COMPARED // 3
-    report("rings", fit_rings(model.rings, designs, derive(seed, 1), compared))
-
+    fit_rings(model.rings, designs, derive(seed, 1), compared)
     per_theta = max(2, -(-_STARTS // len(samples)))
     latents = [_white(derive(seed, 2, i), per_theta, model.n_latent) for i in range(len(samples))]
-    report("tail", _fit_tail(model, samples, centred, latents))
-    report("spread", _fit_spread(model, samples, centred, freedom, latents))
-    report("mean", _fit_mean(model, samples))
-    report("targets", _fit_targets(model, samples, latents))
+    _fit_tail(model, samples, centred, latents)
+    report(_fit_targets(model, samples, latents)[0])
+    _fit_spread(model, samples, centred, freedom, latents)
+    _fit_mean(model, samples)
+    before, after = _fit_targets(model, samples, latents)
+    report(before)
+    report(after)
+
+
+def _whole_degrees(angle: float | None) -> float | None:
+    """Rounded, so that templates are made, and kept, for few angles."""
+    return None if angle is None else float(round(angle))
 
 
 def _centred(samples: list[Sample]) -> tuple[list[np.ndarray], list[float]]:
@@ -93,7 +102,7 @@ def _white(seed: int, n: int, size: int) -> np.ndarray:
 def _fit_spread(
     model: MapModel, samples: list[Sample], centred: list[np.ndarray], freedom: list[float],
     latents: list[np.ndarray],
-) -> float:  # fmt: skip
+) -> None:  # fmt: skip
     """Spread of every pixel, simulated over modelled, shrunk to what is more than chance."""
     shape = model.spread.shape
     simulated, started, drawn = np.zeros(shape), np.zeros(shape), 0
@@ -114,7 +123,6 @@ def _fit_spread(
     # The mean of the variance, not of its logarithm, is what spectra are made of.
     log_ratio[ok] = mean + variance
     model.spread.copy_(torch.from_numpy(np.exp(log_ratio)))
-    return float(np.std(log_ratio[ok]))
 
 
 def _shrink(values: np.ndarray, noise: float) -> tuple[np.ndarray, np.ndarray]:
@@ -143,7 +151,7 @@ def _normal(x: np.ndarray, mean: float, variance: float) -> np.ndarray:
     return np.exp(-0.5 * (x - mean) ** 2 / variance) / np.sqrt(variance)
 
 
-def _fit_mean(model: MapModel, samples: list[Sample]) -> float:
+def _fit_mean(model: MapModel, samples: list[Sample]) -> None:
     """Mean of every pixel, linear in theta, in units of its spread; shrunk as a whole."""
     terms = np.stack([linear(s.place) for s in samples])
     counts = np.array([len(s.maps) for s in samples], dtype=float)
@@ -153,11 +161,12 @@ def _fit_mean(model: MapModel, samples: list[Sample]) -> float:
     power = (slopes**2).mean((1, 2))
     kept = np.maximum(0, 1 - np.diag(covariance) / np.maximum(power, 1e-300))
     model.mean.copy_(torch.from_numpy(kept[:, None, None] * slopes))
-    return float(kept[0])
 
 
-def _fit_targets(model: MapModel, samples: list[Sample], latents: list[np.ndarray]) -> float:
-    """Shifts of the statistics."""
+def _fit_targets(
+    model: MapModel, samples: list[Sample], latents: list[np.ndarray]
+) -> tuple[float, float]:
+    """Shifts of the statistics; how far these are off without and with them."""
     simulated, started = [], []
     for s, latent in zip(samples, latents, strict=True):
         scale, offset = (f(s.place, s.scan_angle) for f in (model.scale, model.offset))
@@ -177,13 +186,12 @@ def _fit_targets(model: MapModel, samples: list[Sample], latents: list[np.ndarra
                 torch.from_numpy(s.maps / unit).float()
             )
     terms = torch.from_numpy(np.stack([linear(s.place) for s in samples]))
-    kept = model.targets.fit(simulated, started, terms, model.summaries.groups)
-    return float(kept[0].mean())
+    return model.targets.fit(simulated, started, terms, model.summaries.groups)
 
 
 def _fit_tail(
     model: MapModel, samples: list[Sample], centred: list[np.ndarray], latents: list[np.ndarray]
-) -> float:
+) -> None:
     """Tails of the ring amplitudes that make starts as heavy-tailed as the simulations.
 
     The measure is the mean absolute value over the standard deviation of every pixel (Geary
@@ -194,27 +202,25 @@ def _fit_tail(
     simulated = _geary(np.concatenate([m / c for m, c in zip(centred, scales, strict=True)]))
     n = sum(len(m) for m in centred)
 
-    def started(tail: float) -> float:
+    def started(tail: float) -> np.ndarray:
         model.rings.tail.fill_(tail)
         maps = np.concatenate([
             model.rings.draw(z, squares(s.place), s.scan_angle) / c
             for s, z, c in zip(samples, latents, scales, strict=True)
         ])  # fmt: skip
-        blocks = max(1, len(maps) // n)
-        parts = [maps[i * n : (i + 1) * n] for i in range(blocks)]
-        return float(np.mean([_geary(p - p.mean(0)) for p in parts]))
+        parts = np.array_split(maps, max(1, len(maps) // n))
+        return np.array([_geary(p - p.mean(0)) for p in parts])
 
+    gaussian = started(0.0)
+    excess = float(gaussian.mean()) - simulated
+    if excess > 0 and len(gaussian) > 2:  # of it, what is more than chance
+        excess *= max(0.0, 1 - float(gaussian.var(ddof=1)) / excess**2)
     low, high = 0.0, _HEAVIEST
-    if simulated >= started(low):
-        model.rings.tail.fill_(low)
-    elif simulated <= started(high):
-        model.rings.tail.fill_(high)
-    else:
-        for _ in range(7):
-            middle = 0.5 * (low + high)
-            low, high = (middle, high) if started(middle) > simulated else (low, middle)
-        model.rings.tail.fill_(0.5 * (low + high))
-    return float(model.rings.tail)
+    for _ in range(7 if excess > 0 else 0):
+        middle = 0.5 * (low + high)
+        heavier = float(gaussian.mean()) - float(started(middle).mean())
+        low, high = (middle, high) if heavier < excess else (low, middle)
+    model.rings.tail.fill_(low)
 
 
 def _geary(maps: np.ndarray) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any
@@ -27,11 +27,13 @@ class Geometry:
         noise: lower Cholesky factor (pixels, 2, 2) of the covariance of Q and U from white noise
             of unit variance per sample; 0 where the sky was not seen.
         seen: (pixels,), False where there is no map.
+        squares: sums of squared templates, (2, pixels).
     """
 
     templates: sp.csr_array
     noise: np.ndarray
     seen: np.ndarray
+    squares: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -67,11 +69,13 @@ class RingGeometry:
 
 @lru_cache(maxsize=8)
 def _geometry(
-    scan: Scan, detectors: Sequence[float], nside: int, scan_angle: float | None
+    scan: Scan, detectors: tuple[float, ...], nside: int, scan_angle: float | None
 ) -> Geometry:
     maker = MapMaker(scan.pointing(nside, scan_angle), detectors)
     covariance = maker.inverse[:, 1:, 1:]
     seen = maker.mask
     noise = np.zeros_like(covariance)
     noise[seen] = np.linalg.cholesky(covariance[seen])
-    return Geometry(ring_templates(scan, nside, detectors, scan_angle), noise, seen)
+    templates = ring_templates(scan, nside, detectors, scan_angle)
+    squares = np.asarray(templates.multiply(templates).sum(axis=0)).reshape(2, -1)
+    return Geometry(templates, noise, seen, squares)

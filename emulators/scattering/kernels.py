@@ -2,7 +2,9 @@
 
 Maps are rows of padded faces (see `layout`), so that every inner loop runs over contiguous
 memory. The columns A of a level, all that is filtered there, exist for a block of cells only:
-they are made, multiplied into the Gram matrix and forgotten, and made again for the gradient.
+they are made, multiplied into the Gram matrices and forgotten, and made again for the gradient.
+
+Blocks are whole: the last one runs over cells that are nowhere, where all weights are zero.
 """
 
 # ruff: noqa: ANN001, ANN202  (numba infers the types)
@@ -11,44 +13,70 @@ from __future__ import annotations
 
 import numpy as np
 
-from emulators.compiled import compiled
+from emulators.compiled import compiled, lanes, load, store
 
-__all__ = ["coarsen", "level_backward", "level_forward", "refine"]
+from .layout import BLOCK
 
-_BLOCK = 128  # cells: columns of a block, and the filters of an orientation, stay in the L1/L2
-
-
-@compiled
-def _filter(x, weights, shifts, start, size, real, imag):
-    """One complex filter: columns `x` (cells,) to `real`, `imag` (size,)."""
-    o0, o1, o2 = start + shifts[0], start + shifts[1], start + shifts[2]
-    o3, o4, o5 = start + shifts[3], start + shifts[4], start + shifts[5]
-    o6, o7, o8 = start + shifts[6], start + shifts[7], start + shifts[8]
-    x0, x1, x2 = x[o0 : o0 + size], x[o1 : o1 + size], x[o2 : o2 + size]
-    x3, x4, x5 = x[o3 : o3 + size], x[o4 : o4 + size], x[o5 : o5 + size]
-    x6, x7, x8 = x[o6 : o6 + size], x[o7 : o7 + size], x[o8 : o8 + size]
-    for part in range(2):
-        w = weights[part]
-        out = real if part == 0 else imag
-        w0, w1, w2 = w[0, start:], w[1, start:], w[2, start:]
-        w3, w4, w5 = w[3, start:], w[4, start:], w[5, start:]
-        w6, w7, w8 = w[6, start:], w[7, start:], w[8, start:]
-        for p in range(size):
-            out[p] = (
-                w0[p] * x0[p] + w1[p] * x1[p] + w2[p] * x2[p]
-                + w3[p] * x3[p] + w4[p] * x4[p] + w5[p] * x5[p]
-                + w6[p] * x6[p] + w7[p] * x7[p] + w8[p] * x8[p]
-            )  # fmt: skip
+__all__ = ["backward", "coarsen", "moduli", "products", "refine"]
 
 
 @compiled
-def _unfilter(real, imag, weights, shifts, start, size, gradient):
-    """Adjoint of `_filter`: adds to `gradient` (cells,)."""
+def _filter(x, weights, shifts, start, out):
+    """Filters `weights` (F, 9, cells) of a block of `x` (cells,): (F, block)."""
+    s0, s1, s2, s3, s4, s5, s6, s7, s8 = shifts
+    for i in range(0, BLOCK, lanes(x)):
+        p = start + i
+        x0, x1, x2 = load(x, p + s0), load(x, p + s1), load(x, p + s2)
+        x3, x4, x5 = load(x, p + s3), load(x, p + s4), load(x, p + s5)
+        x6, x7, x8 = load(x, p + s6), load(x, p + s7), load(x, p + s8)
+        for f in range(len(weights)):
+            y = load(weights, (f, 0, p)) * x0 + load(weights, (f, 1, p)) * x1
+            y = y + load(weights, (f, 2, p)) * x2 + load(weights, (f, 3, p)) * x3
+            y = y + load(weights, (f, 4, p)) * x4 + load(weights, (f, 5, p)) * x5
+            y = y + load(weights, (f, 6, p)) * x6 + load(weights, (f, 7, p)) * x7
+            store(y + load(weights, (f, 8, p)) * x8, out, (f, i))
+
+
+@compiled
+def _unfilter(up, weights, shifts, start, spread, gradient):
+    """Adjoint of `_filter`: adds to `gradient` (cells,); `spread` (9, block) is scratch."""
+    step = lanes(spread)
+    for i in range(0, BLOCK, step):
+        p = start + i
+        u = load(up, (0, i))
+        t0, t1, t2 = (
+            load(weights, (0, 0, p)) * u, load(weights, (0, 1, p)) * u, load(weights, (0, 2, p)) * u
+        )  # fmt: skip
+        t3, t4, t5 = (
+            load(weights, (0, 3, p)) * u, load(weights, (0, 4, p)) * u, load(weights, (0, 5, p)) * u
+        )  # fmt: skip
+        t6, t7, t8 = (
+            load(weights, (0, 6, p)) * u, load(weights, (0, 7, p)) * u, load(weights, (0, 8, p)) * u
+        )  # fmt: skip
+        for f in range(1, len(weights)):
+            u = load(up, (f, i))
+            t0 = t0 + load(weights, (f, 0, p)) * u
+            t1 = t1 + load(weights, (f, 1, p)) * u
+            t2 = t2 + load(weights, (f, 2, p)) * u
+            t3 = t3 + load(weights, (f, 3, p)) * u
+            t4 = t4 + load(weights, (f, 4, p)) * u
+            t5 = t5 + load(weights, (f, 5, p)) * u
+            t6 = t6 + load(weights, (f, 6, p)) * u
+            t7 = t7 + load(weights, (f, 7, p)) * u
+            t8 = t8 + load(weights, (f, 8, p)) * u
+        store(t0, spread, (0, i))
+        store(t1, spread, (1, i))
+        store(t2, spread, (2, i))
+        store(t3, spread, (3, i))
+        store(t4, spread, (4, i))
+        store(t5, spread, (5, i))
+        store(t6, spread, (6, i))
+        store(t7, spread, (7, i))
+        store(t8, spread, (8, i))
     for n in range(9):
-        g = gradient[start + shifts[n] : start + shifts[n] + size]
-        wr, wi = weights[0, n, start:], weights[1, n, start:]
-        for p in range(size):
-            g[p] += wr[p] * real[p] + wi[p] * imag[p]
+        for i in range(0, BLOCK, step):
+            p = start + shifts[n] + i
+            store(load(gradient, p) + load(spread, (n, i)), gradient, p)
 
 
 @compiled
@@ -71,75 +99,81 @@ def _fold(x, halo, source):
 
 
 @compiled
+def _starts(nside):
+    """The first cells of the blocks: all pixels are between the first and the last frame."""
+    width = nside + 2
+    return range(width + 1, 12 * width * width - width - 1, BLOCK)
+
+
+@compiled
 def coarsen(x, smoother, shifts, nside, out):
     """Smooth and average 2 x 2: (K, cells) to (K, coarse cells), frames left alone."""
     width, half = nside + 2, nside // 2
-    size = x.shape[1] - 2 * (width + 1)
-    start = width + 1
-    smooth = np.zeros(x.shape[1], x.dtype)
+    smooth = np.zeros((1, x.shape[1]), x.dtype)
     for k in range(x.shape[0]):
-        row = x[k]
-        smooth[:] = 0
-        inner = smooth[start : start + size]
-        for n in range(9):
-            w, shifted = smoother[n, start:], row[start + shifts[n] :]
-            for p in range(size):
-                inner[p] += w[p] * shifted[p]
+        for start in _starts(nside):
+            _filter(x[k], smoother, shifts, start, smooth[:, start:])
         for face in range(12):
             for a in range(half):
                 low = (face * width + 2 * a + 1) * width + 1
                 to = (face * (half + 2) + a + 1) * (half + 2) + 1
+                row, above = smooth[0, low:], smooth[0, low + width :]
                 for b in range(half):
-                    i = low + 2 * b
-                    total = smooth[i] + smooth[i + 1] + smooth[i + width] + smooth[i + width + 1]
-                    out[k, to + b] = total / 4
+                    i = 2 * b
+                    out[k, to + b] = (row[i] + row[i + 1] + above[i] + above[i + 1]) / 4
 
 
 @compiled
 def refine(gradient, smoother, shifts, nside, out):
     """Adjoint of `coarsen`: adds to `out` (K, cells)."""
     width, half = nside + 2, nside // 2
-    size = out.shape[1] - 2 * (width + 1)
-    start = width + 1
-    spread = np.zeros(out.shape[1], out.dtype)
-    for k in range(out.shape[0]):
+    fine = np.zeros((1, out.shape[1]), out.dtype)
+    spread = np.empty((9, BLOCK), out.dtype)
+    for k in range(gradient.shape[0]):
         for face in range(12):
             for a in range(half):
                 low = (face * width + 2 * a + 1) * width + 1
                 to = (face * (half + 2) + a + 1) * (half + 2) + 1
+                row, above = fine[0, low:], fine[0, low + width :]
                 for b in range(half):
-                    g = gradient[k, to + b] / 4
-                    i = low + 2 * b
-                    spread[i] = g
-                    spread[i + 1] = g
-                    spread[i + width] = g
-                    spread[i + width + 1] = g
-        for n in range(9):
-            w = smoother[n, start:]
-            row = out[k, start + shifts[n] :]
-            for p in range(size):
-                row[p] += w[p] * spread[start + p]
+                    i = 2 * b
+                    row[i] = row[i + 1] = above[i] = above[i + 1] = gradient[k, to + b] / 4
+        for start in _starts(nside):
+            _unfilter(fine[:, start:], smoother, shifts, start, spread, out[k])
 
 
 @compiled
-def _gram(columns, mask, start, size, out):
-    """Add the weighted products of a block: Re above and on the diagonal, Im below."""
-    k_max = columns.shape[1]
-    weighted_r, weighted_i = np.empty(size, columns.dtype), np.empty(size, columns.dtype)
-    for k in range(k_max):
-        ar, ai, m = columns[0, k], columns[1, k], mask[start:]
-        for p in range(size):
-            weighted_r[p] = m[p] * ar[p]
-            weighted_i[p] = m[p] * ai[p]
-        for other in range(k, k_max):
-            br, bi = columns[0, other], columns[1, other]
-            same, turned = columns.dtype.type(0), columns.dtype.type(0)
-            for p in range(size):
-                same += weighted_r[p] * br[p] + weighted_i[p] * bi[p]
-                turned += weighted_r[p] * bi[p] - weighted_i[p] * br[p]
-            out[k, other] += same
-            if other > k:
-                out[other, k] += turned
+def _gram(columns, g, mask, start, out):
+    """Add the weighted products of a block: Re above and on the diagonal, Im below.
+
+    `out` (K, K, lanes) holds sums over every lanes-th cell: they are added up in the end.
+    """
+    step, re, im = lanes(mask), 2 * g, 2 * g + 1
+    for i in range(0, BLOCK, 4 * step):
+        i1, i2, i3, p = i + step, i + 2 * step, i + 3 * step, start + i
+        m0, m1 = load(mask, p), load(mask, p + step)
+        m2, m3 = load(mask, p + 2 * step), load(mask, p + 3 * step)
+        for k in range(len(columns)):
+            a = columns[k]
+            r0, r1 = m0 * load(a, (re, i)), m1 * load(a, (re, i1))
+            r2, r3 = m2 * load(a, (re, i2)), m3 * load(a, (re, i3))
+            j0, j1 = m0 * load(a, (im, i)), m1 * load(a, (im, i1))
+            j2, j3 = m2 * load(a, (im, i2)), m3 * load(a, (im, i3))
+            for other in range(k, len(columns)):
+                b = columns[other]
+                c0, c1, c2, c3 = (
+                    load(b, (re, i)), load(b, (re, i1)), load(b, (re, i2)), load(b, (re, i3))
+                )  # fmt: skip
+                d0, d1, d2, d3 = (
+                    load(b, (im, i)), load(b, (im, i1)), load(b, (im, i2)), load(b, (im, i3))
+                )  # fmt: skip
+                same = load(out, (k, other, 0)) + r0 * c0 + r1 * c1 + r2 * c2 + r3 * c3
+                same = same + j0 * d0 + j1 * d1 + j2 * d2 + j3 * d3
+                store(same, out, (k, other, 0))
+                if other > k:
+                    turned = load(out, (other, k, 0)) + r0 * d0 + r1 * d1 + r2 * d2 + r3 * d3
+                    turned = turned - j0 * c0 - j1 * c1 - j2 * c2 - j3 * c3
+                    store(turned, out, (other, k, 0))
 
 
 @compiled
@@ -153,152 +187,138 @@ def _hermitian(slope, real, imag):
 
 
 @compiled
-def _ungram(columns, mask, start, size, real, imag, first, out):
-    """Gradient of a block's columns A: mask H A, put into `out` or, if not `first`, added."""
-    k_max = columns.shape[1]
-    m = mask[start:]
-    sum_r, sum_i = np.empty(size, columns.dtype), np.empty(size, columns.dtype)
-    for k in range(k_max):
-        sum_r[:] = 0
-        sum_i[:] = 0
-        for other in range(0, k_max - 1, 2):  # two at once: half the traffic of the sums
-            br, bi, cr, ci = (
-                columns[0, other], columns[1, other], columns[0, other + 1], columns[1, other + 1]
-            )  # fmt: skip
-            hr, hi, er, ei = (
-                real[k, other], imag[k, other], real[k, other + 1], imag[k, other + 1]
-            )  # fmt: skip
-            for p in range(size):
-                sum_r[p] += hr * br[p] - hi * bi[p] + er * cr[p] - ei * ci[p]
-                sum_i[p] += hr * bi[p] + hi * br[p] + er * ci[p] + ei * cr[p]
-        if k_max % 2:
-            br, bi = columns[0, k_max - 1], columns[1, k_max - 1]
-            hr, hi = real[k, k_max - 1], imag[k, k_max - 1]
-            for p in range(size):
-                sum_r[p] += hr * br[p] - hi * bi[p]
-                sum_i[p] += hr * bi[p] + hi * br[p]
-        gr, gi = out[0, k], out[1, k]
-        if first:
-            for p in range(size):
-                gr[p] = m[p] * sum_r[p]
-                gi[p] = m[p] * sum_i[p]
-        else:
-            for p in range(size):
-                gr[p] += m[p] * sum_r[p]
-                gi[p] += m[p] * sum_i[p]
+def _ungram(columns, g, mask, start, real, imag, out):
+    """Add the gradient of a block's columns A: mask H A."""
+    step, re, im = lanes(mask), 2 * g, 2 * g + 1
+    for i in range(0, BLOCK, 4 * step):
+        i1, i2, i3, p = i + step, i + 2 * step, i + 3 * step, start + i
+        m0, m1 = load(mask, p), load(mask, p + step)
+        m2, m3 = load(mask, p + 2 * step), load(mask, p + 3 * step)
+        for k in range(len(columns)):
+            r0 = r1 = r2 = r3 = j0 = j1 = j2 = j3 = columns.dtype.type(0) * m0
+            for other in range(len(columns)):
+                b, h, e = columns[other], real[k, other], imag[k, other]
+                c, d = load(b, (re, i)), load(b, (im, i))
+                r0, j0 = r0 + h * c - e * d, j0 + h * d + e * c
+                c, d = load(b, (re, i1)), load(b, (im, i1))
+                r1, j1 = r1 + h * c - e * d, j1 + h * d + e * c
+                c, d = load(b, (re, i2)), load(b, (im, i2))
+                r2, j2 = r2 + h * c - e * d, j2 + h * d + e * c
+                c, d = load(b, (re, i3)), load(b, (im, i3))
+                r3, j3 = r3 + h * c - e * d, j3 + h * d + e * c
+            up = out[k]
+            store(load(up, (re, i)) + m0 * r0, up, (re, i))
+            store(load(up, (im, i)) + m0 * j0, up, (im, i))
+            store(load(up, (re, i1)) + m1 * r1, up, (re, i1))
+            store(load(up, (im, i1)) + m1 * j1, up, (im, i1))
+            store(load(up, (re, i2)) + m2 * r2, up, (re, i2))
+            store(load(up, (im, i2)) + m2 * j2, up, (im, i2))
+            store(load(up, (re, i3)) + m3 * r3, up, (re, i3))
+            store(load(up, (im, i3)) + m3 * j3, up, (im, i3))
 
 
 @compiled
-def _moduli(x, fields, weights, shifts, masks, nside, first, out):
-    """Moduli of the filtered fields into the rows from `first` on; their means into `out`."""
-    orientations = weights.shape[0]
-    width = nside + 2
-    real, imag = np.empty(_BLOCK, x.dtype), np.empty(_BLOCK, x.dtype)
-    for start in range(width + 1, x.shape[1] - width - 1, _BLOCK):
-        size = min(_BLOCK, x.shape[1] - width - 1 - start)
-        for g in range(orientations):
-            for c in range(fields):
-                _filter(x[c], weights[g], shifts, start, size, real, imag)
-                row = x[first + g * fields + c, start : start + size]
-                for p in range(size):
-                    row[p] = np.sqrt(real[p] * real[p] + imag[p] * imag[p])
-                for r in range(masks.shape[0]):
-                    m = masks[r, start:]
-                    total = x.dtype.type(0)
-                    for p in range(size):
-                        total += m[p] * row[p]
-                    out[r, g, c] += total
-
-
-@compiled
-def _unmoduli(x, fields, weights, shifts, masks, nside, first, slope, gradient):
-    """Adjoint of `_moduli`: adds to the first rows of `gradient`."""
-    width = nside + 2
-    real, imag = np.empty(_BLOCK, x.dtype), np.empty(_BLOCK, x.dtype)
-    for start in range(width + 1, x.shape[1] - width - 1, _BLOCK):
-        size = min(_BLOCK, x.shape[1] - width - 1 - start)
-        for g in range(weights.shape[0]):
-            for c in range(fields):
-                _filter(x[c], weights[g], shifts, start, size, real, imag)
-                row = x[first + g * fields + c, start:]
-                up = gradient[first + g * fields + c, start:]
-                for p in range(size):
-                    total = up[p]
-                    for r in range(masks.shape[0]):
-                        total += slope[r, g, c] * masks[r, start + p]
-                    ratio = total / row[p] if row[p] > 0 else x.dtype.type(0)
-                    real[p] *= ratio
-                    imag[p] *= ratio
-                _unfilter(real, imag, weights[g], shifts, start, size, gradient[c])
-
-
-@compiled
-def _products(x, weights, shifts, masks, nside, out):
-    """Gram matrices (regions, orientations, K, K) of all rows of `x`, filtered."""
-    width, k_max = nside + 2, x.shape[0]
-    columns = np.empty((2, k_max, _BLOCK), x.dtype)
-    for start in range(width + 1, x.shape[1] - width - 1, _BLOCK):
-        size = min(_BLOCK, x.shape[1] - width - 1 - start)
-        for g in range(weights.shape[0]):
-            for k in range(k_max):
-                _filter(x[k], weights[g], shifts, start, size, columns[0, k], columns[1, k])
-            for r in range(masks.shape[0]):
-                _gram(columns, masks[r], start, size, out[r, g])
-
-
-@compiled
-def _unproducts(x, weights, shifts, masks, nside, slope, gradient):
-    """Adjoint of `_products`: adds to `gradient` (K, cells)."""
-    width, k_max = nside + 2, x.shape[0]
-    columns = np.empty((2, k_max, _BLOCK), x.dtype)
-    up = np.empty((2, k_max, _BLOCK), x.dtype)
-    real, imag = np.empty(slope.shape, x.dtype), np.empty(slope.shape, x.dtype)
-    for r in range(slope.shape[0]):
-        for g in range(slope.shape[1]):
-            _hermitian(slope[r, g], real[r, g], imag[r, g])
-    for start in range(width + 1, x.shape[1] - width - 1, _BLOCK):
-        size = min(_BLOCK, x.shape[1] - width - 1 - start)
-        for g in range(weights.shape[0]):
-            for k in range(k_max):
-                _filter(x[k], weights[g], shifts, start, size, columns[0, k], columns[1, k])
-            for r in range(masks.shape[0]):
-                _ungram(columns, masks[r], start, size, real[r, g], imag[r, g], r == 0, up)
-            for k in range(k_max):
-                _unfilter(up[0, k], up[1, k], weights[g], shifts, start, size, gradient[k])
-
-
-@compiled
-def level_forward(
-    x, fields, first, weights, shifts, halo, source, masks, nside, means, products
-):  # fmt: skip
-    """Statistics of one level.
+def moduli(x, fields, first, weights, shifts, halo, source, masks, nside, means):
+    """The moduli of one level.
 
     Args:
         x: (K, cells): fields and finer moduli in the first rows; this level's moduli are put
             into the rows from `first` on.
         fields: number of fields.
         first: row of the first new modulus.
-        weights: (L, 2, 9, cells) filters.
-        shifts: (9,) distances of neighbours.
+        weights: (2 L, 9, cells) filters, real and imaginary parts in turn.
+        shifts: distances of the nine neighbours.
         halo: cells of the frames.
         source: cells they repeat.
         masks: (R, cells) weights of the regions.
         nside: of the level.
         means: (R, L, fields) added to: means of the new moduli.
-        products: (R, L, K, K) added to: Gram matrices.
     """
     _fill(x[:first], halo, source)
-    _moduli(x, fields, weights, shifts, masks, nside, first, means)
+    columns = np.empty((len(weights), BLOCK), x.dtype)
+    for start in _starts(nside):
+        for c in range(fields):
+            _filter(x[c], weights, shifts, start, columns)
+            for g in range(len(weights) // 2):
+                row = x[first + g * fields + c, start:]
+                real, imag = columns[2 * g], columns[2 * g + 1]
+                for p in range(BLOCK):
+                    row[p] = np.sqrt(real[p] * real[p] + imag[p] * imag[p])
+                for r in range(len(masks)):
+                    mask, total = masks[r, start:], x.dtype.type(0)
+                    for p in range(BLOCK):
+                        total += mask[p] * row[p]
+                    means[r, g, c] += total
     _fill(x[first:], halo, source)
-    _products(x, weights, shifts, masks, nside, products)
 
 
 @compiled
-def level_backward(
-    x, fields, first, weights, shifts, halo, source, masks, nside, means, products, gradient
+def _unmoduli(x, fields, first, weights, shifts, masks, nside, slope, gradient):
+    """Adjoint of `moduli`: adds to the first rows of `gradient`."""
+    columns = np.empty((len(weights), BLOCK), x.dtype)
+    spread = np.empty((9, BLOCK), x.dtype)
+    for start in _starts(nside):
+        for c in range(fields):
+            _filter(x[c], weights, shifts, start, columns)
+            for g in range(len(weights) // 2):
+                row = x[first + g * fields + c, start:]
+                up = gradient[first + g * fields + c, start:]
+                real, imag = columns[2 * g], columns[2 * g + 1]
+                for p in range(BLOCK):
+                    total = up[p]
+                    for r in range(len(masks)):
+                        total += slope[r, g, c] * masks[r, start + p]
+                    ratio = total / row[p] if row[p] > 0 else x.dtype.type(0)
+                    real[p] *= ratio
+                    imag[p] *= ratio
+            _unfilter(columns, weights, shifts, start, spread, gradient[c])
+
+
+@compiled
+def products(x, weights, shifts, masks, nside, out):
+    """Add the Gram matrices (R, L, K, K) of one level: all rows of `x` (K, cells), filtered."""
+    columns = np.empty((len(x), len(weights), BLOCK), x.dtype)
+    sums = np.zeros((*out.shape, lanes(x)), x.dtype)
+    for start in _starts(nside):
+        for k in range(len(x)):
+            _filter(x[k], weights, shifts, start, columns[k])
+        for r in range(out.shape[0]):
+            for g in range(out.shape[1]):
+                _gram(columns, g, masks[r], start, sums[r, g])
+    for r in range(out.shape[0]):
+        for g in range(out.shape[1]):
+            for k in range(len(x)):
+                for other in range(len(x)):
+                    out[r, g, k, other] += sums[r, g, k, other].sum()
+
+
+@compiled
+def _unproducts(x, weights, shifts, masks, nside, slope, gradient):
+    """Adjoint of `products`: adds to `gradient` (K, cells)."""
+    columns = np.empty((len(x), len(weights), BLOCK), x.dtype)
+    up = np.empty_like(columns)
+    spread = np.empty((9, BLOCK), x.dtype)
+    real, imag = np.empty(slope.shape, x.dtype), np.empty(slope.shape, x.dtype)
+    for r in range(slope.shape[0]):
+        for g in range(slope.shape[1]):
+            _hermitian(slope[r, g], real[r, g], imag[r, g])
+    for start in _starts(nside):
+        up[:] = 0
+        for k in range(len(x)):
+            _filter(x[k], weights, shifts, start, columns[k])
+        for r in range(slope.shape[0]):
+            for g in range(slope.shape[1]):
+                _ungram(columns, g, masks[r], start, real[r, g], imag[r, g], up)
+        for k in range(len(x)):
+            _unfilter(up[k], weights, shifts, start, spread, gradient[k])
+
+
+@compiled
+def backward(
+    x, fields, first, weights, shifts, halo, source, masks, nside, means, grams, gradient
 ):  # fmt: skip
-    """Adjoint of `level_forward` at `x` as that left it: adds to `gradient` (K, cells)."""
-    _unproducts(x, weights, shifts, masks, nside, products, gradient)
+    """Adjoint of `moduli` and `products` at `x`: adds to `gradient` (K, cells)."""
+    _unproducts(x, weights, shifts, masks, nside, grams, gradient)
     _fold(gradient, halo, source)
-    _unmoduli(x, fields, weights, shifts, masks, nside, first, means, gradient)
+    _unmoduli(x, fields, first, weights, shifts, masks, nside, means, gradient)
     _fold(gradient[:fields], halo, source)

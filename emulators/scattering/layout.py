@@ -17,7 +17,9 @@ import numpy as np
 
 from sbitools.embeddings.sphere import face_order
 
-__all__ = ["Layout", "layout"]
+__all__ = ["BLOCK", "Layout", "layout"]
+
+BLOCK = 64  # cells that the compiled loops work on at once
 
 _FACES = 12
 # Neighbours as healpy lists them: SW, W, NW, N, NE, E, SE, S; x is north-east, y north-west.
@@ -30,7 +32,7 @@ class Layout:
 
     Attributes:
         nside: of the maps.
-        cells: number of cells, 12 (nside + 2)^2.
+        cells: number of cells, 12 (nside + 2)^2 and a block that is nowhere.
         inside: cell of every pixel in nested order, (12 nside^2,).
         halo: cells of the frames that repeat a pixel.
         source: the cell each of them repeats.
@@ -72,6 +74,6 @@ def layout(nside: int) -> Layout:
     halo, first = np.unique(padded[outside & (around >= 0)], return_index=True)
     shifts = np.array([0, *(_STEPS[:, 0] * width + _STEPS[:, 1])])
     return Layout(
-        nside, _FACES * width**2, inside, halo, inside[around[outside & (around >= 0)][first]],
+        nside, _FACES * width**2 + BLOCK, inside, halo, inside[around[outside & (around >= 0)][first]],
         shifts,
     )  # fmt: skip

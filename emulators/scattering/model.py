@@ -63,11 +63,15 @@ class MapModel(nn.Module):
         mean = np.tensordot(linear(place), self.mean.numpy(), 1)
         return mean * self.scale(place, scan_angle)
 
+    def seen(self, scan_angle: float | None) -> np.ndarray:
+        """Pixels that have a map, (pixels,)."""
+        return self.rings.geometry.at(self.nside, scan_angle).seen
+
     def emulate(
         self, starts: Tensor, scales: Tensor, offsets: Tensor, places: np.ndarray, steps: int,
         share: float,
     ) -> Minimum:  # fmt: skip
-        """Standardised maps whose statistics are on target.
+        """Standardised maps whose statistics are on target; what is 0 in a start stays 0.
 
         Args:
             starts: standardised, (B, 2, pixels).
@@ -81,6 +85,7 @@ class MapModel(nn.Module):
             terms = torch.from_numpy(np.stack([linear(p) for p in places])).float()
             targets = self.targets(self.summaries(starts, scales, offsets), terms)
         weights = self.summaries.weights() / self.targets.sigma.square()
+        moves = (starts != 0).float()
 
         def function(points: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
             y = points.view(-1, *starts.shape[1:]).requires_grad_()
@@ -88,7 +93,7 @@ class MapModel(nn.Module):
                 missed = self.summaries(y, scales[rows], offsets[rows]) - targets[rows]
                 loss = (missed.square() * weights).sum(1)
                 (gradient,) = torch.autograd.grad(loss.sum(), y)
-            return loss.detach(), gradient.flatten(1)
+            return loss.detach(), (gradient * moves[rows]).flatten(1)
 
         tolerance = (share * self.targets.doubt).expand(len(starts))
         return minimise(function, starts.flatten(1), steps=steps, tolerance=tolerance)

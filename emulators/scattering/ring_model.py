@@ -108,12 +108,11 @@ class RingModel(nn.Module):
         """About the standard deviation of every pixel, (2, pixels); ring correlations left out."""
         place = self.geometry.at(self.nside, scan_angle)
         first, second, white = self._weights(terms)
-        squares = np.asarray(place.templates.multiply(place.templates).sum(axis=0)).reshape(2, -1)
         noise = np.einsum("pij,pij->ip", place.noise, place.noise)
         smooth = self.amplitude() ** 2
         # Where the sky changes sign a(p) vanishes, the true spread does not.
         smooth = np.maximum(smooth, 0.03 * smooth.mean())
-        variance = (first.sum() * smooth + second.sum()) * squares + white * noise
+        variance = (first.sum() * smooth + second.sum()) * place.squares + white * noise
         return np.sqrt(np.where(variance > 0, variance, 1.0))
 
     def _weights(self, terms: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
@@ -174,15 +173,18 @@ class _Problem:
         self.levels = torch.exp(level - level.mean())
         self.harmonics = torch.tensor(model._harmonics[:, chosen % (12 * model.nside**2)]).float()
         self.templates, self.samples = [], []
+        known: dict[float | None, Tensor] = {}
         for design in designs:
-            place = model.geometry.at(model.nside, design.scan_angle)
-            self.templates.append(_templates(place, chosen, model.geometry.streams))
+            if design.scan_angle not in known:
+                place = model.geometry.at(model.nside, design.scan_angle)
+                known[design.scan_angle] = _templates(place, chosen, model.geometry.streams)
+            self.templates.append(known[design.scan_angle])
             maps = design.maps.reshape(len(design.maps), -1)[:, chosen] / math.sqrt(self.unit)
             self.samples.append(torch.tensor(maps / math.sqrt(design.freedom)).float())
-        traces = [t.diagonal(dim1=1, dim2=2).mean(1) for t in self.templates]
+        traces = [t.diagonal(dim1=1, dim2=2).mean(1) for t in known.values()]
         self.sizes = torch.stack(traces).mean(0).double().clamp(min=1e-30)
-        for i, t in enumerate(self.templates):
-            self.templates[i] = t / self.sizes.float()[:, None, None]
+        for t in known.values():
+            t /= self.sizes.float()[:, None, None]
 
     def start(self, sky: np.ndarray) -> list[Tensor]:
         first = torch.tensor(sky / np.sqrt((sky**2).mean() + 1e-30), dtype=torch.float64)

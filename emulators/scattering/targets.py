@@ -31,7 +31,7 @@ class Targets(nn.Module):
 
     def fit(
         self, simulated: list[Tensor], started: list[Tensor], terms: Tensor, groups: Tensor
-    ) -> Tensor:
+    ) -> tuple[float, float]:
         """Learn from statistics of simulations and of starts at the same theta.
 
         Args:
@@ -41,7 +41,8 @@ class Targets(nn.Module):
             groups: kind of each statistic, (size,) integers from 0.
 
         Returns:
-            What was kept of the difference of each kind, between 0 and 1, (terms, kinds).
+            Mean squared difference between simulations and starts in units of sigma, beyond what
+            chance makes, without and with the shift.
         """
         spread = torch.stack([s.var(0) for s in started]).mean(0).sqrt()
         self.sigma.copy_(spread.clamp(min=1e-6 * float(spread.max())))
@@ -59,7 +60,14 @@ class Targets(nn.Module):
         self.shift.copy_((kept[:, groups] * slopes).float())
         # What the shift may be wrong by, in units of sigma squared: no map need come closer.
         self.doubt.copy_((kept[0, groups] * covariance[0, 0]).mean().float())
-        return kept.float()
+        chance = noise.mean()
+        left = difference - terms @ (kept[:, groups] * slopes)
+        # A shift found from the same maps takes some of their chance along.
+        shared = noise.mean() * (1 - kept[0, groups]).square().mean()
+        return (
+            float((difference.square().mean() - chance).clamp(min=0)),
+            float((left.square().mean() - shared).clamp(min=0)),
+        )
 
     def forward(self, start: Tensor, terms: Tensor) -> Tensor:
         """Targets (B, size) for the statistics (B, size) of starts and their terms (B, T)."""

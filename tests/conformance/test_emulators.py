@@ -10,7 +10,10 @@ import torch
 from emulators.emulator import Emulator
 from emulators.nbody.emulator import NBodyEmulator
 from emulators.nbody.simulator import NBodySimulator
+from emulators.scattering.emulator import ScatteringEmulator
+from emulators.scattering.simulator import TodSimulator
 from emulators.testing import check_emulator, check_resume
+from sbitools.campaign import simulate
 from sbitools.store import SimulationStore
 from tests.emulators.nbody import tiny
 
@@ -28,8 +31,14 @@ def nbody(path):
     return Case(emulator, tiny.particles(path, 6), tiny.OPTIONS)
 
 
+def scattering(path):
+    reference = TodSimulator(4, parameters=["gain_rms", "scan_angle"], n_rings=64, samples=64)
+    store = simulate(reference, 24, path, seed=1, workers=1, progress=False)
+    return Case(ScatteringEmulator.of(reference), store, {"steps": 6})
+
+
 # A new emulator adds a row: name and a function of a path that returns a `Case`.
-EMULATORS = {"nbody": nbody}
+EMULATORS = {"nbody": nbody, "scattering": scattering}
 
 
 @pytest.fixture(scope="module", params=EMULATORS)

@@ -1,0 +1,265 @@
+"""The emulator of sky maps: white noise and theta in, Q and U maps out."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from emulators.emulator import Emulator
+from sbitools.errors import ConfigError, ShapeError, StoreError, TrainingError
+from sbitools.files import write_atomic
+from sbitools.parameters import ParameterSpace
+from sbitools.seeds import normal
+from sbitools.simulator import FieldSpec
+from sbitools.statistics.sphere_maps import nside_of
+from sbitools.training import TrainingHistory
+
+from .fitting import Sample, fit_model
+from .geometry import RingGeometry
+from .model import MapModel
+from .options import EmulatorOptions, parse_options
+
+if TYPE_CHECKING:
+    from sbitools.store import SimulationStore
+
+    from .simulator import TodSimulator
+
+__all__ = ["ScatteringEmulator"]
+
+_ANGLE = "scan_angle"
+_TOGETHER = 16  # maps that are optimised in one go: what is kept of each step times this
+_FEWEST = 3
+
+
+class ScatteringEmulator(Emulator):
+    """Maps with the statistics of a few simulated ones.
+
+    A Gaussian map of the scan's rings (`ring_model`) is moved, by gradient descent, to where its
+    scattering covariances and spectra are on target (`targets`). Each map is made alone: what
+    comes out of a seed does not depend on the batch.
+
+    Args:
+        parameters: of the simulator it stands for; one may be ``"scan_angle"``, in degrees.
+        output: of that simulator: Q and U maps, ``("map", "pixel_nested")``.
+        geometry: of the scan that the maps were binned from.
+        scan_angle: in degrees if it does not vary; None is that of the strategy.
+
+    Raises:
+        ShapeError: if the output is not a pair of nested HEALPix maps.
+    """
+
+    kind = "emulator.scattering"
+
+    def __init__(
+        self, parameters: ParameterSpace, output: FieldSpec, geometry: RingGeometry,
+        scan_angle: float | None = None,
+    ) -> None:  # fmt: skip
+        self.parameters, self.output, self.geometry = parameters, output, geometry
+        self.nside = _check_output(output)
+        self.scan_angle = None if scan_angle is None else float(scan_angle)
+        self.options = EmulatorOptions()
+        self.model: MapModel | None = None
+
+    @classmethod
+    def of(cls, simulator: TodSimulator) -> Self:
+        """An emulator, not fitted, that is to stand for `simulator`."""
+        geometry = RingGeometry(simulator.scan, simulator.detectors)
+        angle = simulator.fixed[_ANGLE]
+        return cls(simulator.parameters, simulator.output, geometry, angle)
+
+    def fit(
+        self,
+        store: SimulationStore,
+        config: EmulatorOptions | Mapping[str, Any] | None = None,
+        *,
+        run_dir: str | Path,
+        resume: bool = False,
+        on_epoch: Callable[[dict[str, float]], None] | None = None,
+    ) -> TrainingHistory:
+        """Learn from maps: see `Emulator.fit` and `EmulatorOptions`.
+
+        A fit takes about a minute; one that was interrupted starts again from the beginning.
+
+        Raises:
+            StoreError: if the store holds other maps, or fewer than 3.
+            TrainingError: if the maps cannot be fitted, or `run_dir` holds another run.
+        """
+        options, begun = parse_options(config), time.monotonic()
+        _check_store(store, self.parameters, self.output)
+        _claim(Path(run_dir), options, store, resume)
+        model = self._new_model(options)
+        history = TrainingHistory(stopped="all steps done")
+
+        def report(misfit: float) -> None:
+            row = {
+                "epoch": float(len(history.epochs)), "train_loss": misfit,
+                "validation_loss": float("inf"), "seconds": time.monotonic() - begun,
+            }  # fmt: skip
+            history.epochs.append(row)
+            with (Path(run_dir) / "metrics.jsonl").open("a") as stream:
+                stream.write(json.dumps({k: v for k, v in row.items() if v < np.inf}) + "\n")
+            if on_epoch is not None:
+                on_epoch(row)
+
+        fit_model(model, self._samples(store), options.seed, report)
+        self.options, self.model = options, model
+        history.best_epoch, history.seconds = len(history.epochs) - 1, time.monotonic() - begun
+        return history
+
+    def latent(self, theta: Tensor, seeds: Tensor) -> Tensor:
+        """White noise (B, n): that of ring amplitudes, of ring offsets and of pixels."""
+        return normal(seeds, (self.module().n_latent,))
+
+    def decode(self, theta: Tensor, latent: Tensor) -> Tensor:
+        """Q and U maps (B, 2, 12 nside^2) in the unit of the simulations."""
+        parts = zip(theta.split(_TOGETHER), latent.split(_TOGETHER), strict=True)
+        return torch.cat([self._decode(*part) for part in parts])
+
+    def start_maps(self, theta: Tensor, seeds: Tensor) -> Tensor:
+        """The Gaussian maps that `simulate` starts from, with the mean: no scattering in them."""
+        theta = self.parameters.check(theta)
+        starts, _, offsets, _ = self._starts(theta, self.latent(theta, seeds))
+        return torch.from_numpy(starts + offsets).float()
+
+    def module(self) -> MapModel:
+        """What was fitted.
+
+        Raises:
+            TrainingError: before `fit` or `load`.
+        """
+        if self.model is None:
+            raise TrainingError(
+                "ScatteringEmulator", expected="a fitted emulator", got="one without a model",
+                fix="call fit, or ScatteringEmulator.load(path)",
+            )  # fmt: skip
+        return self.model
+
+    def config(self) -> dict[str, Any]:
+        """Parameters, output, scan and options."""
+        return {
+            "parameters": self.parameters.to_dict(), "output": self.output.to_dict(),
+            "geometry": self.geometry.to_dict(), "scan_angle": self.scan_angle,
+            "options": self.options.model_dump(),
+        }  # fmt: skip
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
+        """Inverse of `config`."""
+        emulator = cls(
+            ParameterSpace.from_dict(config["parameters"]), FieldSpec.from_dict(config["output"]),
+            RingGeometry.from_dict(config["geometry"]), config["scan_angle"],
+        )  # fmt: skip
+        emulator.options = parse_options(config["options"])
+        emulator.model = emulator._new_model(emulator.options)
+        return emulator
+
+    def _new_model(self, options: EmulatorOptions) -> MapModel:
+        return MapModel(
+            self.geometry, self.nside, options.lmax, len(self.parameters), options.levels
+        )
+
+    def _decode(self, theta: Tensor, latent: Tensor) -> Tensor:
+        model = self.module()
+        starts, scales, offsets, places = self._starts(theta, latent)
+        unit = np.sqrt((scales**2).mean((1, 2), keepdims=True))
+        found = model.emulate(
+            torch.from_numpy(starts / scales).float(), torch.from_numpy(scales / unit).float(),
+            torch.from_numpy(offsets / unit).float(), places, self.options.steps,
+            self.options.closeness,
+        )  # fmt: skip
+        maps = found.x.view(starts.shape).double() * torch.from_numpy(scales)
+        return (maps + torch.from_numpy(offsets)).float()
+
+    def _starts(
+        self, theta: Tensor, latent: Tensor
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Gaussian maps, scales and means (B, 2, pixels), and theta in the cube (B, P)."""
+        model, places = self.module(), self._places(theta)
+        shape = (len(theta), 2, 12 * self.nside**2)
+        starts, scales, offsets = np.empty(shape), np.empty(shape), np.empty(shape)
+        for i, (place, row) in enumerate(zip(places, latent.numpy(), strict=True)):
+            angle = self._angle(theta[i])
+            starts[i] = model.start(row[None], place, angle)[0]
+            scales[i] = model.scale(place, angle)
+            offsets[i] = np.where(model.seen(angle), model.offset(place, angle), 0)
+        return starts, scales, offsets, places
+
+    def _samples(self, store: SimulationStore) -> list[Sample]:
+        """Simulations by theta."""
+        done = store.done
+        theta, maps = store.theta[done], store.read(done).double().numpy()
+        _, inverse = np.unique(theta.numpy(), axis=0, return_inverse=True)
+        inverse, places, out = inverse.reshape(-1), self._places(theta), []
+        for i in range(int(inverse.max()) + 1):
+            rows = np.flatnonzero(inverse == i)
+            out.append(Sample(places[rows[0]], self._angle(theta[rows[0]]), maps[rows]))
+        return out
+
+    def _angle(self, theta: Tensor) -> float | None:
+        names = self.parameters.names
+        return float(theta[names.index(_ANGLE)]) if _ANGLE in names else self.scan_angle
+
+    def _places(self, theta: Tensor) -> np.ndarray:
+        """Theta in [-1, 1]: linear in it, or in its logarithm, where the prior is uniform so."""
+        u = self.parameters.to_unconstrained(theta).double()
+        return torch.special.erf(u / np.sqrt(2)).numpy()
+
+
+def _check_output(output: FieldSpec) -> int:
+    if output.dims != ("map", "pixel_nested") or output.shape[0] != 2:
+        raise ShapeError(
+            f"output {output.name!r} of the scattering emulator",
+            expected="dims ('map', 'pixel_nested') of shape (2, 12 Nside^2): Q and U, nested",
+            got=f"dims {output.dims} of shape {output.shape}",
+            fix="reorder RING maps with healpy.reorder(..., r2n=True), and leave T out",
+        )  # fmt: skip
+    if output.dtype != "float32":
+        raise ShapeError(
+            f"output {output.name!r} of the scattering emulator", expected="dtype float32",
+            got=output.dtype, fix="convert the maps",
+        )  # fmt: skip
+    return nside_of(output.shape[1])
+
+
+def _check_store(store: SimulationStore, parameters: ParameterSpace, output: FieldSpec) -> None:
+    if store.output != output or store.parameters.digest() != parameters.digest():
+        raise StoreError(
+            f"store {store.path}",
+            expected=f"{output.name} {output.shape} in {output.unit or 'no unit'}, dims "
+            f"{output.dims}, parameters {parameters.names} with the emulator's priors",
+            got=f"{store.output.name} {store.output.shape} in {store.output.unit or 'no unit'}, "
+            f"dims {store.output.dims}, parameters {store.parameters.names}",
+            fix="make the emulator for the simulator that made the store",
+        )  # fmt: skip
+    if len(store.done) < _FEWEST:
+        raise StoreError(
+            f"store {store.path}", expected=f"at least {_FEWEST} finished simulations",
+            got=str(len(store.done)), fix="simulate more; 10 are a start",
+        )  # fmt: skip
+
+
+def _claim(run_dir: Path, options: EmulatorOptions, store: SimulationStore, resume: bool) -> None:
+    """Make `run_dir` the folder of this fit.
+
+    Raises:
+        TrainingError: if another one is to be resumed.
+    """
+    run_dir.mkdir(parents=True, exist_ok=True)
+    told = {"options": options.model_dump(), "theta": store.theta[store.done].tolist()}
+    digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+    mark = run_dir / "fit.sha256"
+    if resume and mark.exists() and mark.read_text().strip() != digest:
+        raise TrainingError(
+            f"run_dir {run_dir}", expected="a fit with these options to these simulations",
+            got="another one", fix="resume with the same options, or use another run_dir",
+        )  # fmt: skip
+    (run_dir / "metrics.jsonl").unlink(missing_ok=True)
+    write_atomic(mark, f"{digest}\n".encode())

@@ -1,0 +1,51 @@
+"""How the emulator of sky maps is fitted and run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from sbitools.errors import ConfigError
+
+__all__ = ["EmulatorOptions", "parse_options"]
+
+
+class EmulatorOptions(BaseModel):
+    """Settings of `ScatteringEmulator.fit`.
+
+    Attributes:
+        seed: of random subsets and of the Gaussian maps that simulations are compared with.
+        lmax: of the smooth sky that modulates the rings.
+        levels: scales of the scattering covariance; None goes down to Nside 2.
+        steps: of the optimiser, per map, at most.
+        closeness: a map is done when its loss is below this share of what is not known about its
+            targets, given the number of simulations.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    seed: int = Field(0, ge=0, lt=2**63)
+    lmax: int = Field(2, ge=1, le=8)
+    levels: int | None = Field(None, ge=1)
+    steps: int = Field(25, ge=0)
+    closeness: float = Field(0.1, gt=0)
+
+
+def parse_options(config: EmulatorOptions | Mapping[str, Any] | None) -> EmulatorOptions:
+    """Options from a table of a configuration file.
+
+    Raises:
+        ConfigError: for an unknown option or a value out of range.
+    """
+    if isinstance(config, EmulatorOptions):
+        return config
+    try:
+        return EmulatorOptions.model_validate(dict(config or {}))
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ConfigError(
+            f"emulator option {'.'.join(map(str, first['loc']))}", expected=first["msg"],
+            got=repr(first["input"]), fix=f"known options: {sorted(EmulatorOptions.model_fields)}",
+        ) from error  # fmt: skip
