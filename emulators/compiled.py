@@ -20,6 +20,8 @@ from numba.extending import intrinsic, lower_builtin, models, register_model
 __all__ = ["compiled", "lanes", "load", "store"]
 
 _BITS = 512 if get_host_cpu_features().get("avx512f") else 256
+_built_in: Any = intrinsic  # what it makes is called without the first argument
+_infer: Any = infer_global
 
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -60,14 +62,14 @@ def _pointer(context: Any, builder: Any, kinds: Any, array: Any, index: Any) -> 
     return builder.bitcast(pointer, context.get_value_type(_Vector(kinds[0].dtype)).as_pointer())
 
 
-@intrinsic
+@_built_in
 def lanes(_: Any, array: Any) -> Any:
     """Number of elements of an array that a vector holds, a constant."""
     size = _Vector(array.dtype).size
     return types.intp(array), lambda context, *_: context.get_constant(types.intp, size)
 
 
-@intrinsic
+@_built_in
 def load(_: Any, array: Any, index: Any) -> Any:
     """The vector that begins at an index of an array; the last axis is contiguous."""
 
@@ -78,7 +80,7 @@ def load(_: Any, array: Any, index: Any) -> Any:
     return _Vector(array.dtype)(array, index), code
 
 
-@intrinsic
+@_built_in
 def store(_: Any, vector: Any, array: Any, index: Any) -> Any:
     """Put a vector where `load` would find it."""
 
@@ -106,7 +108,7 @@ def _arithmetic(symbol: Callable[..., Any], instruction: str) -> None:
             first = builder.shuffle_vector(one, empty, places)
         return getattr(builder, instruction)(first, second, flags=("contract",))
 
-    infer_global(symbol)(Typing)
+    _infer(symbol)(Typing)
     lower_builtin(symbol, _Vector, _Vector)(code)
     lower_builtin(symbol, types.Float, _Vector)(code)
 

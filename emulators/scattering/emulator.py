@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from emulators.emulator import Emulator
-from sbitools.errors import ConfigError, ShapeError, StoreError, TrainingError
+from emulators.parallel import for_each
+from sbitools.errors import ShapeError, StoreError, TrainingError
 from sbitools.files import write_atomic
 from sbitools.parameters import ParameterSpace
 from sbitools.seeds import normal
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
 __all__ = ["ScatteringEmulator"]
 
 _ANGLE = "scan_angle"
-_TOGETHER = 16  # maps that are optimised in one go: what is kept of each step times this
 _FEWEST = 3
 
 
@@ -120,14 +120,19 @@ class ScatteringEmulator(Emulator):
 
     def decode(self, theta: Tensor, latent: Tensor) -> Tensor:
         """Q and U maps (B, 2, 12 nside^2) in the unit of the simulations."""
-        parts = zip(theta.split(_TOGETHER), latent.split(_TOGETHER), strict=True)
-        return torch.cat([self._decode(*part) for part in parts])
+        out = torch.empty(len(theta), *self.output.shape)
+
+        def one(i: int) -> None:
+            out[i] = self._decode(theta[i], latent[i])
+
+        for_each(one, len(theta))
+        return out
 
     def start_maps(self, theta: Tensor, seeds: Tensor) -> Tensor:
         """The Gaussian maps that `simulate` starts from, with the mean: no scattering in them."""
         theta = self.parameters.check(theta)
-        starts, _, offsets, _ = self._starts(theta, self.latent(theta, seeds))
-        return torch.from_numpy(starts + offsets).float()
+        drawn = [self._start(*row) for row in zip(theta, self.latent(theta, seeds), strict=True)]
+        return torch.stack([start + offset for start, _, offset in drawn]).float()
 
     def module(self) -> MapModel:
         """What was fitted.
@@ -167,30 +172,23 @@ class ScatteringEmulator(Emulator):
         )
 
     def _decode(self, theta: Tensor, latent: Tensor) -> Tensor:
-        model = self.module()
-        starts, scales, offsets, places = self._starts(theta, latent)
-        unit = np.sqrt((scales**2).mean((1, 2), keepdims=True))
-        found = model.emulate(
-            torch.from_numpy(starts / scales).float(), torch.from_numpy(scales / unit).float(),
-            torch.from_numpy(offsets / unit).float(), places, self.options.steps,
-            self.options.closeness,
+        """One map: alone, so that rounding does not depend on the batch either."""
+        start, scale, offset = self._start(theta, latent)
+        unit = scale.square().mean().sqrt()
+        y = self.module().emulate(
+            (start / scale).float(), (scale / unit).float(), (offset / unit).float(),
+            self._places(theta[None])[0], self.options.steps, self.options.closeness,
         )  # fmt: skip
-        maps = found.x.view(starts.shape).double() * torch.from_numpy(scales)
-        return (maps + torch.from_numpy(offsets)).float()
+        return (y.double() * scale + offset).float()
 
-    def _starts(
-        self, theta: Tensor, latent: Tensor
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Gaussian maps, scales and means (B, 2, pixels), and theta in the cube (B, P)."""
-        model, places = self.module(), self._places(theta)
-        shape = (len(theta), 2, 12 * self.nside**2)
-        starts, scales, offsets = np.empty(shape), np.empty(shape), np.empty(shape)
-        for i, (place, row) in enumerate(zip(places, latent.numpy(), strict=True)):
-            angle = self._angle(theta[i])
-            starts[i] = model.start(row[None], place, angle)[0]
-            scales[i] = model.scale(place, angle)
-            offsets[i] = np.where(model.seen(angle), model.offset(place, angle), 0)
-        return starts, scales, offsets, places
+    def _start(self, theta: Tensor, latent: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Gaussian map, standard deviation and mean of every pixel, (2, pixels)."""
+        model, angle = self.module(), self._angle(theta)
+        place = self._places(theta[None])[0]
+        start = model.start(latent[None].numpy(), place, angle)[0]
+        offset = np.where(model.seen(angle), model.offset(place, angle), 0)
+        parts = (start, model.scale(place, angle), offset)
+        return tuple(torch.from_numpy(p) for p in parts)  # pyright: ignore[reportReturnType]
 
     def _samples(self, store: SimulationStore) -> list[Sample]:
         """Simulations by theta."""

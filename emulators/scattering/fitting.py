@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from scipy.special import digamma, polygamma
-from torch import Tensor
 
 from sbitools.seeds import derive
 
@@ -55,7 +54,7 @@ def fit_model(
         RingDesign(squares(s.place), _whole_degrees(s.scan_angle), maps, f)
         for s, maps, f in zip(samples, centred, freedom, strict=True)
     ]
-    compared = _COMPARED if len(samples) == 1 else _COMPARED // 3
+    compared = _COMPARED if len(samples) == 1 else _COMPARED // 4
     fit_rings(model.rings, designs, derive(seed, 1), compared)
     per_theta = max(2, -(-_STARTS // len(samples)))
     latents = [_white(derive(seed, 2, i), per_theta, model.n_latent) for i in range(len(samples))]
@@ -155,11 +154,17 @@ def _fit_mean(model: MapModel, samples: list[Sample]) -> None:
     """Mean of every pixel, linear in theta, in units of its spread; shrunk as a whole."""
     terms = np.stack([linear(s.place) for s in samples])
     counts = np.array([len(s.maps) for s in samples], dtype=float)
-    means = np.stack([s.maps.mean(0) / model.scale(s.place, s.scan_angle) for s in samples])
+    scaled = [s.maps / model.scale(s.place, s.scan_angle) for s in samples]
+    means = np.stack([maps.mean(0) for maps in scaled])
     covariance = np.linalg.pinv(terms.T @ (counts[:, None] * terms))
     slopes = np.einsum("tu,nu,n,nsp->tsp", covariance, terms, counts, means)
+    around = np.tensordot(terms, slopes, 1)
+    squares_left = sum(
+        ((x - m) ** 2).mean((1, 2)).sum() for x, m in zip(scaled, around, strict=True)
+    )
+    variance = squares_left / max(counts.sum() - terms.shape[1], 1)
     power = (slopes**2).mean((1, 2))
-    kept = np.maximum(0, 1 - np.diag(covariance) / np.maximum(power, 1e-300))
+    kept = np.maximum(0, 1 - variance * np.diag(covariance) / np.maximum(power, 1e-300))
     model.mean.copy_(torch.from_numpy(kept[:, None, None] * slopes))
 
 
@@ -194,9 +199,10 @@ def _fit_tail(
 ) -> None:
     """Tails of the ring amplitudes that make starts as heavy-tailed as the simulations.
 
-    The measure is the mean absolute value over the standard deviation of every pixel (Geary
-    1935), which one outlier moves little; starts are taken in as many as there are simulations,
-    so that what few maps do to it cancels.
+    The measure is the mean absolute value over the rms of every pixel (Geary 1935), which one
+    outlier moves little, of maps that have each been brought to the same rms: it knows nothing of
+    amplitudes that depend on theta. Starts are taken in as many as there are simulations, so that
+    what few maps do to it cancels.
     """
     scales = [model.rings.scale(squares(s.place), s.scan_angle) for s in samples]
     simulated = _geary(np.concatenate([m / c for m, c in zip(centred, scales, strict=True)]))
@@ -224,6 +230,7 @@ def _fit_tail(
 
 
 def _geary(maps: np.ndarray) -> float:
-    """Mean over pixels of mean |x| / rms, each over maps (n, 2, pixels)."""
+    """Mean over pixels of mean |x| / rms, each over maps (n, 2, pixels) of equal rms."""
+    maps = maps / np.sqrt((maps**2).mean((1, 2), keepdims=True))
     rms = np.sqrt((maps**2).mean(0))
     return float((np.abs(maps).mean(0)[rms > 0] / rms[rms > 0]).mean())

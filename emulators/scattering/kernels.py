@@ -7,7 +7,9 @@ they are made, multiplied into the Gram matrices and forgotten, and made again f
 Blocks are whole: the last one runs over cells that are nowhere, where all weights are zero.
 """
 
-# ruff: noqa: ANN001, ANN202  (numba infers the types)
+# Numba infers the types, and leaves out what is done only if an argument is not None.
+# ruff: noqa: ANN001, ANN201, ANN202
+# pyright: reportPossiblyUnboundVariable=false
 
 from __future__ import annotations
 
@@ -15,55 +17,78 @@ import numpy as np
 
 from emulators.compiled import compiled, lanes, load, store
 
-from .layout import BLOCK
+__all__ = ["BLOCK", "backward", "coarsen", "moduli", "products", "refine"]
 
-__all__ = ["backward", "coarsen", "moduli", "products", "refine"]
+BLOCK = 64  # cells: a block's weights and columns stay in the L1 and L2 caches
 
 
 @compiled
-def _filter(x, weights, shifts, start, out):
-    """Filters `weights` (F, 9, cells) of a block of `x` (cells,): (F, block)."""
+def _scratch(rows, columns, like):
+    """An array (rows, columns, block) that vectors do not straddle: they load faster."""
+    size = rows * columns * BLOCK
+    out = np.empty(size + BLOCK, like.dtype)
+    first = -(out.ctypes.data // out.itemsize) % BLOCK
+    return out[first : first + size].reshape(rows, columns, BLOCK)
+
+
+@compiled
+def _filter(x, start, shifts, weights, at, out, y=None, out_y=None):
+    """Filter a block of `x` (cells,), and of `y`, which costs less.
+
+    Args:
+        x: (cells,).
+        start: first cell of the block.
+        shifts: distances of the nine neighbours.
+        weights: (F, 9, cells), those of the block from `at` on.
+        at: where they begin.
+        out: (F, block).
+        y: another row, or None.
+        out_y: its block.
+    """
     s0, s1, s2, s3, s4, s5, s6, s7, s8 = shifts
     for i in range(0, BLOCK, lanes(x)):
         p = start + i
         x0, x1, x2 = load(x, p + s0), load(x, p + s1), load(x, p + s2)
         x3, x4, x5 = load(x, p + s3), load(x, p + s4), load(x, p + s5)
         x6, x7, x8 = load(x, p + s6), load(x, p + s7), load(x, p + s8)
+        if y is not None:
+            y0, y1, y2 = load(y, p + s0), load(y, p + s1), load(y, p + s2)
+            y3, y4, y5 = load(y, p + s3), load(y, p + s4), load(y, p + s5)
+            y6, y7, y8 = load(y, p + s6), load(y, p + s7), load(y, p + s8)
         for f in range(len(weights)):
-            y = load(weights, (f, 0, p)) * x0 + load(weights, (f, 1, p)) * x1
-            y = y + load(weights, (f, 2, p)) * x2 + load(weights, (f, 3, p)) * x3
-            y = y + load(weights, (f, 4, p)) * x4 + load(weights, (f, 5, p)) * x5
-            y = y + load(weights, (f, 6, p)) * x6 + load(weights, (f, 7, p)) * x7
-            store(y + load(weights, (f, 8, p)) * x8, out, (f, i))
+            w, q = weights[f], at + i
+            w0, w1, w2 = load(w, (0, q)), load(w, (1, q)), load(w, (2, q))
+            w3, w4, w5 = load(w, (3, q)), load(w, (4, q)), load(w, (5, q))
+            w6, w7, w8 = load(w, (6, q)), load(w, (7, q)), load(w, (8, q))
+            z = w0 * x0 + w1 * x1 + w2 * x2 + w3 * x3 + w4 * x4
+            store(z + w5 * x5 + w6 * x6 + w7 * x7 + w8 * x8, out, (f, i))
+            if y is not None:
+                z = w0 * y0 + w1 * y1 + w2 * y2 + w3 * y3 + w4 * y4
+                store(z + w5 * y5 + w6 * y6 + w7 * y7 + w8 * y8, out_y, (f, i))
 
 
 @compiled
-def _unfilter(up, weights, shifts, start, spread, gradient):
+def _columns(x, start, shifts, weights, at, out):
+    """A block of all rows of `x` (K, cells), filtered: (K, F, block)."""
+    for k in range(0, len(x) - 1, 2):
+        _filter(x[k], start, shifts, weights, at, out[k], x[k + 1], out[k + 1])
+    if len(x) % 2:
+        _filter(x[-1], start, shifts, weights, at, out[-1])
+
+
+@compiled
+def _unfilter(up, start, shifts, weights, at, spread, gradient):
     """Adjoint of `_filter`: adds to `gradient` (cells,); `spread` (9, block) is scratch."""
     step = lanes(spread)
     for i in range(0, BLOCK, step):
-        p = start + i
-        u = load(up, (0, i))
-        t0, t1, t2 = (
-            load(weights, (0, 0, p)) * u, load(weights, (0, 1, p)) * u, load(weights, (0, 2, p)) * u
-        )  # fmt: skip
-        t3, t4, t5 = (
-            load(weights, (0, 3, p)) * u, load(weights, (0, 4, p)) * u, load(weights, (0, 5, p)) * u
-        )  # fmt: skip
-        t6, t7, t8 = (
-            load(weights, (0, 6, p)) * u, load(weights, (0, 7, p)) * u, load(weights, (0, 8, p)) * u
-        )  # fmt: skip
-        for f in range(1, len(weights)):
-            u = load(up, (f, i))
-            t0 = t0 + load(weights, (f, 0, p)) * u
-            t1 = t1 + load(weights, (f, 1, p)) * u
-            t2 = t2 + load(weights, (f, 2, p)) * u
-            t3 = t3 + load(weights, (f, 3, p)) * u
-            t4 = t4 + load(weights, (f, 4, p)) * u
-            t5 = t5 + load(weights, (f, 5, p)) * u
-            t6 = t6 + load(weights, (f, 6, p)) * u
-            t7 = t7 + load(weights, (f, 7, p)) * u
-            t8 = t8 + load(weights, (f, 8, p)) * u
+        t0 = t1 = t2 = t3 = t4 = t5 = t6 = t7 = t8 = spread.dtype.type(0) * load(up, (0, i))
+        for f in range(len(weights)):
+            u, w, q = load(up, (f, i)), weights[f], at + i
+            t0, t1 = t0 + load(w, (0, q)) * u, t1 + load(w, (1, q)) * u
+            t2, t3 = t2 + load(w, (2, q)) * u, t3 + load(w, (3, q)) * u
+            t4, t5 = t4 + load(w, (4, q)) * u, t5 + load(w, (5, q)) * u
+            t6, t7 = t6 + load(w, (6, q)) * u, t7 + load(w, (7, q)) * u
+            t8 = t8 + load(w, (8, q)) * u
         store(t0, spread, (0, i))
         store(t1, spread, (1, i))
         store(t2, spread, (2, i))
@@ -112,7 +137,7 @@ def coarsen(x, smoother, shifts, nside, out):
     smooth = np.zeros((1, x.shape[1]), x.dtype)
     for k in range(x.shape[0]):
         for start in _starts(nside):
-            _filter(x[k], smoother, shifts, start, smooth[:, start:])
+            _filter(x[k], start, shifts, smoother, start, smooth[:, start:])
         for face in range(12):
             for a in range(half):
                 low = (face * width + 2 * a + 1) * width + 1
@@ -139,7 +164,7 @@ def refine(gradient, smoother, shifts, nside, out):
                     i = 2 * b
                     row[i] = row[i + 1] = above[i] = above[i + 1] = gradient[k, to + b] / 4
         for start in _starts(nside):
-            _unfilter(fine[:, start:], smoother, shifts, start, spread, out[k])
+            _unfilter(fine[:, start:], start, shifts, smoother, start, spread, out[k])
 
 
 @compiled
@@ -195,17 +220,21 @@ def _ungram(columns, g, mask, start, real, imag, out):
         m0, m1 = load(mask, p), load(mask, p + step)
         m2, m3 = load(mask, p + 2 * step), load(mask, p + 3 * step)
         for k in range(len(columns)):
-            r0 = r1 = r2 = r3 = j0 = j1 = j2 = j3 = columns.dtype.type(0) * m0
+            zero = columns.dtype.type(0) * m0
+            r0 = r1 = r2 = r3 = j0 = j1 = j2 = j3 = zero
+            s0 = s1 = s2 = s3 = t0 = t1 = t2 = t3 = zero
             for other in range(len(columns)):
                 b, h, e = columns[other], real[k, other], imag[k, other]
                 c, d = load(b, (re, i)), load(b, (im, i))
-                r0, j0 = r0 + h * c - e * d, j0 + h * d + e * c
+                r0, j0, s0, t0 = r0 + h * c, j0 + h * d, s0 + e * d, t0 + e * c
                 c, d = load(b, (re, i1)), load(b, (im, i1))
-                r1, j1 = r1 + h * c - e * d, j1 + h * d + e * c
+                r1, j1, s1, t1 = r1 + h * c, j1 + h * d, s1 + e * d, t1 + e * c
                 c, d = load(b, (re, i2)), load(b, (im, i2))
-                r2, j2 = r2 + h * c - e * d, j2 + h * d + e * c
+                r2, j2, s2, t2 = r2 + h * c, j2 + h * d, s2 + e * d, t2 + e * c
                 c, d = load(b, (re, i3)), load(b, (im, i3))
-                r3, j3 = r3 + h * c - e * d, j3 + h * d + e * c
+                r3, j3, s3, t3 = r3 + h * c, j3 + h * d, s3 + e * d, t3 + e * c
+            r0, r1, r2, r3 = r0 - s0, r1 - s1, r2 - s2, r3 - s3
+            j0, j1, j2, j3 = j0 + t0, j1 + t1, j2 + t2, j3 + t3
             up = out[k]
             store(load(up, (re, i)) + m0 * r0, up, (re, i))
             store(load(up, (im, i)) + m0 * j0, up, (im, i))
@@ -238,7 +267,7 @@ def moduli(x, fields, first, weights, shifts, halo, source, masks, nside, means)
     columns = np.empty((len(weights), BLOCK), x.dtype)
     for start in _starts(nside):
         for c in range(fields):
-            _filter(x[c], weights, shifts, start, columns)
+            _filter(x[c], start, shifts, weights, start, columns)
             for g in range(len(weights) // 2):
                 row = x[first + g * fields + c, start:]
                 real, imag = columns[2 * g], columns[2 * g + 1]
@@ -254,34 +283,34 @@ def moduli(x, fields, first, weights, shifts, halo, source, masks, nside, means)
 
 @compiled
 def _unmoduli(x, fields, first, weights, shifts, masks, nside, slope, gradient):
-    """Adjoint of `moduli`: adds to the first rows of `gradient`."""
+    """Adjoint of `moduli`: adds to the first rows of `gradient`, and uses up the others."""
     columns = np.empty((len(weights), BLOCK), x.dtype)
     spread = np.empty((9, BLOCK), x.dtype)
     for start in _starts(nside):
         for c in range(fields):
-            _filter(x[c], weights, shifts, start, columns)
+            _filter(x[c], start, shifts, weights, start, columns)
             for g in range(len(weights) // 2):
                 row = x[first + g * fields + c, start:]
                 up = gradient[first + g * fields + c, start:]
+                for r in range(len(masks)):
+                    mask = masks[r, start:]
+                    for p in range(BLOCK):
+                        up[p] += slope[r, g, c] * mask[p]
                 real, imag = columns[2 * g], columns[2 * g + 1]
                 for p in range(BLOCK):
-                    total = up[p]
-                    for r in range(len(masks)):
-                        total += slope[r, g, c] * masks[r, start + p]
-                    ratio = total / row[p] if row[p] > 0 else x.dtype.type(0)
+                    ratio = up[p] / row[p] if row[p] > 0 else x.dtype.type(0)
                     real[p] *= ratio
                     imag[p] *= ratio
-            _unfilter(columns, weights, shifts, start, spread, gradient[c])
+            _unfilter(columns, start, shifts, weights, start, spread, gradient[c])
 
 
 @compiled
 def products(x, weights, shifts, masks, nside, out):
     """Add the Gram matrices (R, L, K, K) of one level: all rows of `x` (K, cells), filtered."""
-    columns = np.empty((len(x), len(weights), BLOCK), x.dtype)
+    columns = _scratch(len(x), len(weights), x)
     sums = np.zeros((*out.shape, lanes(x)), x.dtype)
     for start in _starts(nside):
-        for k in range(len(x)):
-            _filter(x[k], weights, shifts, start, columns[k])
+        _columns(x, start, shifts, weights, start, columns)
         for r in range(out.shape[0]):
             for g in range(out.shape[1]):
                 _gram(columns, g, masks[r], start, sums[r, g])
@@ -295,8 +324,9 @@ def products(x, weights, shifts, masks, nside, out):
 @compiled
 def _unproducts(x, weights, shifts, masks, nside, slope, gradient):
     """Adjoint of `products`: adds to `gradient` (K, cells)."""
-    columns = np.empty((len(x), len(weights), BLOCK), x.dtype)
-    up = np.empty_like(columns)
+    columns = _scratch(len(x), len(weights), x)
+    up = _scratch(len(x), len(weights), x)
+    near = _scratch(len(weights), 9, x)  # weights that are read 2 K times
     spread = np.empty((9, BLOCK), x.dtype)
     real, imag = np.empty(slope.shape, x.dtype), np.empty(slope.shape, x.dtype)
     for r in range(slope.shape[0]):
@@ -304,13 +334,16 @@ def _unproducts(x, weights, shifts, masks, nside, slope, gradient):
             _hermitian(slope[r, g], real[r, g], imag[r, g])
     for start in _starts(nside):
         up[:] = 0
-        for k in range(len(x)):
-            _filter(x[k], weights, shifts, start, columns[k])
+        for f in range(len(weights)):
+            for n in range(9):
+                for i in range(0, BLOCK, lanes(x)):
+                    store(load(weights, (f, n, start + i)), near, (f, n, i))
+        _columns(x, start, shifts, near, 0, columns)
         for r in range(slope.shape[0]):
             for g in range(slope.shape[1]):
                 _ungram(columns, g, masks[r], start, real[r, g], imag[r, g], up)
         for k in range(len(x)):
-            _unfilter(up[k], weights, shifts, start, spread, gradient[k])
+            _unfilter(up[k], start, shifts, near, 0, spread, gradient[k])
 
 
 @compiled

@@ -17,9 +17,9 @@ import numpy as np
 
 from sbitools.embeddings.sphere import face_order
 
-__all__ = ["BLOCK", "Layout", "layout"]
+from .kernels import BLOCK
 
-BLOCK = 64  # cells that the compiled loops work on at once
+__all__ = ["Layout", "layout"]
 
 _FACES = 12
 # Neighbours as healpy lists them: SW, W, NW, N, NE, E, SE, S; x is north-east, y north-west.
@@ -71,9 +71,8 @@ def layout(nside: int) -> Layout:
     px, py = (c[edge, None] + 1 + s for c, s in zip((x, y), _STEPS.T, strict=True))
     padded = (face[edge, None] * width + px) * width + py
     outside = (px == 0) | (px == nside + 1) | (py == 0) | (py == nside + 1)
-    halo, first = np.unique(padded[outside & (around >= 0)], return_index=True)
+    repeated = outside & (around >= 0)
+    halo, first = np.unique(padded[repeated], return_index=True)
+    source = inside[around[repeated][first]]
     shifts = np.array([0, *(_STEPS[:, 0] * width + _STEPS[:, 1])])
-    return Layout(
-        nside, _FACES * width**2 + BLOCK, inside, halo, inside[around[outside & (around >= 0)][first]],
-        shifts,
-    )  # fmt: skip
+    return Layout(nside, _FACES * width**2 + BLOCK, inside, halo, source, shifts)

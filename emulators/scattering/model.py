@@ -7,12 +7,14 @@ import torch
 from torch import Tensor, nn
 
 from .geometry import RingGeometry
-from .optimise import Minimum, minimise
 from .ring_model import RingModel
 from .summaries import Summaries
 from .targets import Targets
 
 __all__ = ["MapModel"]
+
+_SMALL = 0.01  # share of the first loss that is not worth a step
+_STRIDE = 5  # steps between two looks at whether a map is done
 
 
 class MapModel(nn.Module):
@@ -51,9 +53,7 @@ class MapModel(nn.Module):
         """Standard deviation of every pixel (2, pixels) at theta in the unit cube [-1, 1]."""
         return self.rings.scale(squares(place), scan_angle) * self.spread.numpy()
 
-    def start(
-        self, latent: np.ndarray, place: np.ndarray, scan_angle: float | None
-    ) -> np.ndarray:
+    def start(self, latent: np.ndarray, place: np.ndarray, scan_angle: float | None) -> np.ndarray:
         """Gaussian maps (B, 2, pixels) without mean, of one theta."""
         maps = self.rings.draw(latent, squares(place), scan_angle)
         return maps * self.spread.numpy()
@@ -68,35 +68,45 @@ class MapModel(nn.Module):
         return self.rings.geometry.at(self.nside, scan_angle).seen
 
     def emulate(
-        self, starts: Tensor, scales: Tensor, offsets: Tensor, places: np.ndarray, steps: int,
-        share: float,
-    ) -> Minimum:  # fmt: skip
-        """Standardised maps whose statistics are on target; what is 0 in a start stays 0.
+        self, start: Tensor, scale: Tensor, offset: Tensor, place: np.ndarray, steps: int,
+        closeness: float,
+    ) -> Tensor:  # fmt: skip
+        """A standardised map whose statistics are on target; what is 0 in the start stays 0.
+
+        L-BFGS stops as soon as the map is as close as the targets are known: no number of steps
+        makes it better then.
 
         Args:
-            starts: standardised, (B, 2, pixels).
-            scales: standard deviations over that of all pixels, (B, 2, pixels).
-            offsets: means in the same unit, (B, 2, pixels).
-            places: of theta, (B, P).
-            steps: of the optimiser, at most.
-            share: of the doubt about the targets at which a map is close enough.
+            start: standardised, (2, pixels).
+            scale: standard deviations over that of all pixels, (2, pixels).
+            offset: means in the same unit, (2, pixels).
+            place: of theta, (P,).
+            steps: at most.
+            closeness: share of the doubt about the targets at which a map is close enough.
         """
+        terms = torch.from_numpy(linear(place)).float()
         with torch.no_grad():
-            terms = torch.from_numpy(np.stack([linear(p) for p in places])).float()
-            targets = self.targets(self.summaries(starts, scales, offsets), terms)
+            target = self.targets(self.summaries(start[None], scale, offset), terms[None])
         weights = self.summaries.weights() / self.targets.sigma.square()
-        moves = (starts != 0).float()
+        y, moves = start[None].clone().requires_grad_(), (start[None] != 0).float()
+        optimiser = torch.optim.LBFGS(
+            [y], max_iter=_STRIDE, history_size=8, line_search_fn="strong_wolfe"
+        )
 
-        def function(points: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-            y = points.view(-1, *starts.shape[1:]).requires_grad_()
-            with torch.enable_grad():
-                missed = self.summaries(y, scales[rows], offsets[rows]) - targets[rows]
-                loss = (missed.square() * weights).sum(1)
-                (gradient,) = torch.autograd.grad(loss.sum(), y)
-            return loss.detach(), (gradient * moves[rows]).flatten(1)
+        def closure() -> Tensor:
+            missed = self.summaries(y, scale, offset) - target
+            loss = (missed.square() * weights).sum()
+            (gradient,) = torch.autograd.grad(loss, y)
+            y.grad = gradient * moves
+            return loss.detach()
 
-        tolerance = (share * self.targets.doubt).expand(len(starts))
-        return minimise(function, starts.flatten(1), steps=steps, tolerance=tolerance)
+        with torch.enable_grad():
+            enough = max(closeness * float(self.targets.doubt), _SMALL * float(closure()))
+            for _ in range(0, steps, _STRIDE):
+                optimiser.step(closure)  # pyright: ignore[reportArgumentType]
+                if float(closure()) <= enough:
+                    break
+        return y.detach()[0]
 
 
 def linear(place: np.ndarray) -> np.ndarray:

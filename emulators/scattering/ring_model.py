@@ -35,6 +35,10 @@ __all__ = ["RingDesign", "RingModel", "fit_rings"]
 # Octaves of frequency whose powers are fitted, from one cycle in two rings downwards.
 _AMPLITUDES = 7
 _OFFSETS = 4
+_MODES = 100  # order of (tr C)^2 / tr C^2: what makes the loss of order 1
+_TOGETHER = 3e-3  # weight, beside that, of squared differences between the slopes of powers
+_FEW = 8  # thetas that decide between starting points
+
 
 @dataclass(frozen=True)
 class RingDesign:
@@ -121,7 +125,7 @@ class RingModel(nn.Module):
 
 
 def fit_rings(
-    model: RingModel, designs: Sequence[RingDesign], seed: int, pixels: int, steps: int = 150
+    model: RingModel, designs: Sequence[RingDesign], seed: int, pixels: int, steps: int = 100
 ) -> float:
     """Find the model of the maps of `designs`, and put it into `model`.
 
@@ -139,12 +143,13 @@ def fit_rings(
     n = 2 * 12 * model.nside**2
     chosen = np.sort(rng.choice(n, min(n, pixels), replace=False))
     problem = _Problem(model, designs, chosen)
+    few = _Problem(model, designs[:_FEW], chosen) if len(designs) > _FEW else problem
     best: tuple[float, list[Tensor]] | None = None
     for _ in range(6):  # the direction of a dipole has local optima
         sky = np.zeros((model.lmax + 1) ** 2)
         sky[:4] = rng.standard_normal(min(4, len(sky)))
-        start = problem.start(sky)
-        value = _minimise(problem, start, 12)
+        start = few.start(sky)
+        value = _minimise(few, start, 12)
         if math.isfinite(value) and (best is None or value < best[0]):
             best = (value, start)
     value = _minimise(problem, best[1], steps) if best else math.nan
@@ -153,7 +158,7 @@ def fit_rings(
             "covariance of the rings", expected="a finite loss", got=str(value),
             fix="look for maps that are constant, or far larger than the others",
         )  # fmt: skip
-    sky, powers = best[1][0].detach(), _bounded(best[1][1]).detach()
+    sky, powers = best[1][0].detach(), _combined(best[1]).detach()
     model.sky.copy_(sky)
     model.powers.copy_(powers)
     model.powers[0] += math.log(problem.unit)
@@ -171,6 +176,7 @@ class _Problem:
         level = _log_level(self.terms, [float((d.maps**2).mean()) for d in designs])
         self.unit = float(level.mean().exp())
         self.levels = torch.exp(level - level.mean())
+        self.pairs = len(chosen) ** 2 / _MODES
         self.harmonics = torch.tensor(model._harmonics[:, chosen % (12 * model.nside**2)]).float()
         self.templates, self.samples = [], []
         known: dict[float | None, Tensor] = {}
@@ -188,16 +194,18 @@ class _Problem:
 
     def start(self, sky: np.ndarray) -> list[Tensor]:
         first = torch.tensor(sky / np.sqrt((sky**2).mean() + 1e-30), dtype=torch.float64)
-        powers = torch.full((self.terms.shape[1], self.templates[0].shape[0]), 0.0).double()
-        powers[0] = -4.0
-        powers[0, :_AMPLITUDES] = -math.log(_AMPLITUDES)
-        return [first.requires_grad_(), powers.requires_grad_()]
+        slopes, components = self.terms.shape[1] - 1, self.templates[0].shape[0]
+        centre = torch.full((components,), -4.0, dtype=torch.float64)
+        centre[:_AMPLITUDES] = -math.log(_AMPLITUDES)
+        common = torch.zeros(slopes, 1, dtype=torch.float64)
+        apart = torch.zeros(slopes, components, dtype=torch.float64)
+        return [p.requires_grad_() for p in (first, centre, common, apart)]
 
     def loss(self, parameters: list[Tensor]) -> Tensor:
-        sky, powers = parameters
+        sky, centre, _, apart = parameters
         amplitude = (sky.float() @ self.harmonics)[None, :]
         k, total = _AMPLITUDES, torch.zeros(())
-        weights = (self.terms @ _bounded(powers)).exp().float()
+        weights = (self.terms @ _combined(parameters)).exp().float()
         for templates, x, w, level in zip(
             self.templates, self.samples, weights, self.levels, strict=True
         ):
@@ -205,16 +213,21 @@ class _Problem:
             rest = torch.einsum("c,cpq->pq", w[k:], templates[k:])
             model = first * amplitude * amplitude.T + rest
             cross = ((x @ model) * x).sum()
-            norm = (x @ x.T).square().sum() if len(self.samples) == 1 else level.float() ** 2
-            total = total + (model.square().sum() - 2 * cross) / norm
-        # Powers that the data do not ask for fade away; their slopes stay small.
-        fade = 1e-6 * _bounded(powers)[0].exp().sum() + 1e-5 * powers[1:].square().sum()
-        return total / len(self.samples) + fade.float()
+            total = total + (model.square().sum() - 2 * cross) / level.float() ** 2
+        # Powers that the data do not ask for fade away, and change with theta as all others do.
+        fade = 1e-6 * _bounded(centre).exp().sum() + _TOGETHER * apart.square().sum()
+        return total / (len(self.samples) * self.pairs) + fade.float()
 
 
 def _bounded(powers: Tensor) -> Tensor:
-    """Logarithms of the powers at the centre between -14 and 4, far beyond what data decide."""
-    return torch.cat([9 * torch.tanh((powers[:1] + 5) / 9) - 5, powers[1:]])
+    """Logarithms of powers between -14 and 4, far beyond what data decide."""
+    return 9 * torch.tanh((powers + 5) / 9) - 5
+
+
+def _combined(parameters: list[Tensor]) -> Tensor:
+    """Powers (terms, components): at the centre, and slopes in common plus what differs."""
+    _, centre, common, apart = parameters
+    return torch.cat([_bounded(centre)[None], common + apart])
 
 
 def _minimise(problem: _Problem, parameters: list[Tensor], steps: int) -> float:
@@ -237,12 +250,15 @@ def _templates(place: Geometry, chosen: np.ndarray, streams: tuple[int, int]) ->
     """K^T R K of every octave and, last, white noise: (components, n, n)."""
     detectors, rings = streams
     k = place.templates[:, chosen].toarray().reshape(detectors, rings, -1)
-    transformed = np.fft.rfft(k, 2 * rings, axis=1)
-    both = [
-        np.tensordot(k, np.fft.irfft(transformed * octave[:, None], 2 * rings, axis=1)[:, :rings],
-                     ((0, 1), (0, 1)))
-        for octave in _octaves(2 * rings, _AMPLITUDES)
-    ]  # fmt: skip
+    waves = np.fft.rfft(k, 2 * rings, axis=1).astype(np.complex64)
+    both = []
+    for octave in _octaves(2 * rings, _AMPLITUDES):
+        some = np.flatnonzero(octave)
+        # Every frequency but the first and the last stands for two.
+        share = octave[some] * np.where((some == 0) | (some == rings), 1, 2) / (2 * rings)
+        part = (waves[:, some] * np.sqrt(share)[None, :, None]).reshape(-1, len(chosen))
+        part = np.concatenate([part.real, part.imag]).astype(np.float32)
+        both.append(part.T @ part)
     if _OFFSETS < _AMPLITUDES:  # the lowest octaves of offsets are taken together
         both += [*both[: _OFFSETS - 1], sum(both[_OFFSETS - 1 :])]
     pixels = place.noise.shape[0]

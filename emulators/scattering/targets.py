@@ -15,6 +15,10 @@ from torch import Tensor, nn
 
 __all__ = ["Targets"]
 
+# Standard deviations by which a mean square must exceed chance: numbers of one kind go together,
+# and a single fluctuation of all of them is not to be learned.
+_MARGIN = 2.0
+
 
 class Targets(nn.Module):
     """Targets of `size` statistics, with a shift that is linear in `terms` functions of theta."""
@@ -41,8 +45,8 @@ class Targets(nn.Module):
             groups: kind of each statistic, (size,) integers from 0.
 
         Returns:
-            Mean squared difference between simulations and starts in units of sigma, beyond what
-            chance makes, without and with the shift.
+            Mean squared difference between simulations and starts at the centre of the prior, in
+            units of sigma squared and beyond what chance makes; and what the shift leaves of it.
         """
         spread = torch.stack([s.var(0) for s in started]).mean(0).sqrt()
         self.sigma.copy_(spread.clamp(min=1e-6 * float(spread.max())))
@@ -56,27 +60,38 @@ class Targets(nn.Module):
         precision = terms.T @ (terms / noise[:, None])
         covariance = torch.linalg.inv(precision)
         slopes = covariance @ (terms.T @ (difference / noise[:, None]))
-        kept = _shrinkage(slopes, covariance.diagonal(), groups)
+        deviations = torch.cat([(s - s.mean(0)) / self.sigma for s in started])
+        chance = 1 + _MARGIN * (2 / _independent(deviations, groups)).sqrt()
+        kept = _shrinkage(slopes, covariance.diagonal(), groups, chance.double())
         self.shift.copy_((kept[:, groups] * slopes).float())
         # What the shift may be wrong by, in units of sigma squared: no map need come closer.
         self.doubt.copy_((kept[0, groups] * covariance[0, 0]).mean().float())
-        chance = noise.mean()
-        left = difference - terms @ (kept[:, groups] * slopes)
-        # A shift found from the same maps takes some of their chance along.
-        shared = noise.mean() * (1 - kept[0, groups]).square().mean()
-        return (
-            float((difference.square().mean() - chance).clamp(min=0)),
-            float((left.square().mean() - shared).clamp(min=0)),
-        )
+        before = (slopes[0].square().mean() - covariance[0, 0]).clamp(min=0)
+        return float(before), float(self.doubt)
 
     def forward(self, start: Tensor, terms: Tensor) -> Tensor:
         """Targets (B, size) for the statistics (B, size) of starts and their terms (B, T)."""
         return start + self.sigma * (terms.float() @ self.shift)
 
 
-def _shrinkage(slopes: Tensor, variance: Tensor, groups: Tensor) -> Tensor:
-    """max(0, 1 - variance / mean square) of every term and kind, (terms, kinds)."""
-    kinds = int(groups.max()) + 1
+def _shrinkage(slopes: Tensor, variance: Tensor, groups: Tensor, chance: Tensor) -> Tensor:
+    """max(0, 1 - chance * variance / mean square) of every term and kind, (terms, kinds)."""
+    kinds = len(chance)
     counts = torch.bincount(groups, minlength=kinds)
     sums = slopes.new_zeros(len(slopes), kinds).index_add_(1, groups, slopes.square())
-    return (1 - variance[:, None] * counts / sums.clamp(min=1e-300)).clamp(min=0)
+    floor = chance * variance[:, None] * counts
+    return (1 - floor / sums.clamp(min=1e-300)).clamp(min=0)
+
+
+def _independent(deviations: Tensor, groups: Tensor) -> Tensor:
+    """How many independent numbers fluctuate like those of each kind, (kinds,).
+
+    (tr C)^2 / tr C^2 of their covariance C, from products of different maps.
+    """
+    out = []
+    for kind in range(int(groups.max()) + 1):
+        products = deviations[:, groups == kind] @ deviations[:, groups == kind].T
+        n, own = len(products), products.diagonal()
+        squares = (products.square().sum() - own.square().sum()) / (n * (n - 1))
+        out.append(own.mean() ** 2 / squares.clamp(min=1e-30))
+    return torch.stack(out).clamp(min=1)

@@ -21,8 +21,8 @@ from torch.autograd.function import once_differentiable
 from sbitools.errors import ConfigError, ShapeError
 
 from . import kernels
-from .filters import Frame, Level, build_levels
-from .layout import Layout, layout
+from .filters import Frame, build_levels
+from .layout import layout
 
 __all__ = ["ScatteringCovariance", "Statistics"]
 
@@ -77,8 +77,13 @@ class ScatteringCovariance:
         self.dtype = dtype
         name = str(dtype).removeprefix("torch.")
         frame = frame or Frame()
-        self._levels = build_levels(nside, self.levels, orientations, frame, name)
+        tables = build_levels(nside, self.levels, orientations, frame, name)
         self._layouts = [layout(nside >> j) for j in range(self.levels)]
+        shifts = [tuple(grid.shifts.tolist()) for grid in self._layouts]
+        filters = [f.weights.reshape(-1, *f.weights.shape[2:]) for f in tables]
+        # What the kernels filter and smooth a level with: weights (F, 9, cells), distances.
+        self._filters = list(zip(filters, shifts, strict=True))
+        self._smoothers = [(f.smoother[None], s) for f, s in zip(tables, shifts, strict=True)]
         self._masks = self._region_weights(regions, name)
         self.n_regions = len(self._masks[0])
         self.block_sizes = self._block_sizes()
@@ -134,51 +139,55 @@ class ScatteringCovariance:
             weights = weights.reshape(len(weights), -1, 4).sum(2) if grid.nside > 1 else weights
         return out
 
-    def _forward(self, x: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
-        """Statistics (size,) of one map (C, pixels), and what every level filters."""
-        out = np.zeros((self.n_regions, sum(self.block_sizes)), x.dtype)
-        pieces = self._pieces(out)
+    def _rows(self, x: np.ndarray, pieces: list[tuple[np.ndarray, ...]]) -> list[np.ndarray]:
+        """What every level filters, of one map (C, pixels); means of the moduli into `pieces`."""
         kept: list[np.ndarray] = []
-        for j, (level, grid, masks) in enumerate(
-            zip(self._levels, self._layouts, self._masks, strict=True)
-        ):
+        for j, grid in enumerate(self._layouts):
             rows = np.zeros((self.rows(j), grid.cells), x.dtype)
             known = self.rows(j) - self.fields * self.orientations
             if j == 0:
                 rows[: self.fields, grid.inside] = x
-                pieces[0][0][:] = masks @ rows[: self.fields].T
-                pieces[0][1][:] = np.einsum("rp,ap,bp->rab", masks[:, grid.inside], x, x)
             else:
-                fine = self._levels[j - 1]
-                kernels.coarsen(
-                    kept[-1], fine.smoother, self._layouts[j - 1].shifts, fine.nside, rows
-                )
-            kernels.level_forward(
-                rows, self.fields, known, level.weights, grid.shifts, grid.halo, grid.source,
-                masks, level.nside, pieces[1 + j][0], pieces[1 + j][1],
+                kernels.coarsen(kept[-1], *self._smoothers[j - 1], 2 * grid.nside, rows)
+            kernels.moduli(
+                rows, self.fields, known, *self._filters[j], grid.halo, grid.source,
+                self._masks[j], grid.nside, pieces[1 + j][0],
             )  # fmt: skip
             kept.append(rows)
-        return out.reshape(-1), kept
+        return kept
 
-    def _backward(self, kept: list[np.ndarray], slope: np.ndarray) -> np.ndarray:
-        """Gradient (C, pixels) for the gradient (size,) of the statistics."""
-        pieces = self._pieces(slope.reshape(self.n_regions, -1))
-        gradient: np.ndarray | None = None
+    def _forward(self, x: np.ndarray) -> np.ndarray:
+        """Statistics (size,) of one map (C, pixels)."""
+        out = np.zeros((self.n_regions, sum(self.block_sizes)), x.dtype)
+        pieces = self._pieces(out)
+        weights = self._masks[0][:, self._layouts[0].inside]
+        pieces[0][0][:] = weights @ x.T
+        pieces[0][1][:] = np.einsum("rp,ap,bp->rab", weights, x, x)
+        for j, rows in enumerate(self._rows(x, pieces)):
+            nside = self._layouts[j].nside
+            kernels.products(rows, *self._filters[j], self._masks[j], nside, pieces[1 + j][1])
+        return out.reshape(-1)
+
+    def _backward(self, x: np.ndarray, slope: np.ndarray) -> np.ndarray:
+        """Gradient (C, pixels) of one map for the gradient (size,) of its statistics."""
+        slopes = slope.reshape(self.n_regions, -1)
+        kept = self._rows(x, self._pieces(np.zeros_like(slopes)))
+        pieces = self._pieces(slopes)
+        finer: list[np.ndarray] = []
         for j in reversed(range(self.levels)):
-            level, grid, masks = self._levels[j], self._layouts[j], self._masks[j]
+            grid = self._layouts[j]
             up = np.zeros_like(kept[j])
-            if gradient is not None:
-                kernels.refine(gradient, level.smoother, grid.shifts, level.nside, up)
+            for gradient in finer:
+                kernels.refine(gradient, *self._smoothers[j], grid.nside, up)
             known = self.rows(j) - self.fields * self.orientations
-            kernels.level_backward(
-                kept[j], self.fields, known, level.weights, grid.shifts, grid.halo, grid.source,
-                masks, level.nside, pieces[1 + j][0], pieces[1 + j][1], up,
+            kernels.backward(
+                kept[j], self.fields, known, *self._filters[j], grid.halo, grid.source,
+                self._masks[j], grid.nside, *pieces[1 + j], up,
             )  # fmt: skip
-            gradient = up[:known]
-        assert gradient is not None
+            finer = [up[:known]]
         inside = self._layouts[0].inside
-        weights, x = self._masks[0][:, inside], kept[0][: self.fields, inside]
-        out = gradient[: self.fields, inside] + pieces[0][0].T @ weights
+        weights = self._masks[0][:, inside]
+        out = finer[0][: self.fields, inside] + pieces[0][0].T @ weights
         square = pieces[0][1] + pieces[0][1].transpose(0, 2, 1)
         return out + np.einsum("rp,rab,bp->ap", weights, square, x)
 
@@ -207,7 +216,7 @@ class _Statistics(torch.autograd.Function):
         out = np.empty((len(maps), transform.size), maps.dtype)
 
         def one(i: int) -> None:
-            out[i] = transform._forward(maps[i])[0]
+            out[i] = transform._forward(maps[i])
 
         _for_each(one, len(maps))
         return torch.from_numpy(out)
@@ -221,7 +230,7 @@ class _Statistics(torch.autograd.Function):
         out = np.empty(maps.shape, maps.dtype)
 
         def one(i: int) -> None:
-            out[i] = transform._backward(transform._forward(maps[i])[1], slopes[i])
+            out[i] = transform._backward(maps[i], slopes[i])
 
         _for_each(one, len(maps))
         return torch.from_numpy(out), None
@@ -279,7 +288,8 @@ def _check_maps(x: Tensor, shape: tuple[int, int], dtype: torch.dtype) -> None:
             f"{shape[1]}) in nested order", got=f"{x.dtype}, shape {tuple(x.shape)}",
             fix="put the batch axis first, then the fields; healpy.reorder RING maps",
         )  # fmt: skip
-    if not bool(torch.isfinite(x.detach()).all()) or bool((x.detach().abs() > _UNSEEN).any()):
+    low, high = torch.aminmax(x.detach()) if x.numel() else (0, 0)  # NaN if there is one
+    if not (low > -_UNSEEN and high < _UNSEEN):
         raise ShapeError(
             "maps of the scattering covariance", expected="no NaN, infinity or healpy.UNSEEN",
             got="such values", fix="set masked pixels to 0 and give them weight 0 in `regions`",

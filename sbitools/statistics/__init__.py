@@ -24,10 +24,13 @@ from .covariance import (
 )
 from .covariance_error import (
     LimitError,
+    SampledTruth,
     cross_half_error,
     effective_rank,
     expected_sample_error,
+    infinite_map_difference,
     infinite_map_error,
+    matrix_difference,
     relative_error,
 )
 from .grid import (
@@ -50,6 +53,7 @@ __all__ = [
     "LimitError",
     "Minkowski",
     "NoiseFloor",
+    "SampledTruth",
     "Spectrum",
     "SphericalSpectra",
     "angular_power",
@@ -65,9 +69,11 @@ __all__ = [
     "gaussian_minkowski",
     "gaussian_taper",
     "hartlap_factor",
+    "infinite_map_difference",
     "infinite_map_error",
     "inverse_covariance",
     "ledoit_wolf",
+    "matrix_difference",
     "minkowski_functionals",
     "noise_floor",
     "pdf",

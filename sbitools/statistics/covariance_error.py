@@ -13,10 +13,14 @@ which follows from sums over all maps and needs no split (for independent maps i
 Zhang & Zhong 2010, JASA 105, 810). Maps that were made together are dependent: groups then take
 the place of maps, each with the mean x x^T and the mean x of its members and an equal weight, and
 no product is taken within a group.
+
+Where the truth is not known as a matrix, independent reference maps stand for it: |C|^2 is then
+this same sum over them, and <Sigma, C> the product of two independent unbiased covariances.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -26,8 +30,8 @@ from sbitools.errors import ConfigError, ShapeError
 from .covariance import as_matrix, as_rows, sample_covariance
 
 __all__ = [
-    "LimitError", "cross_half_error", "effective_rank", "expected_sample_error",
-    "infinite_map_error", "relative_error",
+    "LimitError", "SampledTruth", "cross_half_error", "effective_rank", "expected_sample_error",
+    "infinite_map_difference", "infinite_map_error", "matrix_difference", "relative_error",
 ]  # fmt: skip
 
 _BLOCK = 1024  # rows of a product that is summed and forgotten
@@ -60,6 +64,41 @@ class LimitError(NamedTuple):
         """Signed roots of `squared` minus and plus so many standard errors."""
         step = sigmas * self.squared_error
         return _root(self.squared - step), _root(self.squared + step)
+
+
+@dataclass(frozen=True, eq=False)
+class SampledTruth:
+    """A covariance C of which reference maps are all that is known.
+
+    Attributes:
+        rows: the maps minus their mean, (n, d).
+        matrix: their sample covariance, (d, d): unbiased, but larger in norm than C.
+        square: unbiased estimate of |C|^2.
+        shares: mean product of each map with the others, whose mean is about `square`, (n,).
+    """
+
+    rows: np.ndarray
+    matrix: np.ndarray
+    square: float
+    shares: np.ndarray
+
+    @classmethod
+    def of(cls, maps: np.ndarray) -> SampledTruth:
+        """The truth behind independent maps (n, ...), n at least 4.
+
+        Raises:
+            ShapeError: for fewer maps, or maps whose covariance cannot be told from zero.
+        """
+        rows = as_rows(maps)
+        parts = _members(None, len(rows))
+        rows = rows - rows.mean(0)
+        square, shares = _self_product(rows, rows, parts)
+        if not square > 0:
+            raise ShapeError(
+                "reference maps", expected="enough maps to find |C|^2 above its noise",
+                got=f"{square:.3g} from {len(rows)} maps", fix="use more reference maps",
+            )  # fmt: skip
+        return cls(rows, rows.T @ rows / (len(rows) - 1), square, shares)
 
 
 def relative_error(estimate: np.ndarray, truth: np.ndarray) -> float:
@@ -118,21 +157,62 @@ def infinite_map_error(
     """
     rows, truth = as_rows(maps), as_matrix(truth, "truth")
     _same((rows.shape[1],) * 2, truth.shape)
-    parts = _members(groups, len(rows))
-    n, singles = len(parts), len(parts) == len(rows)
-    means = rows if singles else np.stack([rows[part].mean(0) for part in parts])
-    centre = means.mean(0)
-    rows = rows - centre
-    means = rows if singles else means - centre
-
+    rows, means, parts = _centred(rows, groups)
     square, profile = _self_product(rows, means, parts)
-    cross = _group_means(_quadratic(rows, truth), parts)
-    cross_mean = _quadratic(means, truth).sum() / (n * (n - 1))
+    cross, product = _cross_product(rows, means, parts, truth)
     norm = (truth**2).sum()
-    squared = (square - 2 * (cross.mean() + cross_mean)) / norm + 1
     # By the pairs of which each group is a part; the mean is taken as known, as it nearly is.
-    share = (profile - cross - cross.mean()) / norm
-    return LimitError(float(squared), float(2 * share.std(ddof=1) * (n - 1) ** 0.5 / (n - 2)))
+    variance = _jackknife((profile - cross) / norm)
+    return LimitError(float((square - 2 * product) / norm + 1), variance**0.5)
+
+
+def infinite_map_difference(
+    maps: np.ndarray, reference: np.ndarray | SampledTruth, groups: np.ndarray | None = None
+) -> LimitError:
+    """`infinite_map_error` where independent reference maps are all that is known of C.
+
+    Neither the finite number of the maps nor that of the reference maps biases numerator or
+    denominator of the squared error; both are in its standard error.
+
+    Args:
+        maps: shape (n, ...).
+        reference: independent maps, shape (m, ...), or what `SampledTruth.of` made of them.
+        groups: of `maps`, as for `infinite_map_error`.
+
+    Raises:
+        ShapeError: for fewer than 4 maps or groups, or shapes that do not fit.
+    """
+    rows, truth = as_rows(maps), _sampled(reference)
+    _same((rows.shape[1],) * 2, truth.matrix.shape)
+    rows, means, parts = _centred(rows, groups)
+    square, profile = _self_product(rows, means, parts)
+    cross, product = _cross_product(rows, means, parts, truth.matrix)
+    squared = (square - 2 * product) / truth.square + 1
+
+    n, sizes = len(parts), np.empty(len(rows))
+    for part in parts:
+        sizes[part] = len(part)
+    weights = np.concatenate([1 / (n * sizes), np.full(n, 1 / (n * (n - 1)))])
+    other = _square_sums(truth.rows, np.concatenate([rows, means]), weights)
+    variance = _jackknife((profile - cross) / truth.square)
+    variance += _jackknife(((1 - squared) * truth.shares - other) / truth.square)
+    return LimitError(float(squared), variance**0.5)
+
+
+def matrix_difference(estimate: np.ndarray, reference: np.ndarray | SampledTruth) -> LimitError:
+    """`relative_error` where independent reference maps are all that is known of C.
+
+    Args:
+        estimate: a matrix (d, d) that was made without the reference maps.
+        reference: maps, shape (m, ...), or what `SampledTruth.of` made of them.
+    """
+    estimate, truth = as_matrix(estimate, "estimate"), _sampled(reference)
+    _same(estimate.shape, truth.matrix.shape)
+    product = (estimate * truth.matrix).sum()
+    squared = ((estimate**2).sum() - 2 * product) / truth.square + 1
+    own = _quadratic(truth.rows, estimate)
+    variance = _jackknife(((1 - squared) * truth.shares - own) / truth.square)
+    return LimitError(float(squared), variance**0.5)
 
 
 def _self_product(
@@ -160,6 +240,33 @@ def _self_product(
     two, three = n * (n - 1), n * (n - 1) * (n - 2)
     square = pairs.sum() / two - 2 * triples / three + fours / (three * (n - 3))
     return float(square), pairs / (n - 1)
+
+
+def _cross_product(
+    rows: np.ndarray, means: np.ndarray, parts: list[np.ndarray], matrix: np.ndarray
+) -> tuple[np.ndarray, float]:
+    """x^T A x of every group, shape (n,), and <Sigma, A> without bias."""
+    cross, n = _group_means(_quadratic(rows, matrix), parts), len(parts)
+    return cross, float(cross.mean() + _quadratic(means, matrix).sum() / (n * (n - 1)))
+
+
+def _jackknife(shares: np.ndarray) -> float:
+    """Variance of twice the mean of the shares that single maps or groups have in a sum."""
+    n = len(shares)
+    return float(4 * shares.var(ddof=1) * (n - 1) / (n - 2) ** 2)
+
+
+def _centred(
+    rows: np.ndarray, groups: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
+    """Maps (n_maps, d) and means of groups (n, d), minus the mean of these, and the members."""
+    parts = _members(groups, len(rows))
+    if len(parts) == len(rows):
+        rows = rows - rows.mean(0)
+        return rows, rows, parts
+    means = np.stack([rows[part].mean(0) for part in parts])
+    centre = means.mean(0)
+    return rows - centre, means - centre, parts
 
 
 def _square_sums(
@@ -194,6 +301,10 @@ def _members(groups: np.ndarray | None, n: int) -> list[np.ndarray]:
         )  # fmt: skip
     order = np.arange(n) if label.max() == n - 1 else np.argsort(label, kind="stable")
     return np.split(order, np.cumsum(np.bincount(label))[:-1])
+
+
+def _sampled(reference: np.ndarray | SampledTruth) -> SampledTruth:
+    return reference if isinstance(reference, SampledTruth) else SampledTruth.of(reference)
 
 
 def _same(got: tuple[int, ...], expected: tuple[int, ...]) -> None:
