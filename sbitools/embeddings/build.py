@@ -24,7 +24,8 @@ __all__ = ["EMBEDDINGS", "EmbeddingOptions", "build_embedding", "observed_mask"]
 EMBEDDINGS = ("auto", "cnn", "healpix", "mlp", "set")
 
 # Names that say what an axis is, and with it what kind of field this is.
-_CHANNEL, _PIXEL, _ITEM = ("channel", "map"), ("pixel", "healpix"), ("item",)
+_CHANNEL, _ITEM = ("channel", "map"), ("item",)
+_PIXEL = {"pixel": None, "healpix": None, "pixel_ring": "ring", "pixel_nested": "nested"}
 
 
 class EmbeddingOptions(BaseModel):
@@ -37,7 +38,8 @@ class EmbeddingOptions(BaseModel):
         channels: width of the embedding.
         boundary: of a field on a grid: ``"periodic"``, ``"open"`` or ``"evolving"``, for all axes
             or one per axis, see `FieldCNN`.
-        ordering: of HEALPix maps: ``"ring"`` or ``"nested"``.
+        ordering: of HEALPix maps: ``"ring"`` or ``"nested"``; None is what the name of the axis
+            says, see `build_embedding`.
         attention: learned weighted means of a set.
         padded: the last column of a set says which items are there.
     """
@@ -48,7 +50,7 @@ class EmbeddingOptions(BaseModel):
     features: int = Field(32, ge=1)
     channels: int = Field(16, ge=1)
     boundary: str | tuple[str, ...] = "periodic"
-    ordering: Literal["ring", "nested"] = "ring"
+    ordering: Literal["ring", "nested"] | None = None
     attention: int = Field(0, ge=0)
     padded: bool = False
 
@@ -74,7 +76,7 @@ def build_embedding(
     channels: int,
     boundary: str | Sequence[str] = "periodic",
     *,
-    ordering: str = "ring",
+    ordering: str | None = None,
     mask: Tensor | None = None,
     attention: int = 0,
     padded: bool = False,
@@ -87,13 +89,14 @@ def build_embedding(
     Args:
         kind: ``"cnn"`` (1 to 3 axes besides channels), ``"healpix"`` (maps), ``"set"`` (items in
             rows), ``"mlp"`` (any shape, flattened), or ``"auto"``: ``"healpix"`` if the last axis
-            is named ``"pixel"`` or ``"healpix"``, ``"set"`` if the first of two is named
-            ``"item"``, ``"cnn"`` for 2-D and 3-D fields and for several channels, else ``"mlp"``.
+            is named ``"pixel_ring"``, ``"pixel_nested"``, ``"pixel"`` or ``"healpix"``, ``"set"``
+            if the first of two is named ``"item"``, ``"cnn"`` for 2-D and 3-D fields and for several channels, else ``"mlp"``.
         spec: the observed field.
         features: numbers that come out.
         channels: width of the first level of a CNN, or of a perceptron's layers (times 8).
         boundary: for ``"cnn"``, see `FieldCNN`: one word, or one per axis of space.
-        ordering: for ``"healpix"``: ``"ring"`` or ``"nested"``.
+        ordering: for ``"healpix"``: ``"ring"`` or ``"nested"``; None is what the name of the axis
+            says, and ring if it says nothing.
         mask: for ``"healpix"``: where the maps are seen, see `HealpixCNN`.
         attention: for ``"set"``: learned weighted means, see `SetEmbedding`.
         padded: for ``"set"``: the last column says which items are there.
@@ -108,13 +111,13 @@ def build_embedding(
             "embedding", expected=f"{', '.join(EMBEDDINGS)}, for real fields",
             got=f"{kind!r} for {spec.dtype} of shape {spec.shape}", fix="choose another embedding",
         )  # fmt: skip
-    _check_options(kind, {"ordering": ordering != "ring", "mask": mask is not None},
+    _check_options(kind, {"ordering": ordering is not None, "mask": mask is not None},
                    {"attention": bool(attention), "padded": padded})  # fmt: skip
     if kind == "cnn":
         maps, space = _channels(spec)
         return FieldCNN(space, features, channels, boundary, maps)
     if kind == "healpix":
-        return HealpixCNN(spec.shape, features, channels, ordering, mask)
+        return HealpixCNN(spec.shape, features, channels, _ordering(spec, ordering), mask)
     if kind == "set":
         return SetEmbedding(spec.shape, features, 8 * channels, attention, padded)
     return VectorMLP(spec.shape, features, 8 * channels)
@@ -133,6 +136,16 @@ def observed_mask(observation: Observation, spec: FieldSpec) -> Tensor | None:
     masks = [s.mask for s in observation.steps if isinstance(s, Mask)]
     masks = [mask for mask in masks if tuple(mask.shape) == spec.shape]
     return torch.stack(masks).all(0) if masks else None
+
+
+def _ordering(spec: FieldSpec, given: str | None) -> str:
+    named = _PIXEL.get(spec.dims[-1])
+    if given and named and given != named:
+        raise ConfigError(
+            "ordering of a HEALPix embedding", expected=f"{named!r}, as the axis of {spec.name!r} "
+            f"is named {spec.dims[-1]!r}", got=repr(given), fix="leave the option out",
+        )  # fmt: skip
+    return given or named or "ring"
 
 
 def _choose(spec: FieldSpec) -> str:

@@ -23,11 +23,16 @@ def curve(history: dict[str, Any], who: str, ylabel: str) -> Figure:
     """A training curve with its caption."""
     epochs, best = history["epochs"], history["best_epoch"]
     ended = f"Stopped by: {history['stopped']}. " if history.get("stopped") else ""
+    advice = (
+        "Both curves should have flattened; a validation curve that rises while training falls "
+        "would mean over-fitting."
+    )
+    if all(row.get("validation_loss") is None for row in epochs):
+        advice = "No simulations were held out of this fit."
     return Figure(
         training_curve(epochs, best, ylabel), f"training and validation loss of the {who}",
-        f"Training of the {who}, {len(epochs)} epochs. {ended}Both curves should have flattened; "
-        "a validation curve that rises while training falls would mean over-fitting.",
-    )  # fmt: skip
+        f"Training of the {who}, {len(epochs)} epochs. {ended}{advice}",
+    )
 
 
 _TRAINING = {"method": "method", "n_training": "fields to train on",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import math
 from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
@@ -93,10 +94,13 @@ def training_curve(epochs: Sequence[dict[str, float]], best: int, ylabel: str) -
     ax: Axes = axes[0, 0]
     x = [row["epoch"] + 1 for row in epochs]
     ax.plot(x, [row["train_loss"] for row in epochs], color=GREY, label="training")
-    validation = [row["validation_loss"] for row in epochs]
-    ax.plot(x, validation, color=EMULATED, label="validation (averaged weights)")
-    if 0 <= best < len(epochs):
-        ax.plot(x[best], validation[best], "o", color=EMULATED, ms=6, label="kept")
+    # A fit to a handful of simulations holds none of them out.
+    validation = [row.get("validation_loss") for row in epochs]
+    validation = [math.nan if v is None else v for v in validation]
+    if any(map(math.isfinite, validation)):
+        ax.plot(x, validation, color=EMULATED, label="validation (averaged weights)")
+        if 0 <= best < len(epochs):
+            ax.plot(x[best], validation[best], "o", color=EMULATED, ms=6, label="kept")
     ax.set_ylim(*loss_limits([row["train_loss"] for row in epochs], validation))
     ax.set(xlabel="epoch", ylabel=ylabel)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))

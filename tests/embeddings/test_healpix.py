@@ -227,3 +227,15 @@ def test_masks_that_do_not_fit_are_refused(mask):
 def test_unknown_orderings_are_refused():
     with pytest.raises(ConfigError, match="'ring' or 'nested'"):
         HealpixCNN((48,), 4, 4, ordering="spiral")
+
+
+def test_ordering_that_the_axis_names(seeded):
+    nested, plain = (FieldSpec("sky", ("map", d), (2, 768)) for d in ("pixel_nested", "pixel"))
+    by_name = seeded(lambda: build_embedding("auto", nested, 5, 4))
+    stated = seeded(lambda: build_embedding("auto", plain, 5, 4, ordering="nested"))
+    ring = seeded(lambda: build_embedding("auto", plain, 5, 4))
+    x = torch.linspace(-1, 1, 2 * 768).view(1, 2, 768).sin()
+    assert torch.equal(by_name(x), stated(x))
+    assert not torch.equal(by_name(x), ring(x))
+    with pytest.raises(ConfigError, match="pixel_nested"):
+        build_embedding("auto", nested, 5, 4, ordering="ring")
