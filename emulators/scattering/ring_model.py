@@ -251,16 +251,17 @@ def _templates(place: Geometry, chosen: np.ndarray, streams: tuple[int, int]) ->
     detectors, rings = streams
     k = place.templates[:, chosen].toarray().reshape(detectors, rings, -1)
     waves = np.fft.rfft(k, 2 * rings, axis=1).astype(np.complex64)
-    both = []
-    for octave in _octaves(2 * rings, _AMPLITUDES):
+    both, fine = [], _octaves(2 * rings, _AMPLITUDES)
+    for octave in fine:
         some = np.flatnonzero(octave)
         # Every frequency but the first and the last stands for two.
         share = octave[some] * np.where((some == 0) | (some == rings), 1, 2) / (2 * rings)
         part = (waves[:, some] * np.sqrt(share)[None, :, None]).reshape(-1, len(chosen))
         part = np.concatenate([part.real, part.imag]).astype(np.float32)
         both.append(part.T @ part)
-    if _OFFSETS < _AMPLITUDES:  # the lowest octaves of offsets are taken together
-        both += [*both[: _OFFSETS - 1], sum(both[_OFFSETS - 1 :])]
+    for octave in _octaves(2 * rings, _OFFSETS):  # the lowest octaves of offsets are one
+        inside = [(i, np.flatnonzero(f)[0]) for i, f in enumerate(fine)]
+        both.append(sum(both[i] * (octave[at] / fine[i, at]) for i, at in inside if octave[at]))
     pixels = place.noise.shape[0]
     covariance = place.noise @ place.noise.transpose(0, 2, 1)
     stokes, pixel = np.divmod(chosen, pixels)
