@@ -65,7 +65,7 @@ class ScatteringEmulator(Emulator):
         self.parameters, self.output, self.geometry = parameters, output, geometry
         self.nside = _check_output(output)
         self.scan_angle = None if scan_angle is None else float(scan_angle)
-        self.options = EmulatorOptions()
+        self.options = parse_options(None)
         self.model: MapModel | None = None
 
     @classmethod

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import scipy.sparse as sp
@@ -78,15 +78,16 @@ def build_levels(
     nside: int, levels: int, orientations: int, frame: Frame, dtype: str
 ) -> tuple[Level, ...]:
     """Filters at Nside, Nside / 2, ...: computed once per process and kept."""
-    out, noise = [], sp.identity(12 * nside**2, format="csr")
+    noise: Any = sp.identity(12 * nside**2, format="csr")
+    out = []
     for j in range(levels):
         envelope, waves = _geometry(nside >> j, orientations, frame)
         smoother = envelope / envelope.sum(0)
         scale = 1 / np.sqrt(_noise_response(waves, noise, nside >> j))
         grid = layout(nside >> j)
         weights = np.zeros((orientations, 2, 9, grid.cells), dtype)
-        weights[:, 0][..., grid.inside] = waves.real * scale[:, None]
-        weights[:, 1][..., grid.inside] = waves.imag * scale[:, None]
+        weights[:, 0][..., grid.inside] = np.real(waves) * scale[:, None]
+        weights[:, 1][..., grid.inside] = np.imag(waves) * scale[:, None]
         smooth = np.zeros((9, grid.cells), dtype)
         smooth[:, grid.inside] = smoother
         out.append(Level(nside >> j, weights, smooth))
@@ -124,20 +125,20 @@ def _geometry(nside: int, orientations: int, frame: Frame) -> tuple[np.ndarray, 
     return envelope, waves
 
 
-def _noise_response(waves: np.ndarray, noise: sp.csr_matrix, nside: int) -> np.ndarray:
+def _noise_response(waves: np.ndarray, noise: Any, nside: int) -> np.ndarray:
     """Variance (orientations, pixels) of the wavelets' response to noise of this covariance."""
     near, pixels = _neighbours(nside), np.arange(12 * nside**2)
     out = np.empty((len(waves), len(pixels)))
     rows = np.broadcast_to(pixels, near.shape)
     there = near >= 0
     for g, wave in enumerate(waves):
-        w = sp.csr_matrix((wave[there], (rows[there], near[there])), shape=noise.shape)
-        out[g] = np.asarray((w @ noise).multiply(w.conj()).sum(1)).ravel().real
+        w: Any = sp.csr_matrix((wave[there], (rows[there], near[there])), shape=noise.shape)
+        out[g] = np.real(np.asarray((w @ noise).multiply(w.conj()).sum(1)).ravel())
     return out
 
 
-def _down_matrix(nside: int, smoother: np.ndarray) -> sp.csr_matrix:
-    """Smoothing and the mean of four, as a matrix."""
+def _down_matrix(nside: int, smoother: np.ndarray) -> Any:
+    """Smoothing and the mean of four, as a sparse matrix."""
     near, pixels = _neighbours(nside), np.arange(12 * nside**2)
     there = near >= 0
     rows = np.broadcast_to(pixels // 4, near.shape)

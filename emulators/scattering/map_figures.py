@@ -9,11 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-
-from sbitools.report.figures import GREY, PALETTE, canvas, styled
 
 from .map_projection import gnomonic, mollweide
 from .map_statistics import PDF_EDGES, THRESHOLDS, SetStatistics
@@ -36,7 +34,11 @@ PLACES = {
 """Longitude and latitude in degrees; the four corners at z = 2/3 are 41.81 degrees north."""
 
 
-@styled
+# Colours that remain apart for colour-blind readers, as in the report.
+PALETTE = ("#1f5fa8", "#c2570c", "#2f855a", "#8a4fbf", "#b7791f")
+GREY = "#6b7280"
+
+
 def map_figure(maps: Mapping[str, np.ndarray], unit: str, n: int = 3) -> Figure:
     """Q and U in Mollweide's projection, one column per map.
 
@@ -45,7 +47,7 @@ def map_figure(maps: Mapping[str, np.ndarray], unit: str, n: int = 3) -> Figure:
         unit: of the maps.
         n: of each kind that are shown.
     """
-    figure, axes = canvas(2 * len(maps), n, size=(3.6 * n, 4.4 * len(maps)))
+    figure, axes = _canvas(2 * len(maps), n, size=(3.6 * n, 4.4 * len(maps)))
     reach = float(np.quantile(np.abs(np.concatenate([m[:n] for m in maps.values()])), 0.99))
     images = []
     for k, stokes in enumerate("QU"):
@@ -57,7 +59,6 @@ def map_figure(maps: Mapping[str, np.ndarray], unit: str, n: int = 3) -> Figure:
     return figure
 
 
-@styled
 def close_ups(maps: Mapping[str, np.ndarray], stokes: int = 0) -> Figure:
     """One map of each kind around every one of `PLACES`, Q and U with respect to its meridian.
 
@@ -65,7 +66,7 @@ def close_ups(maps: Mapping[str, np.ndarray], stokes: int = 0) -> Figure:
         maps: by name, each (n_maps, 2, n_pixels).
         stokes: 0 for Q, 1 for U.
     """
-    figure, axes = canvas(len(maps), len(PLACES), size=(2.6 * len(PLACES), 2.8 * len(maps)))
+    figure, axes = _canvas(len(maps), len(PLACES), size=(2.6 * len(PLACES), 2.8 * len(maps)))
     for row, (name, several) in zip(axes, maps.items(), strict=True):
         reach = float(np.quantile(np.abs(several[0, stokes]), 0.99))
         for ax, (place, (lon, lat)) in zip(row, PLACES.items(), strict=True):
@@ -74,7 +75,6 @@ def close_ups(maps: Mapping[str, np.ndarray], stokes: int = 0) -> Figure:
     return figure
 
 
-@styled
 def spectra_figure(
     deviations: Mapping[str, Mapping[str, Sequence[float]]], n_inputs: int
 ) -> Figure:
@@ -84,7 +84,7 @@ def spectra_figure(
         deviations: by kind of maps, then ``"EE"`` and ``"BB"``: `map_spectra.band_deviation`.
         n_inputs: N.
     """
-    figure, axes = canvas(1, 2, size=(9.5, 3.4), sharey=True)
+    figure, axes = _canvas(1, 2, size=(9.5, 3.4), sharey=True)
     for ax, s in zip(axes[0], ("EE", "BB"), strict=True):
         for factor, alpha in ((2, 0.15), (1, 0.25)):
             half = factor / np.sqrt(n_inputs)
@@ -97,7 +97,6 @@ def spectra_figure(
     return figure
 
 
-@styled
 def correlation_figure(covariances: Mapping[str, np.ndarray], step: int = 12) -> Figure:
     """Correlation matrices of every `step`-th number of a map, scaled by the first one's spread.
 
@@ -105,7 +104,7 @@ def correlation_figure(covariances: Mapping[str, np.ndarray], step: int = 12) ->
         covariances: by name, (d, d), the reference first.
         step: between numbers that are shown.
     """
-    figure, axes = canvas(1, len(covariances), size=(3.2 * len(covariances), 3.3))
+    figure, axes = _canvas(1, len(covariances), size=(3.2 * len(covariances), 3.3))
     spread = None
     for ax, (name, matrix) in zip(axes[0], covariances.items(), strict=True):
         part = matrix[::step, ::step]
@@ -116,10 +115,9 @@ def correlation_figure(covariances: Mapping[str, np.ndarray], step: int = 12) ->
     return figure
 
 
-@styled
 def eigenvalue_figure(spectra: Mapping[str, np.ndarray]) -> Figure:
     """Variances along the reference's eigenvectors, by name, each (n_modes,)."""
-    figure, axes = canvas(size=(6.0, 3.6))
+    figure, axes = _canvas(size=(6.0, 3.6))
     for (name, values), colour in zip(spectra.items(), PALETTE, strict=False):
         axes[0, 0].plot(np.arange(1, len(values) + 1), values, label=name, color=colour, lw=1.2)
     axes[0, 0].set(xlabel="mode of the reference", ylabel="variance", yscale="log", xscale="log")
@@ -127,10 +125,9 @@ def eigenvalue_figure(spectra: Mapping[str, np.ndarray]) -> Figure:
     return figure
 
 
-@styled
 def chi2_figure(values: Mapping[str, np.ndarray]) -> Figure:
     """Histograms of the reduced chi squared of the same maps with several covariances."""
-    figure, axes = canvas(size=(6.0, 3.4))
+    figure, axes = _canvas(size=(6.0, 3.4))
     every = np.concatenate(list(values.values()))
     low, high = np.quantile(every[every > 0], [0.001, 0.99])
     bins = np.geomspace(low, high, 60)
@@ -142,10 +139,9 @@ def chi2_figure(values: Mapping[str, np.ndarray]) -> Figure:
     return figure
 
 
-@styled
 def pdf_figure(sets: Mapping[str, Sequence[SetStatistics]]) -> Figure:
     """Distribution of standardised pixels, by name."""
-    figure, axes = canvas(size=(6.0, 3.6))
+    figure, axes = _canvas(size=(6.0, 3.6))
     ten = np.add.reduceat
     starts = np.arange(0, len(PDF_EDGES) - 1, 10)
     for (name, several), colour in zip(sets.items(), PALETTE, strict=False):
@@ -159,10 +155,9 @@ def pdf_figure(sets: Mapping[str, Sequence[SetStatistics]]) -> Figure:
     return figure
 
 
-@styled
 def minkowski_figure(sets: Mapping[str, Sequence[SetStatistics]], reference: str) -> Figure:
     """V0, V1, V2 of Q and U minus the reference's, in units of its scatter between maps."""
-    figure, axes = canvas(2, 3, size=(10.0, 5.0), sharex=True)
+    figure, axes = _canvas(2, 3, size=(10.0, 5.0), sharex=True)
     expected = np.concatenate([s.minkowski for s in sets[reference]])
     mean, sigma = expected.mean(0), expected.std(0, ddof=1)
     safe = np.where(sigma > 0, sigma, np.inf)
@@ -178,10 +173,9 @@ def minkowski_figure(sets: Mapping[str, Sequence[SetStatistics]], reference: str
     return figure
 
 
-@styled
 def scattering_figure(sets: Mapping[str, Sequence[SetStatistics]], reference: str) -> Figure:
     """Histogram of the shifts of scattering coefficients in units of the reference's scatter."""
-    figure, axes = canvas(size=(6.0, 3.4))
+    figure, axes = _canvas(size=(6.0, 3.4))
     expected = np.concatenate([s.scattering for s in sets[reference]])
     mean, sigma = expected.mean(0), expected.std(0, ddof=1)
     keep = sigma > 1e-5 * np.abs(expected).mean()
@@ -206,6 +200,16 @@ def save_figures(folder: str | Path, figures: Mapping[str, Figure]) -> list[Path
         out.append(folder / f"{name}.png")
         figure.savefig(out[-1])
     return out
+
+
+def _canvas(
+    rows: int = 1, columns: int = 1, size: tuple[float, float] = (6.0, 3.5), **options: Any
+) -> tuple[Figure, Any]:
+    """A figure and its axes (rows, columns), without matplotlib's global state."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=size, layout="constrained", dpi=110)
+    return figure, figure.subplots(rows, columns, squeeze=False, **options)
 
 
 def _image(ax: Axes, picture: np.ndarray, reach: float) -> AxesImage:

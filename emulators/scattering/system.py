@@ -67,7 +67,8 @@ class ScatteringSystem:
         return TodSimulator(
             settings.nside, settings.strategy, settings.parameters,
             calibration=settings.calibration, n_rings=settings.n_rings, samples=settings.samples,
-            net=settings.net, distribution=settings.distribution, fixed=dict(settings.fixed),
+            net=settings.net, distribution=settings.distribution,
+            fixed={str(name): value for name, value in settings.fixed.items()},
         )  # fmt: skip
 
     def training_simulator(self, settings: ScatteringSettings) -> TodSimulator:

@@ -90,7 +90,8 @@ def build_embedding(
         kind: ``"cnn"`` (1 to 3 axes besides channels), ``"healpix"`` (maps), ``"set"`` (items in
             rows), ``"mlp"`` (any shape, flattened), or ``"auto"``: ``"healpix"`` if the last axis
             is named ``"pixel_ring"``, ``"pixel_nested"``, ``"pixel"`` or ``"healpix"``, ``"set"``
-            if the first of two is named ``"item"``, ``"cnn"`` for 2-D and 3-D fields and for several channels, else ``"mlp"``.
+            if the first of two is named ``"item"``, ``"cnn"`` for 2-D and 3-D fields and for
+            several channels, else ``"mlp"``.
         spec: the observed field.
         features: numbers that come out.
         channels: width of the first level of a CNN, or of a perceptron's layers (times 8).

@@ -30,7 +30,8 @@ def curve(history: dict[str, Any], who: str, ylabel: str) -> Figure:
     if all(row.get("validation_loss") is None for row in epochs):
         advice = "No simulations were held out of this fit."
     return Figure(
-        training_curve(epochs, best, ylabel), f"training and validation loss of the {who}",
+        training_curve(epochs, best, ylabel),
+        f"training and validation loss of the {who}",
         f"Training of the {who}, {len(epochs)} epochs. {ended}{advice}",
     )
 
