@@ -219,8 +219,8 @@ def _fit_tail(
 
     gaussian = started(0.0)
     excess = float(gaussian.mean()) - simulated
-    if excess > 0 and len(gaussian) > 2:  # of it, what is more than chance
-        excess *= max(0.0, 1 - float(gaussian.var(ddof=1)) / excess**2)
+    if excess > 0 and len(gaussian) > 2:  # of it, what is beyond two sigma of chance
+        excess *= max(0.0, 1 - 4 * float(gaussian.var(ddof=1)) / excess**2)
     low, high = 0.0, _HEAVIEST
     for _ in range(7 if excess > 0 else 0):
         middle = 0.5 * (low + high)
