@@ -228,7 +228,8 @@ def _evenness(designs: Sequence[RingDesign]) -> np.ndarray:
     One over the rms of the neighbourhood, over all maps and both fields. Without them Minkowski
     functionals of the linear system, N = 100, are 2.6 times as far off as with them.
     """
-    variance = sum((d.maps**2).mean((0, 1)) / (d.maps**2).mean() for d in designs)
+    parts = [(d.maps**2).mean((0, 1)) / (d.maps**2).mean() for d in designs]
+    variance = np.mean(parts, axis=0)
     block = 16 if variance.shape[0] >= 192 else 4
     local = variance.reshape(-1, block).mean(1).repeat(block)
     weights = np.tile(np.maximum(local, 1e-3 * local.mean()) ** -0.5, 2)
