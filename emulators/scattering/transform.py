@@ -9,7 +9,6 @@ arXiv:2503.11643).
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from emulators.parallel import for_each
 from sbitools.errors import ConfigError, ShapeError
 
 from . import kernels
@@ -218,7 +218,7 @@ class _Statistics(torch.autograd.Function):
         def one(i: int) -> None:
             out[i] = transform._forward(maps[i])
 
-        _for_each(one, len(maps))
+        for_each(one, len(maps))
         return torch.from_numpy(out)
 
     @staticmethod
@@ -232,19 +232,8 @@ class _Statistics(torch.autograd.Function):
         def one(i: int) -> None:
             out[i] = transform._backward(maps[i], slopes[i])
 
-        _for_each(one, len(maps))
+        for_each(one, len(maps))
         return torch.from_numpy(out), None
-
-
-def _for_each(task: Any, n: int) -> None:
-    """Run `task(i)` for i < n on as many threads as torch may use; results do not depend on it."""
-    workers = min(torch.get_num_threads(), n)
-    if workers <= 1:
-        for i in range(n):
-            task(i)
-        return
-    with ThreadPoolExecutor(workers) as pool:
-        list(pool.map(task, range(n)))
 
 
 def _check_sizes(nside: int, fields: int, levels: int, orientations: int, dtype: Any) -> None:
