@@ -11,7 +11,7 @@ from .system import system
 if TYPE_CHECKING:
     from .emulator import ScatteringEmulator
     from .simulator import TodSimulator
-    from .transform import ScatteringCovariance
+    from .wavelets.transform import ScatteringCovariance
 
 __all__ = ["ScatteringCovariance", "ScatteringEmulator", "TodSimulator", "system"]
 

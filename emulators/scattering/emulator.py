@@ -23,10 +23,10 @@ from sbitools.simulator import FieldSpec
 from sbitools.statistics.sphere_maps import nside_of
 from sbitools.training import TrainingHistory
 
-from .fitting import Sample, fit_model
-from .geometry import RingGeometry
-from .model import MapModel
+from .model.fitting import Sample, fit_model
+from .model.map_model import MapModel
 from .options import EmulatorOptions, parse_options
+from .survey.geometry import RingGeometry
 
 if TYPE_CHECKING:
     from sbitools.store import SimulationStore
@@ -42,9 +42,9 @@ _FEWEST = 3
 class ScatteringEmulator(Emulator):
     """Maps with the statistics of a few simulated ones.
 
-    A Gaussian map of the scan's rings (`ring_model`) is moved, by gradient descent, to where its
-    scattering covariances and spectra are on target (`targets`). Each map is made alone: what
-    comes out of a seed does not depend on the batch.
+    A Gaussian map of the scan's rings (`model.rings`) is moved, by gradient descent, to where its
+    scattering covariances and spectra are on target (`model.targets`). Each map is made alone:
+    what comes out of a seed does not depend on the batch.
 
     Args:
         parameters: of the simulator it stands for; one may be ``"scan_angle"``, in degrees.

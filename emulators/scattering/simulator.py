@@ -19,13 +19,21 @@ from sbitools.seeds import derive
 from sbitools.simulator import FieldSpec
 from sbitools.statistics.sphere_maps import check_nside
 
-from .gains import Distribution, GainModel, dipole_gains
-from .mapmaking import DETECTORS, MapMaker
-from .noise import NoiseModel
-from .presets import ALPHA, PRESETS, check_rules, detector_sky, fiducial, space, varied_names
-from .response import COMPONENTS, LinearResponse
-from .scan import Frame, Scan, Strategy
-from .sky import dipole_map
+from .survey.gains import Distribution, GainModel, dipole_gains
+from .survey.mapmaking import DETECTORS, MapMaker
+from .survey.noise import NoiseModel
+from .survey.presets import (
+    ALPHA,
+    PRESETS,
+    check_rules,
+    detector_sky,
+    fiducial,
+    space,
+    varied_names,
+)
+from .survey.response import COMPONENTS, LinearResponse
+from .survey.scan import Frame, Scan, Strategy
+from .survey.sky import dipole_map
 
 __all__ = ["TodSimulator"]
 

@@ -15,8 +15,8 @@ from sbitools.errors import StoreError
 from sbitools.seeds import mix
 from sbitools.statistics import angular_power
 
-from .map_projection import equal_area
-from .map_statistics import (
+from .maps.projection import equal_area
+from .maps.statistics import (
     PDF_EDGES,
     SetStatistics,
     distances,

@@ -13,9 +13,9 @@ import healpy
 import numpy as np
 import torch
 
-from emulators.scattering.assessment import Assessment, Reference, assess
 from emulators.scattering.emulator import ScatteringEmulator
-from emulators.scattering.map_covariance import (
+from emulators.scattering.maps.assessment import Assessment, Reference, assess
+from emulators.scattering.maps.covariance import (
     compressed_chi2,
     gaussian_maps,
     isotropic_maps,
@@ -23,9 +23,9 @@ from emulators.scattering.map_covariance import (
     rival_errors,
     truth_matrix,
 )
-from emulators.scattering.map_spectra import band_deviation, band_shares, controlled_spectra
+from emulators.scattering.maps.spectra import band_deviation, band_shares, controlled_spectra
 from emulators.scattering.simulator import TodSimulator
-from emulators.scattering.sky import regrade, sky_map
+from emulators.scattering.survey.sky import regrade, sky_map
 from sbitools import SimulationStore
 from sbitools.seeds import derive, simulation_seeds
 from sbitools.statistics import Eigenbasis, SampledTruth, angular_power, projected_spectrum

@@ -6,10 +6,10 @@ from functools import cache
 
 import numpy as np
 
-from emulators.scattering.mapmaking import MapMaker
-from emulators.scattering.response import LinearResponse
-from emulators.scattering.scan import Scan
-from emulators.scattering.sky import dipole_map
+from emulators.scattering.survey.mapmaking import MapMaker
+from emulators.scattering.survey.response import LinearResponse
+from emulators.scattering.survey.scan import Scan
+from emulators.scattering.survey.sky import dipole_map
 
 NSIDE, PIXELS = 4, 192
 

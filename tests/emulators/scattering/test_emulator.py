@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from emulators.scattering.emulator import ScatteringEmulator
-from emulators.scattering.geometry import RingGeometry
-from emulators.scattering.scan import Scan
 from emulators.scattering.simulator import TodSimulator
+from emulators.scattering.survey.geometry import RingGeometry
+from emulators.scattering.survey.scan import Scan
 from sbitools import FieldSpec, ParameterSpace, SimulationStore, simulate
 from sbitools.errors import (
     ConfigError,

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from emulators.scattering.presets import NAMES, PRESETS
 from emulators.scattering.simulator import TodSimulator
-from emulators.scattering.sky import dipole_map, regrade, sky_map
+from emulators.scattering.survey.presets import NAMES, PRESETS
+from emulators.scattering.survey.sky import dipole_map, regrade, sky_map
 from sbitools.errors import ConfigError, ParameterError, ShapeError
 from sbitools.priors import LogUniform, Uniform
 from sbitools.simulator import Simulator

@@ -26,9 +26,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from emulators.scattering.survey.geometry import Geometry, RingGeometry
 from sbitools.errors import TrainingError
-
-from .geometry import Geometry, RingGeometry
 
 __all__ = ["RingDesign", "RingModel", "fit_rings"]
 

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from emulators.scattering.coefficients import coefficients
-from emulators.scattering.filters import Frame, build_levels
-from emulators.scattering.layout import layout
-from emulators.scattering.transform import ScatteringCovariance
+from emulators.scattering.wavelets.coefficients import coefficients
+from emulators.scattering.wavelets.filters import Frame, build_levels
+from emulators.scattering.wavelets.layout import layout
+from emulators.scattering.wavelets.transform import ScatteringCovariance
 from sbitools.errors import ConfigError, ShapeError
 from sbitools.seeds import normal
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from emulators.scattering.wavelets.filters import Frame
+from emulators.scattering.wavelets.transform import ScatteringCovariance
 from sbitools.statistics import SphericalSpectra
-
-from .filters import Frame
-from .transform import ScatteringCovariance
 
 __all__ = ["Summaries"]
 

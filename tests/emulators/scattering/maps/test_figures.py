@@ -7,11 +7,10 @@ import sys
 import numpy as np
 import pytest
 
-from emulators.scattering import map_figures as draw
-from emulators.scattering.map_statistics import measure, split_sets
+from emulators.scattering.maps import figures as draw
+from emulators.scattering.maps.statistics import measure, split_sets
 from sbitools.statistics import sample_covariance
-
-from .striped import stripes
+from tests.emulators.scattering.striped import stripes
 
 
 @pytest.fixture(scope="module")

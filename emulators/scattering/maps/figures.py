@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .map_projection import gnomonic, mollweide
-from .map_statistics import PDF_EDGES, THRESHOLDS, SetStatistics
+from .projection import gnomonic, mollweide
+from .statistics import PDF_EDGES, THRESHOLDS, SetStatistics
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -81,7 +81,7 @@ def spectra_figure(
     """(C_l - C_l of the reference) / sigma, with the band of sigma / sqrt(N).
 
     Args:
-        deviations: by kind of maps, then ``"EE"`` and ``"BB"``: `map_spectra.band_deviation`.
+        deviations: by kind of maps, then ``"EE"`` and ``"BB"``: `maps.spectra.band_deviation`.
         n_inputs: N.
     """
     figure, axes = _canvas(1, 2, size=(9.5, 3.4), sharey=True)

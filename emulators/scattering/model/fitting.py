@@ -11,8 +11,8 @@ from scipy.special import digamma, polygamma
 
 from sbitools.seeds import derive
 
-from .model import MapModel, linear, squares
-from .ring_model import RingDesign, fit_rings
+from .map_model import MapModel, linear, squares
+from .rings import RingDesign, fit_rings
 
 __all__ = ["Sample", "fit_model"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from emulators.scattering.map_covariance import (
+from emulators.scattering.maps.covariance import (
     TAPER_WIDTHS,
     compressed_chi2,
     gaussian_maps,
@@ -25,8 +25,7 @@ from sbitools.statistics import (
     relative_error,
     sample_covariance,
 )
-
-from .striped import NSIDE, covariance, shuffled, stripes
+from tests.emulators.scattering.striped import NSIDE, covariance, shuffled, stripes
 
 
 @pytest.fixture(scope="module")

@@ -5,11 +5,11 @@ import pytest
 import scipy.sparse as sp
 from scipy import stats
 
-from emulators.scattering.gains import GainModel
-from emulators.scattering.mapmaking import MapMaker
-from emulators.scattering.response import LinearResponse, ring_templates
-from emulators.scattering.scan import Scan
-from emulators.scattering.sky import sky_map
+from emulators.scattering.survey.gains import GainModel
+from emulators.scattering.survey.mapmaking import MapMaker
+from emulators.scattering.survey.response import LinearResponse, ring_templates
+from emulators.scattering.survey.scan import Scan
+from emulators.scattering.survey.sky import sky_map
 from sbitools.errors import ConfigError, ShapeError
 
 TAIL = 1e-6  # false-alarm rate of a statistical test

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from emulators.scattering.mapmaking import DETECTORS, MapMaker
-from emulators.scattering.scan import Pointing, Scan
+from emulators.scattering.survey.mapmaking import DETECTORS, MapMaker
+from emulators.scattering.survey.scan import Pointing, Scan
 from sbitools.errors import ConfigError, ShapeError
 
 NSIDE = 8

@@ -6,7 +6,7 @@ import healpy
 import numpy as np
 import pytest
 
-from emulators.scattering.map_projection import equal_area, gnomonic, mollweide
+from emulators.scattering.maps.projection import equal_area, gnomonic, mollweide
 
 NSIDE = 16
 PIXELS = np.arange(12 * NSIDE**2)

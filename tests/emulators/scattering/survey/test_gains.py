@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from emulators.scattering.gains import GainModel, dipole_gains
-from emulators.scattering.scan import Scan
-from emulators.scattering.sky import dipole_map
+from emulators.scattering.survey.gains import GainModel, dipole_gains
+from emulators.scattering.survey.scan import Scan
+from emulators.scattering.survey.sky import dipole_map
 from sbitools.errors import ConfigError, ParameterError, ShapeError
 
 TAIL = 1e-6  # false-alarm rate of a statistical test

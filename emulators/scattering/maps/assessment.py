@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 
+from emulators.scattering.wavelets.transform import ScatteringCovariance
 from sbitools.statistics import LimitError, SampledTruth, angular_power
 from sbitools.statistics.sphere_maps import nside_of
 
-from .map_covariance import limit_error
-from .map_statistics import (
+from .covariance import limit_error
+from .statistics import (
     Distances,
     SetStatistics,
     distances,
@@ -25,7 +26,6 @@ from .map_statistics import (
     standardise,
     values_distance,
 )
-from .transform import ScatteringCovariance
 
 __all__ = ["Assessment", "Reference", "assess"]
 

@@ -4,8 +4,8 @@ import healpy
 import numpy as np
 import pytest
 
-from emulators.scattering import scan as module
-from emulators.scattering.scan import SCAN_ANGLES, Scan
+from emulators.scattering.survey import scan as module
+from emulators.scattering.survey.scan import SCAN_ANGLES, Scan
 from sbitools.errors import ConfigError
 
 TILT = {"planck": 7.5, "litebird": 45.0}

@@ -52,7 +52,7 @@ class LinearResponse:
         components: of the maps, of ``"T"``, ``"Q"`` and ``"U"``.
 
     Example:
-        >>> from emulators.scattering.scan import Scan
+        >>> from emulators.scattering.survey.scan import Scan
         >>> maker = MapMaker(Scan(n_rings=64, samples=128).pointing(nside=4))
         >>> response = LinearResponse.build(maker, np.ones((3, 192)))
         >>> response.maps(np.full((1, 4 * 64), 1e-4)).shape

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.stats import wasserstein_distance
 
-from emulators.scattering.map_covariance import gaussian_maps
-from emulators.scattering.map_statistics import (
+from emulators.scattering.maps.covariance import gaussian_maps
+from emulators.scattering.maps.statistics import (
     PDF_EDGES,
     THRESHOLDS,
     distances,
@@ -18,8 +18,7 @@ from emulators.scattering.map_statistics import (
     values_distance,
 )
 from sbitools.errors import ShapeError
-
-from .striped import blurred, shuffled, stripes
+from tests.emulators.scattering.striped import blurred, shuffled, stripes
 
 SIZE = 24
 

@@ -77,7 +77,7 @@ class MapMaker:
         ConfigError: for no detectors, offsets that are not finite, or a max_condition below 1.
 
     Example:
-        >>> from emulators.scattering.scan import Scan
+        >>> from emulators.scattering.survey.scan import Scan
         >>> maker = MapMaker(Scan(n_rings=64, samples=128).pointing(nside=4))
         >>> sky = np.ones((3, 192))
         >>> bool(np.allclose(maker.bin(maker.observe(sky)), sky))

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from emulators.scattering.noise import NoiseModel
-from emulators.scattering.scan import Scan
+from emulators.scattering.survey.noise import NoiseModel
+from emulators.scattering.survey.scan import Scan
 from sbitools.errors import ConfigError
 
 TAIL = 1e-6  # false-alarm rate of a statistical test

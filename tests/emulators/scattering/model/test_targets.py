@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from emulators.scattering.targets import Targets
+from emulators.scattering.model.targets import Targets
 from sbitools.seeds import normal
 
 SIZE = 120

@@ -6,8 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .geometry import RingGeometry
-from .ring_model import RingModel
+from emulators.scattering.survey.geometry import RingGeometry
+
+from .rings import RingModel
 from .summaries import Summaries
 from .targets import Targets
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from emulators.scattering.map_spectra import band_deviation, band_shares, controlled_spectra
+from emulators.scattering.maps.spectra import band_deviation, band_shares, controlled_spectra
 from sbitools.statistics import angular_power
-
-from .striped import blurred, stripes
+from tests.emulators.scattering.striped import blurred, stripes
 
 
 def test_deviations_are_in_units_of_the_error_of_the_inputs_mean():

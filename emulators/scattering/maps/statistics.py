@@ -14,11 +14,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from emulators.scattering.wavelets.transform import ScatteringCovariance
 from sbitools.errors import ShapeError
 from sbitools.statistics import minkowski_functionals
 from sbitools.statistics.sphere_maps import check_finite, nside_of
-
-from .transform import ScatteringCovariance
 
 __all__ = [
     "PDF_EDGES", "THRESHOLDS", "Distances", "SetStatistics", "distances", "measure",

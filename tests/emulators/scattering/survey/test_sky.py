@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from emulators.scattering.sky import cmb_map, dipole_map, regrade, sky_map
+from emulators.scattering.survey.sky import cmb_map, dipole_map, regrade, sky_map
 from sbitools.errors import ConfigError, ParameterError, ShapeError
 
 TAIL = 1e-6  # false-alarm rate of a statistical test

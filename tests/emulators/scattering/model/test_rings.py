@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from emulators.scattering.geometry import RingGeometry
-from emulators.scattering.ring_model import (
+from emulators.scattering.model.rings import (
     RingDesign,
     RingModel,
     _correlated,
@@ -16,8 +15,9 @@ from emulators.scattering.ring_model import (
     _templates,
     fit_rings,
 )
-from emulators.scattering.scan import Scan
 from emulators.scattering.simulator import TodSimulator
+from emulators.scattering.survey.geometry import RingGeometry
+from emulators.scattering.survey.scan import Scan
 from sbitools.errors import TrainingError
 from sbitools.seeds import normal, simulation_seeds
 from sbitools.statistics import diagonal_covariance, relative_error, sample_covariance

@@ -7,11 +7,10 @@ import json
 import numpy as np
 import pytest
 
-from emulators.scattering.assessment import Reference, assess
+from emulators.scattering.maps.assessment import Reference, assess
 from sbitools.errors import ShapeError
 from sbitools.statistics import SampledTruth
-
-from .striped import blurred, covariance, stripes
+from tests.emulators.scattering.striped import blurred, covariance, stripes
 
 SIZE = 24
 

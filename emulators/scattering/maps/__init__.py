@@ -1,0 +1,1 @@
+"""Statistics, pictures and assessment of sets of maps."""

@@ -1,0 +1,1 @@
+"""What the emulator fits, and how a map is made of it."""

@@ -1,0 +1,1 @@
+"""The instrument: scan, gains, noise, sky and binned maps."""

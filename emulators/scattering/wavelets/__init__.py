@@ -1,0 +1,1 @@
+"""Scattering covariances of HEALPix maps."""
