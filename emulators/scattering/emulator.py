@@ -71,7 +71,7 @@ class ScatteringEmulator(Emulator):
     @classmethod
     def of(cls, simulator: TodSimulator) -> Self:
         """An emulator, not fitted, that is to stand for `simulator`."""
-        geometry = RingGeometry(simulator.scan, simulator.detectors)
+        geometry = RingGeometry(simulator.scan, simulator.detectors, simulator.gain_period)
         angle = simulator.fixed[_ANGLE]
         return cls(simulator.parameters, simulator.output, geometry, angle)
 

@@ -160,6 +160,13 @@ class TodSimulator:
         ]  # fmt: skip
         return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
 
+    @property
+    def gain_period(self) -> int | None:
+        """Rings that share one estimate of the gain; None where gains are not estimated."""
+        if self.calibration != "dipole":
+            return None
+        return max(1, round(self.calibration_time / self.scan.ring_interval))
+
     def map_maker(self, scan_angle: float | None = None) -> MapMaker:
         """Pointing, mask and binning for a scan angle in degrees; the fiducial one if None."""
         angle = self.fixed["scan_angle"] if scan_angle is None else float(scan_angle)
@@ -220,8 +227,7 @@ class TodSimulator:
         data = (1 + gains)[:, :, None] * signal + noise
         if self.calibration == "dipole":
             template = 1e6 * dipole_map(self.nside, self.scan.frame)[0, maker.pointing.pixels]
-            rings = max(1, round(self.calibration_time / self.scan.ring_interval))
-            data /= 1 + dipole_gains(data, template, rings)[:, :, None]
+            data /= 1 + dipole_gains(data, template, self.gain_period or 1)[:, :, None]
         return (maker.bin(data) - maker.bin(signal))[wanted]
 
     def _gains(self, values: dict[str, float], seed: int) -> np.ndarray:

@@ -12,12 +12,12 @@ from scipy.special import digamma, polygamma
 from sbitools.seeds import derive
 
 from .map_model import MapModel, linear, squares
-from .rings import RingDesign, fit_rings
+from .ring_fit import RingDesign, fit_rings
 
 __all__ = ["Sample", "fit_model"]
 
 _COMPARED = 1536  # numbers of a map whose products are compared: 1 / 16 of all pairs at Nside 16
-_HEAVIEST = 0.22  # Tukey's h: the fourth moment is infinite from 0.25 on
+_HEAVIEST = 0.3  # Tukey's h: the fourth moment is infinite from 0.25 on, the variance from 0.5
 _STARTS = 384  # Gaussian maps whose statistics are compared with those of the simulations
 
 
@@ -219,8 +219,8 @@ def _fit_tail(
 
     gaussian = started(0.0)
     excess = float(gaussian.mean()) - simulated
-    if excess > 0 and len(gaussian) > 2:  # of it, what is beyond two sigma of chance
-        excess *= max(0.0, 1 - 4 * float(gaussian.var(ddof=1)) / excess**2)
+    if excess > 0 and len(gaussian) > 2:  # of it, what is beyond chance; none below 1.4 sigma
+        excess *= max(0.0, 1 - 2 * float(gaussian.var(ddof=1)) / excess**2)
     low, high = 0.0, _HEAVIEST
     for _ in range(7 if excess > 0 else 0):
         middle = 0.5 * (low + high)

@@ -28,12 +28,14 @@ class Geometry:
             of unit variance per sample; 0 where the sky was not seen.
         seen: (pixels,), False where there is no map.
         squares: sums of squared templates, (2, pixels).
+        maker: of maps from samples.
     """
 
     templates: sp.csr_array
     noise: np.ndarray
     seen: np.ndarray
     squares: np.ndarray
+    maker: MapMaker
 
 
 @dataclass(frozen=True)
@@ -43,15 +45,22 @@ class RingGeometry:
     Args:
         scan: strategy and sampling.
         detectors: offsets of the polarimeters in degrees.
+        period: rings that share one estimate of the gain; None where gains are not estimated.
     """
 
     scan: Scan
     detectors: tuple[float, ...] = DETECTORS
+    period: int | None = None
 
     @property
     def streams(self) -> tuple[int, int]:
         """Detectors and rings."""
         return len(self.detectors), self.scan.n_rings
+
+    @property
+    def periods(self) -> int:
+        """Estimates of the gain of one detector."""
+        return 0 if self.period is None else -(-self.scan.n_rings // self.period)
 
     def at(self, nside: int, scan_angle: float | None = None) -> Geometry:
         """The geometry of maps of `nside`; the last few are kept."""
@@ -59,12 +68,15 @@ class RingGeometry:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
-        return {"scan": asdict(self.scan), "detectors": list(self.detectors)}
+        return {
+            "scan": asdict(self.scan), "detectors": list(self.detectors),
+            "period": self.period,
+        }  # fmt: skip
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> RingGeometry:
         """Inverse of `to_dict`."""
-        return cls(Scan(**values["scan"]), tuple(values["detectors"]))
+        return cls(Scan(**values["scan"]), tuple(values["detectors"]), values["period"])
 
 
 @lru_cache(maxsize=8)
@@ -78,4 +90,4 @@ def _geometry(
     noise[seen] = np.linalg.cholesky(covariance[seen])
     templates = ring_templates(scan, nside, detectors, scan_angle)
     squares = np.asarray(templates.multiply(templates).sum(axis=0)).reshape(2, -1)
-    return Geometry(templates, noise, seen, squares)
+    return Geometry(templates, noise, seen, squares, maker)

@@ -23,7 +23,7 @@ from sbitools.errors import ConfigError, ShapeError
 from .mapmaking import DETECTORS, MapMaker
 from .scan import Scan
 
-__all__ = ["COMPONENTS", "LinearResponse", "ring_templates"]
+__all__ = ["COMPONENTS", "LinearResponse", "ring_templates", "wave_templates"]
 
 COMPONENTS = "TQU"
 _DENSE_LIMIT = 8 << 30  # bytes: a covariance that is larger is refused
@@ -202,6 +202,27 @@ def ring_templates(
     uniform = np.zeros((3, maker.pointing.n_pixels))
     uniform[0] = 1.0
     return LinearResponse.build(maker, uniform).matrix
+
+
+def wave_templates(maker: MapMaker, waves: np.ndarray) -> list[sp.csr_array]:
+    """Binned maps of data that follow a wave along one ring of one detector and are 0 elsewhere.
+
+    Args:
+        maker: scan, detectors and mask.
+        waves: along a ring, shape (n, samples).
+
+    Returns:
+        For every wave sparse rows like those of `ring_templates`.
+    """
+    crossings, rings = _Crossings.of(maker), maker.pointing.pixels.shape[0]
+    weights = [maker.weights(d) for d in range(maker.n_detectors)]
+    return [
+        sp.csr_array(sp.vstack(
+            [crossings.response(maker, w * np.tile(wave, rings), [1, 2]) for w in weights],
+            format="csr",
+        ))
+        for wave in waves
+    ]  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,15 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from emulators.scattering.model.rings import (
-    RingDesign,
-    RingModel,
-    _correlated,
-    _heavy,
-    _octaves,
-    _templates,
-    fit_rings,
-)
+from emulators.scattering.model.ring_fit import RingDesign, fit_rings, templates
+from emulators.scattering.model.rings import RingModel
 from emulators.scattering.simulator import TodSimulator
 from emulators.scattering.survey.geometry import RingGeometry
 from emulators.scattering.survey.scan import Scan
@@ -30,34 +23,10 @@ def white(n, size, seed=0):
     return normal([seed], (n, size), torch.float64)[0].numpy()
 
 
-def test_octaves_are_all_frequencies_once():
-    octaves = _octaves(64, 4)
-    assert ((octaves > 0).sum(0) == 1).all()
-    assert np.allclose(np.fft.irfft(octaves, 64, axis=1)[:, 0], 1)
-
-
-def test_series_have_the_spectrum_that_was_asked_for():
-    weights = np.array([0.5, 0.0, 2.0, 1.0])
-    series = _correlated(white(4000, 64).reshape(4000, 1, 64), weights)
-    assert series.shape == (4000, 1, 32)
-    wanted = np.fft.irfft(weights @ _octaves(64, 4), 64)[:32]
-    found = np.array([(series[:, 0, : 32 - k] * series[:, 0, k:]).mean() for k in range(32)])
-    # 4,000 series: a standard error of 3.5 * sqrt(2 / 4000) = 0.08 for lags with few products.
-    assert np.abs(found - wanted).max() < 5 * 0.08
-
-
-def test_heavy_tails_keep_the_variance():
-    g = 3 * white(1, 400_000)[0]
-    heavy = _heavy(g, 9.0, 0.1)
-    assert heavy.var() == pytest.approx(9.0, rel=0.03)  # its own error is 0.5 %
-    # Tukey's h has the kurtosis 3 (1 - 2 h)^3 / (1 - 4 h)^(5/2): 5.5 at h = 0.1.
-    assert (heavy**4).mean() / heavy.var() ** 2 == pytest.approx(5.5, rel=0.15)
-    assert _heavy(g, 9.0, 0.0) is g
-
-
-@pytest.fixture(scope="module")
-def model():
-    model = RingModel(RingGeometry(Scan(n_rings=48, samples=64)), NSIDE, lmax=1)
+@pytest.fixture(scope="module", params=[None, 5], ids=["given", "estimated"])
+def model(request):
+    geometry = RingGeometry(Scan(n_rings=48, samples=64), period=request.param)
+    model = RingModel(geometry, NSIDE, lmax=1)
     model.sky.copy_(torch.tensor([0.3, 1.0, -0.5, 0.2]))
     model.powers.fill_(-3.0)
     model.powers[0, :2] = torch.tensor([0.5, -1.0])
@@ -67,11 +36,12 @@ def model():
 
 def exact_covariance(model):
     place = model.geometry.at(NSIDE)
-    templates = _templates(place, np.arange(2 * PIXELS), model.geometry.streams).double().numpy()
-    first, second, noise = model._weights(np.ones(1))
-    sky = np.tile(model.amplitude(), 2)
-    modulated = np.einsum("c,cpq->pq", first, templates[: len(first)]) * np.outer(sky, sky)
-    return modulated + np.einsum("c,cpq->pq", [*second, noise], templates[len(first) :])
+    place, v = model.geometry.at(NSIDE), model.variances(np.ones(1))
+    every = templates(model.geometry, place, np.arange(2 * PIXELS)).double().numpy()
+    first, sky = [*v.amplitudes, v.period], np.tile(model.amplitude(), 2)
+    modulated = np.einsum("c,cpq->pq", first, every[: len(first)]) * np.outer(sky, sky)
+    rest = every[len(first) :]
+    return modulated + np.einsum("c,cpq->pq", [*v.offsets, v.white], rest)
 
 
 def test_maps_have_the_covariance_that_is_fitted(model):
