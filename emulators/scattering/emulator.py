@@ -6,8 +6,9 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Mapping
+from copy import copy
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 import torch
@@ -109,7 +110,7 @@ class ScatteringEmulator(Emulator):
             if on_epoch is not None:
                 on_epoch(row)
 
-        fit_model(model, self._samples(store), options.seed, report)
+        fit_model(model, self._samples(store), options.seed, report, options.generator_steps)
         self.options, self.model = options, model
         history.best_epoch, history.seconds = len(history.epochs) - 1, time.monotonic() - begun
         return history
@@ -120,6 +121,8 @@ class ScatteringEmulator(Emulator):
 
     def decode(self, theta: Tensor, latent: Tensor) -> Tensor:
         """Q and U maps (B, 2, 12 nside^2) in the unit of the simulations."""
+        if self.options.maps == "generated":
+            return self._generated(theta, latent)
         out = torch.empty(len(theta), *self.output.shape)
 
         def one(i: int) -> None:
@@ -127,6 +130,12 @@ class ScatteringEmulator(Emulator):
 
         for_each(one, len(theta))
         return out
+
+    def making(self, maps: Literal["optimised", "generated"]) -> Self:
+        """The same emulator, that makes its maps in the other way: see `EmulatorOptions.maps`."""
+        other = copy(self)
+        other.options = self.options.model_copy(update={"maps": maps})
+        return other
 
     def start_maps(self, theta: Tensor, seeds: Tensor) -> Tensor:
         """The Gaussian maps that `simulate` starts from, with the mean: no scattering in them."""
@@ -179,6 +188,20 @@ class ScatteringEmulator(Emulator):
             (start / scale).float(), (scale / unit).float(), (offset / unit).float(),
             self._places(theta[None])[0], self.options.steps, self.options.closeness,
         )  # fmt: skip
+        return (y.double() * scale + offset).float()
+
+    def _generated(self, theta: Tensor, latent: Tensor) -> Tensor:
+        """Maps of the network, all at once."""
+        starts = [self._start(*row) for row in zip(theta, latent, strict=True)]
+        if not starts:
+            return torch.empty(0, *self.output.shape)
+        start, scale, offset = (torch.stack(parts) for parts in zip(*starts, strict=True))
+        unit = scale.square().mean((1, 2), keepdim=True).sqrt()
+        with torch.no_grad():
+            y = self.module().generator(
+                (start / scale).float(), (scale / unit).float(),
+                torch.from_numpy(self._places(theta)).float(),
+            )  # fmt: skip
         return (y.double() * scale + offset).float()
 
     def _start(self, theta: Tensor, latent: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -20,6 +20,8 @@ class EmulatorOptions(BaseModel):
         lmax: of the smooth sky that modulates the rings.
         levels: scales of the scattering covariance; None goes down to Nside 2.
         steps: of the optimiser, per map, at most.
+        maps: ``"optimised"`` one by one, or ``"generated"`` by a network that has learned to.
+        generator_steps: of the training of that network; 0 leaves the starts as they are.
         closeness: a map is done when its loss is below this share of what is not known about its
             targets, given the number of simulations.
     """
@@ -31,6 +33,8 @@ class EmulatorOptions(BaseModel):
     levels: int | None = Field(None, ge=1)
     steps: int = Field(25, ge=0)
     closeness: float = Field(0.1, gt=0)
+    maps: Literal["optimised", "generated"] = "optimised"
+    generator_steps: int = Field(200, ge=0)
 
 
 def parse_options(config: EmulatorOptions | Mapping[str, Any] | None) -> EmulatorOptions:

@@ -203,7 +203,11 @@ def run(system: System, n_inputs: int, index: int, sizes: Sizes, close: bool) ->
         "bands": _bands(system.reference, inputs, emulated, starts, more),
     }  # fmt: skip
     if close:
+        amortised = emulator.making("generated")
+        generated, cost = _timed(lambda: draw(amortised.simulate, n, derive(seed, 1)))
         found["emulator"] = assess(emulated, system.reference).to_dict()
+        found["generated"] = assess(generated, system.reference).to_dict()
+        found["generated_seconds"] = cost / n
         found["start"] = assess(starts, system.reference, more).to_dict()
         found["rivals"] = rival_errors(inputs, system.reference.truth)
         found["chi2"] = _chi2(system, Run(found, inputs, emulated, starts), sizes)

@@ -1,4 +1,4 @@
-"""From maps of a few simulations to the numbers of a `MapModel`, in four steps."""
+"""From maps of a few simulations to the numbers of a `MapModel`, step by step."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from scipy.special import digamma, polygamma
 
 from sbitools.seeds import derive
 
+from .amortise import Starts, train_generator
 from .map_model import MapModel, linear, squares
 from .ring_fit import RingDesign, fit_rings
 
@@ -37,17 +38,19 @@ class Sample:
 
 
 def fit_model(
-    model: MapModel, samples: list[Sample], seed: int, report: Callable[[float], None]
-) -> None:
+    model: MapModel, samples: list[Sample], seed: int, report: Callable[[float], None],
+    generator_steps: int = 0,
+) -> None:  # fmt: skip
     """Fit all of `model` to `samples`.
 
     Args:
         model: changed.
         samples: of different theta.
         seed: of random subsets and of the starts.
-        report: called after each of three steps with how far the statistics of emulated maps are
+        report: called three times with how far the statistics of emulated maps are
             from those of the simulations: the mean squared difference of their means, in units
             of their standard deviation between maps, beyond what chance makes.
+        generator_steps: for which the amortised generator is trained.
     """
     centred, freedom = _centred(samples)
     designs = [
@@ -65,6 +68,8 @@ def fit_model(
     before, after = _fit_targets(model, samples, latents)
     report(before)
     report(after)
+    starts = [_starts(model, s, z) for s, z in zip(samples, latents, strict=True)]
+    train_generator(model, starts, generator_steps, derive(seed, 3))
 
 
 def _whole_degrees(angle: float | None) -> float | None:
@@ -192,6 +197,14 @@ def _fit_targets(
             )
     terms = torch.from_numpy(np.stack([linear(s.place) for s in samples]))
     return model.targets.fit(simulated, started, terms, model.summaries.groups)
+
+
+def _starts(model: MapModel, s: Sample, latent: np.ndarray) -> Starts:
+    scale, offset = (f(s.place, s.scan_angle) for f in (model.scale, model.offset))
+    unit = np.sqrt((scale**2).mean())
+    maps = model.start(latent, s.place, s.scan_angle) / scale
+    relative, mean = (torch.from_numpy(m / unit).float() for m in (scale, offset))
+    return Starts(s.place, torch.from_numpy(maps).float(), relative, mean)
 
 
 def _fit_tail(

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from emulators.scattering.network import MapGenerator
 from emulators.scattering.survey.geometry import RingGeometry
 
 from .rings import RingModel
@@ -15,6 +16,7 @@ from .targets import Targets
 __all__ = ["MapModel"]
 
 _SMALL = 0.01  # share of the first loss that is not worth a step
+_NEAR = 1e-4  # a hundredth of a standard deviation of the statistics, rms: nobody sees less
 _STRIDE = 5  # steps between two looks at whether a map is done
 
 
@@ -41,6 +43,7 @@ class MapModel(nn.Module):
         self.summaries = Summaries(nside, levels)
         self.rings = RingModel(geometry, nside, lmax, 1 + 2 * n_parameters)
         self.targets = Targets(self.summaries.size, 1 + n_parameters)
+        self.generator = MapGenerator(nside, n_parameters)
         shape = (2, 12 * nside**2)
         self.register_buffer("spread", torch.ones(shape, dtype=torch.float64))
         self.register_buffer("mean", torch.zeros(1 + n_parameters, *shape, dtype=torch.float64))
@@ -68,6 +71,10 @@ class MapModel(nn.Module):
         """Pixels that have a map, (pixels,)."""
         return self.rings.geometry.at(self.nside, scan_angle).seen
 
+    def loss_weights(self) -> Tensor:
+        """Of squared differences of all statistics from their targets."""
+        return self.summaries.weights() / self.targets.sigma.square()
+
     def emulate(
         self, start: Tensor, scale: Tensor, offset: Tensor, place: np.ndarray, steps: int,
         closeness: float,
@@ -88,7 +95,7 @@ class MapModel(nn.Module):
         terms = torch.from_numpy(linear(place)).float()
         with torch.no_grad():
             target = self.targets(self.summaries(start[None], scale, offset), terms[None])
-        weights = self.summaries.weights() / self.targets.sigma.square()
+        weights = self.loss_weights()
         y, moves = start[None].clone().requires_grad_(), (start[None] != 0).float()
         optimiser = torch.optim.LBFGS(
             [y], max_iter=_STRIDE, history_size=8, line_search_fn="strong_wolfe"
@@ -102,11 +109,13 @@ class MapModel(nn.Module):
             return loss.detach()
 
         with torch.enable_grad():
-            enough = max(closeness * float(self.targets.doubt), _SMALL * float(closure()))
+            missed = float(closure())
+            enough = max(closeness * float(self.targets.doubt), _SMALL * missed, _NEAR)
             for _ in range(0, steps, _STRIDE):
-                optimiser.step(closure)  # pyright: ignore[reportArgumentType]
-                if float(closure()) <= enough:
+                if missed <= enough:
                     break
+                optimiser.step(closure)  # pyright: ignore[reportArgumentType]
+                missed = float(closure())
         return y.detach()[0]
 
 

@@ -29,6 +29,7 @@ from .series import octaves, period_means, stationary
 __all__ = ["RingModel", "Variances", "spin_waves"]
 
 _HARMONICS = ((1,), (2, 3), (4, 5, 6, 7))  # of the spin, with one power each
+_NEGLIGIBLE = 1e-5  # variance of 1/f noise over that of gain errors: the map does not show it
 
 
 @dataclass(frozen=True)
@@ -101,9 +102,13 @@ class RingModel(nn.Module):
         shape = (len(latent), 2, 12 * self.nside**2)
         out = (g.reshape(len(g), -1) @ place.templates).reshape(shape) * self.amplitude()
         out += math.sqrt(v.white) * np.einsum("pij,bjp->bip", place.noise, n.reshape(shape))
+        slow, gains = v.offsets.sum() + v.waves.sum(), v.amplitudes.sum() + v.period
+        if slow < _NEGLIGIBLE * gains * (self.amplitude() ** 2).mean():
+            return out
         shapes = self._waves(v.waves)
         for row, offsets, z in zip(out, stationary(o, v.offsets), waves, strict=True):
-            data = offsets[:, :, None] + z.reshape(*offsets.shape, -1) @ shapes
+            data = z.reshape(*offsets.shape, -1).astype(np.float32) @ shapes
+            data += offsets[:, :, None].astype(np.float32)
             row += place.maker.bin(data)[1:]
         return out
 
@@ -121,7 +126,8 @@ class RingModel(nn.Module):
     def _waves(self, variances: np.ndarray) -> np.ndarray:
         """Waves along a ring, times their standard deviations, (n, samples)."""
         every = spin_waves(self.geometry.scan.samples)
-        return np.concatenate([math.sqrt(v) * w for v, w in zip(variances, every, strict=True)])
+        scaled = [math.sqrt(v) * w for v, w in zip(variances, every, strict=True)]
+        return np.concatenate(scaled).astype(np.float32)
 
     def _estimated(self, g: np.ndarray, b: np.ndarray, variance: float) -> np.ndarray:
         """Amplitudes (B, detectors, rings) that are left after gains were estimated."""

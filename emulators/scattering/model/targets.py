@@ -17,7 +17,7 @@ __all__ = ["Targets"]
 
 # Standard deviations by which a mean square must exceed chance: numbers of one kind go together,
 # and a single fluctuation of all of them is not to be learned.
-_MARGIN = 0.0
+_MARGIN = 2.0
 
 
 class Targets(nn.Module):

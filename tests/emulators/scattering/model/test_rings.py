@@ -41,7 +41,7 @@ def exact_covariance(model):
     first, sky = [*v.amplitudes, v.period], np.tile(model.amplitude(), 2)
     modulated = np.einsum("c,cpq->pq", first, every[: len(first)]) * np.outer(sky, sky)
     rest = every[len(first) :]
-    return modulated + np.einsum("c,cpq->pq", [*v.offsets, v.white], rest)
+    return modulated + np.einsum("c,cpq->pq", [*v.offsets, *v.waves, v.white], rest)
 
 
 def test_maps_have_the_covariance_that_is_fitted(model):
