@@ -37,8 +37,12 @@ def scattering(path):
     return Case(ScatteringEmulator.of(reference), store, {"steps": 6})
 
 
+def generated(path):
+    return scattering(path)._replace(options={"maps": "generated", "generator_steps": 10})
+
+
 # A new emulator adds a row: name and a function of a path that returns a `Case`.
-EMULATORS = {"nbody": nbody, "scattering": scattering}
+EMULATORS = {"nbody": nbody, "scattering": scattering, "generated": generated}
 
 
 @pytest.fixture(scope="module", params=EMULATORS)
