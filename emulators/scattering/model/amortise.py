@@ -12,7 +12,8 @@ from torch import Tensor
 
 from sbitools.seeds import generator
 
-from .map_model import MapModel, linear
+from .map_model import MapModel
+from .terms import linear
 
 __all__ = ["Starts", "train_generator"]
 

@@ -12,8 +12,9 @@ from scipy.special import digamma, polygamma
 from sbitools.seeds import derive
 
 from .amortise import Starts, train_generator
-from .map_model import MapModel, linear, squares
+from .map_model import MapModel
 from .ring_fit import RingDesign, fit_rings
+from .terms import curved, linear
 
 __all__ = ["Sample", "fit_model"]
 
@@ -54,7 +55,7 @@ def fit_model(
     """
     centred, freedom = _centred(samples)
     designs = [
-        RingDesign(squares(s.place), _whole_degrees(s.scan_angle), maps, f)
+        RingDesign(curved(s.place), _whole_degrees(s.scan_angle), maps, f)
         for s, maps, f in zip(samples, centred, freedom, strict=True)
     ]
     compared = _COMPARED if len(samples) == 1 else _COMPARED // 4
@@ -111,9 +112,9 @@ def _fit_spread(
     shape = model.spread.shape
     simulated, started, drawn = np.zeros(shape), np.zeros(shape), 0
     for s, maps, latent in zip(samples, centred, latents, strict=True):
-        scale = model.rings.scale(squares(s.place), s.scan_angle)
+        scale = model.rings.scale(curved(s.place), s.scan_angle)
         simulated += ((maps / scale) ** 2).sum(0)
-        starts = model.rings.draw(latent, squares(s.place), s.scan_angle)
+        starts = model.rings.draw(latent, curved(s.place), s.scan_angle)
         started += ((starts / scale) ** 2).sum(0)
         drawn += len(starts)
     ok = (simulated > 0) & (started > 0)
@@ -217,14 +218,14 @@ def _fit_tail(
     amplitudes that depend on theta. Starts are taken in as many as there are simulations, so that
     what few maps do to it cancels.
     """
-    scales = [model.rings.scale(squares(s.place), s.scan_angle) for s in samples]
+    scales = [model.rings.scale(curved(s.place), s.scan_angle) for s in samples]
     simulated = _geary(np.concatenate([m / c for m, c in zip(centred, scales, strict=True)]))
     n = sum(len(m) for m in centred)
 
     def started(tail: float) -> np.ndarray:
         model.rings.tail.fill_(tail)
         maps = np.concatenate([
-            model.rings.draw(z, squares(s.place), s.scan_angle) / c
+            model.rings.draw(z, curved(s.place), s.scan_angle) / c
             for s, z, c in zip(samples, latents, scales, strict=True)
         ])  # fmt: skip
         parts = np.array_split(maps, max(1, len(maps) // n))

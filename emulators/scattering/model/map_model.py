@@ -12,6 +12,7 @@ from emulators.scattering.survey.geometry import RingGeometry
 from .rings import RingModel
 from .summaries import Summaries
 from .targets import Targets
+from .terms import DEGREE, curved, linear
 
 __all__ = ["MapModel"]
 
@@ -27,7 +28,7 @@ class MapModel(nn.Module):
         geometry: of the scan.
         nside: of the maps.
         lmax: of the sky that modulates the rings.
-        n_parameters: of theta; the terms are 1, theta and, for the powers, its squares.
+        n_parameters: of theta; the terms are 1, theta and, for the powers, its polynomials.
         levels: of the scattering covariance.
     """
 
@@ -41,7 +42,7 @@ class MapModel(nn.Module):
         super().__init__()
         self.nside = nside
         self.summaries = Summaries(nside, levels)
-        self.rings = RingModel(geometry, nside, lmax, 1 + 2 * n_parameters)
+        self.rings = RingModel(geometry, nside, lmax, 1 + DEGREE * n_parameters)
         self.targets = Targets(self.summaries.size, 1 + n_parameters)
         self.generator = MapGenerator(nside, n_parameters)
         shape = (2, 12 * nside**2)
@@ -55,11 +56,11 @@ class MapModel(nn.Module):
 
     def scale(self, place: np.ndarray, scan_angle: float | None) -> np.ndarray:
         """Standard deviation of every pixel (2, pixels) at theta in the unit cube [-1, 1]."""
-        return self.rings.scale(squares(place), scan_angle) * self.spread.numpy()
+        return self.rings.scale(curved(place), scan_angle) * self.spread.numpy()
 
     def start(self, latent: np.ndarray, place: np.ndarray, scan_angle: float | None) -> np.ndarray:
         """Gaussian maps (B, 2, pixels) without mean, of one theta."""
-        maps = self.rings.draw(latent, squares(place), scan_angle)
+        maps = self.rings.draw(latent, curved(place), scan_angle)
         return maps * self.spread.numpy()
 
     def offset(self, place: np.ndarray, scan_angle: float | None) -> np.ndarray:
@@ -117,13 +118,3 @@ class MapModel(nn.Module):
                 optimiser.step(closure)  # pyright: ignore[reportArgumentType]
                 missed = float(closure())
         return y.detach()[0]
-
-
-def linear(place: np.ndarray) -> np.ndarray:
-    """1 and theta."""
-    return np.concatenate([[1.0], place])
-
-
-def squares(place: np.ndarray) -> np.ndarray:
-    """1, theta and its squares."""
-    return np.concatenate([[1.0], place, place**2])

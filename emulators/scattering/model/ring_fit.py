@@ -22,6 +22,7 @@ from sbitools.errors import TrainingError
 from .ring_powers import refine_powers
 from .rings import RingModel, spin_waves
 from .series import octaves, period_means
+from .terms import degrees
 
 __all__ = ["RingDesign", "fit_rings", "templates"]
 
@@ -29,6 +30,9 @@ _MODES = 100  # order of (tr C)^2 / tr C^2: what makes the loss of order 1
 _TOGETHER = 3e-3  # weight, beside that, of squared differences between the slopes of powers
 _NOTHING = 1e-9  # of the largest variance per unit power
 _REFINED = 1024  # numbers of a map that decide about the powers, of those that are compared
+# What coefficients of Legendre polynomials of degree k are expected to be, times k^2: those that
+# all powers have in common, from degree 2 on, and those of single powers.
+_BEND, _APART = 0.5, 2.0
 _FEW = 8  # thetas that decide between starting points
 
 
@@ -153,7 +157,7 @@ class _Problem:
 
     def refine(self, parameters: list[Tensor], steps: int) -> None:
         """Powers with all modes weighed by their noise; the sky stays."""
-        sky, centre, _, apart = parameters
+        sky, centre, common, apart = parameters
         step = -(-self.harmonics.shape[1] // _REFINED)
         with torch.no_grad():
             amplitude = (sky.float() @ self.harmonics[:, ::step])[None, :]
@@ -161,12 +165,17 @@ class _Problem:
             for t in seen.values():
                 t[: self.modulated] *= amplitude * amplitude.T
         samples = [x[:, ::step] for x in self.samples]
-        prior = 2 / sum(x.numel() for x in samples)  # a slope of its own is of order 1
+        # Minus the logarithm of the likelihood of all maps is the loss over twice this.
+        unit = 2 / sum(x.numel() for x in samples)
+        degree = torch.from_numpy(degrees(self.terms.shape[1]))[:, None]
 
         def minimise(loss: Callable[[Tensor], Tensor]) -> None:
             def whole() -> Tensor:
-                fade = 1e-6 * _bounded(centre).exp().sum() + prior * apart.square().sum()
-                return loss((self.terms @ _combined(parameters)).exp()) + fade
+                bends = common[degree[:, 0] > 1] * degree[degree[:, 0] > 1] ** 2 / _BEND
+                wide = apart * degree**2 / _APART
+                prior = unit * (bends.square().sum() + wide.square().sum())
+                fade = 1e-6 * _bounded(centre).exp().sum()
+                return loss((self.terms @ _combined(parameters)).exp()) + prior + fade
 
             _descend(whole, parameters[1:], steps)
 

@@ -16,11 +16,13 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
+from scipy.cluster.vq import kmeans2
 from torch import Tensor
 
 __all__ = ["refine_powers"]
 
 _ROUNDS = 2
+_GROUPS = 12  # of thetas that share a C0
 _FLOOR = 1e-3  # of the variance of a mode, over the mean: quieter ones are not modelled so well
 
 
@@ -60,20 +62,30 @@ def _products(
     templates: Sequence[Tensor], samples: Sequence[Tensor], now: Tensor, levels: Tensor
 ) -> list[tuple[Tensor, Tensor]]:
     """G and b of every theta, over the number of pixels."""
-    known: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
+    alike = _alike(now)
+    keys = [(id(t), int(label)) for t, label in zip(templates, alike, strict=True)]
+    made: dict[tuple[int, int], tuple[Tensor, Tensor, Tensor]] = {}
     out = []
-    for i, (t, x) in enumerate(zip(templates, samples, strict=True)):
-        if id(t) not in known:
-            same = torch.tensor([u is t for u in templates])
+    for i, (key, t, x) in enumerate(zip(keys, templates, samples, strict=True)):
+        if key not in made:
+            same = torch.tensor([k == key for k in keys])
             root = _whitening(torch.einsum("c,cpq->pq", now[same].mean(0).float(), t))
             white = torch.stack([root @ part @ root for part in t])
             flat = white.reshape(len(white), -1).double()
-            known[id(t)] = root, white, flat @ flat.T / t.shape[1]
-        root, white, g = known[id(t)]
+            made[key] = root, white, flat @ flat.T / t.shape[1]
+        root, white, g = made[key]
         y = x @ root / levels[i].sqrt().float()
         b = torch.einsum("np,cpq,nq->c", y, white, y).double() / t.shape[1]
         out.append((g, b))
     return out
+
+
+def _alike(powers: Tensor) -> np.ndarray:
+    """Labels of groups of thetas (n,) whose maps have much the same covariance."""
+    shares = (powers / powers.sum(1, keepdim=True)).clamp(min=1e-3).log().numpy()
+    if len(shares) <= _GROUPS:
+        return np.arange(len(shares))
+    return kmeans2(shares, _GROUPS, minit="++", rng=np.random.default_rng(0))[1]
 
 
 def _whitening(covariance: Tensor) -> Tensor:
