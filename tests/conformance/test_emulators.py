@@ -34,11 +34,14 @@ def nbody(path):
 def scattering(path):
     reference = TodSimulator(4, parameters=["gain_rms", "scan_angle"], n_rings=64, samples=64)
     store = simulate(reference, 24, path, seed=1, workers=1, progress=False)
-    return Case(ScatteringEmulator.of(reference), store, {"steps": 6})
+    return Case(ScatteringEmulator.of(reference), store, {"steps": 6, "generator_steps": 5})
 
 
 def generated(path):
-    return scattering(path)._replace(options={"maps": "generated", "generator_steps": 10})
+    reference = TodSimulator(4, parameters=["gain_rms"], n_rings=64, samples=64)
+    store = simulate(reference, 12, path, seed=1, workers=1, progress=False)
+    options = {"maps": "generated", "generator_steps": 10}
+    return Case(ScatteringEmulator.of(reference), store, options)
 
 
 # A new emulator adds a row: name and a function of a path that returns a `Case`.
