@@ -87,12 +87,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="smaller sizes: a smoke test")
     parser.add_argument("--work", type=Path, help="folder of simulations and posteriors, kept")
     parser.add_argument("--workers", type=int, default=1, help="processes that simulate")
+    parser.add_argument("--nside", type=int, help="of the maps, instead of the demo's")
     chosen = parser.parse_args(argv)
     torch.set_num_threads(1)
     sizes = Sizes(16, 200) if chosen.quick else Sizes(128, 1000)
     with tempfile.TemporaryDirectory() as folder:
         root = chosen.work or Path(folder) / "run"
         overrides = [f"run_dir={str(root)!r}", f"workers={chosen.workers}"]
+        overrides += [f"settings.nside={chosen.nside}"] if chosen.nside else []
         config = demo_config(NAME.split("_")[0], False, [*overrides, *(_QUICK * chosen.quick)])
         table = measure(Run(config), sizes, chosen.quick)
     table.write(chosen.out)
