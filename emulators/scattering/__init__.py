@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["ScatteringCovariance", "ScatteringEmulator", "TodSimulator", "system"]
 
 _HOME = {
-    "ScatteringCovariance": "transform", "ScatteringEmulator": "emulator",
+    "ScatteringCovariance": "wavelets.transform", "ScatteringEmulator": "emulator",
     "TodSimulator": "simulator",
 }  # fmt: skip
 

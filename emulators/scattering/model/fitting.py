@@ -108,26 +108,56 @@ def _fit_spread(
     model: MapModel, samples: list[Sample], centred: list[np.ndarray], freedom: list[float],
     latents: list[np.ndarray],
 ) -> None:  # fmt: skip
-    """Spread of every pixel, simulated over modelled, shrunk to what is more than chance."""
+    """Spread of every pixel, simulated over modelled, shrunk to what is more than chance.
+
+    So is the total: the fit of the rings knows it better than the sum over pixels, to which the
+    loudest modes count most.
+    """
     shape = model.spread.shape
     simulated, started, drawn = np.zeros(shape), np.zeros(shape), 0
+    powers: tuple[list[float], list[float]] = ([], [])
+    fourth, shares = np.zeros(shape), np.zeros(shape)
     for s, maps, latent in zip(samples, centred, latents, strict=True):
         scale = model.rings.scale(curved(s.place), s.scan_angle)
-        simulated += ((maps / scale) ** 2).sum(0)
         starts = model.rings.draw(latent, curved(s.place), s.scan_angle)
-        started += ((starts / scale) ** 2).sum(0)
+        squares = (maps / scale) ** 2, (starts / scale) ** 2
+        simulated += squares[0].sum(0)
+        started += squares[1].sum(0)
+        fourth += (squares[1] ** 2).sum(0)
         drawn += len(starts)
+        share = scale**2 / (scale**2).mean()
+        shares += share / len(samples)
+        for kept, values in zip(powers, squares, strict=True):
+            kept.extend((share * values).mean((1, 2)))
     ok = (simulated > 0) & (started > 0)
     log_ratio = np.zeros(shape)
     known = (sum(freedom), float(drawn))
     log_ratio[ok] = 0.5 * np.log(simulated[ok] / known[0] / (started[ok] / known[1]))
     # The logarithm of a chi squared with f degrees of freedom: mean and variance.
     bias = [0.5 * (float(digamma(f / 2)) - np.log(f / 2)) for f in known]
-    noise = 0.25 * sum(float(polygamma(1, f / 2)) for f in known)
+    # Heavy tails make a sample variance less certain: by (2 + excess kurtosis) / 2.
+    kurtosis = float((fourth[ok] * drawn / started[ok] ** 2).mean())
+    noise = 0.125 * (kurtosis - 1) * sum(float(polygamma(1, f / 2)) for f in known)
     mean, variance = _shrink(log_ratio[ok] - bias[0] + bias[1], noise)
     # The mean of the variance, not of its logarithm, is what spectra are made of.
     log_ratio[ok] = mean + variance
-    model.spread.copy_(torch.from_numpy(np.exp(log_ratio)))
+    total = _log_total(*(np.array(p) for p in powers), sum(freedom) / len(powers[0]))
+    before = shares * started
+    total -= np.log((np.exp(2 * log_ratio) * before).sum() / before.sum())
+    model.spread.copy_(torch.from_numpy(np.exp(log_ratio + 0.5 * total)))
+
+
+def _log_total(simulated: np.ndarray, started: np.ndarray, freedom: float) -> float:
+    """Logarithm of the ratio of mean powers of maps; 0 within two sigma of chance.
+
+    Args:
+        simulated: mean squares of the simulations (n,), of which a mean was taken.
+        started: those of starts.
+        freedom: degrees of freedom of a simulation, below 1.
+    """
+    ratio = np.log(simulated.mean() / freedom / started.mean())
+    chance = sum(p.var(ddof=1) / p.mean() ** 2 / len(p) for p in (simulated, started))
+    return float(ratio * max(0.0, 1 - 4 * chance / max(ratio**2, 1e-30)))
 
 
 def _shrink(values: np.ndarray, noise: float) -> tuple[np.ndarray, np.ndarray]:
