@@ -21,12 +21,11 @@
 # likelihood of the spectra or a neural posterior wants thousands.
 #
 # This tutorial takes ten maps and makes as many more as we like, measures how good they are, uses
-# them for what they are needed for, and ends where they stop being good enough. The system is an
+# them for what they are needed for. The system is an
 # idealised one in which the right answers are known, so that "how good" has an answer.
 
 # %%
 import os
-import time
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -41,9 +40,7 @@ from emulators.scattering.maps.covariance import limit_error, rival_covariances
 from emulators.scattering.maps.figures import minkowski_figure, pdf_figure, spectra_figure
 from emulators.scattering.maps.projection import mollweide
 from emulators.scattering.maps.spectra import band_deviation, band_shares
-from emulators.scattering.maps.statistics import distances, measure, noise_floors, split_sets
-from emulators.scattering.survey.likelihood import GainLikelihood
-from emulators.scattering.survey.likelihood_table import GridPosterior
+from emulators.scattering.maps.statistics import measure, split_sets
 from sbitools.errors import ConfigError
 from sbitools.statistics import (
     angular_power,
@@ -206,40 +203,7 @@ worth = (1 + rank) / max(found.squared, found.squared_error)
 print(f"a sample covariance as good as this takes about {worth:.0f} simulated maps")
 
 
-# %%
-def correlations(matrices, step):
-    """Correlation matrices of every so-many-th pixel; Q first, then U."""
-    figure, axes = plt.subplots(
-        1, len(matrices), figsize=(3.2 * len(matrices), 3.6), layout="constrained"
-    )
-    for ax, (name, matrix) in zip(axes, matrices.items(), strict=True):
-        part = matrix[::step, ::step]
-        spread = np.sqrt(np.diag(part))
-        drawn = ax.imshow(part / np.outer(spread, spread), cmap="RdBu_r", vmin=-0.5, vmax=0.5)
-        ax.set(title=name, xlabel="pixel of Q, then U", xticks=[], yticks=[])
-    axes[0].set_ylabel("pixel of Q, then U")
-    figure.colorbar(drawn, ax=axes, shrink=0.7, label="correlation")
-    figure.suptitle("Correlations between pixels")
-    plt.show()
-
-
-taper = next(name for name in rivals if "taper" in name)
-correlations(
-    {
-        "exact": exact,
-        f"sample of {INPUTS} maps": rivals["sample"],
-        taper: rivals[taper],
-        f"{EMULATED} emulated maps": sample_covariance(new),
-    },
-    step=max(1, len(exact) // 256),
-)
-del rivals
-
 # %% [markdown]
-# Off the diagonal, the exact matrix has the fine pattern of circles that cross. The sample of ten
-# drowns it in noise, the taper removes it. In the emulated maps it is there, under the noise of
-# their finite number, which more maps would take away.
-#
 # **Spectra.** Ten maps know their mean spectrum to $\sigma/\sqrt{10}$, with $\sigma$ the scatter
 # of a single map. That is the grey band (the lighter one is twice as wide); nobody can ask an
 # emulator of ten maps to be better. Shown is by how much the mean of the emulated spectra is off.
@@ -416,245 +380,9 @@ plt.show()
 # are there because a coefficient that is fitted to the pairs it is applied to would bring the
 # bias back.
 #
-# ## 5. Two ways to make a map
+# ## 5. Where to go on
 #
-# So far each map was *optimised*: gradient descent until its statistics are on target. The fit
-# also trained a network that tries the same in one forward pass. `making("generated")` is the
-# same emulator with this way of making maps.
-
-# %%
-generator = emulator.making("generated")
-
-
-def seconds(make, n):
-    """Time per map, after one call that may prepare things."""
-    theta, seeds = emulated.theta[:n], emulated.seeds[:n] + 1
-    make(theta[:1], seeds[:1])
-    begun = time.perf_counter()
-    make(theta, seeds)
-    return (time.perf_counter() - begun) / n
-
-
-ways = {
-    "start alone": emulator.start_maps,
-    "optimised": emulator.simulate,
-    "generated": generator.simulate,
-}
-made = {name: make(emulated.theta, emulated.seeds).numpy() for name, make in ways.items()
-        if name != "optimised"} | {"optimised": new}  # fmt: skip
-table = {}
-for name, make in ways.items():
-    some, limit = assess(made[name], judge), limit_error(made[name], exact)
-    moved = made[name] - made["start alone"]
-    table[name] = {
-        "seconds per map": seconds(make, 8),
-        "moved from the start, rms / rms": moved.std() / made["start alone"].std(),
-        "covariance error in the limit": limit.error,
-        "its standard error": limit.standard_error,
-        "Minkowski: rms shift [sigma of one map]": some.distances.minkowski_rms,
-        "scattering: rms shift [sigma of one map]": some.distances.scattering,
-    }
-table["true (noise floor)"] = {
-    "seconds per map": seconds(reference.simulate, 8),
-    "Minkowski: rms shift [sigma of one map]": measured[1].distances.minkowski_rms,
-    "scattering: rms shift [sigma of one map]": measured[1].distances.scattering,
-}
-pd.DataFrame(table).T.round(4)
-
-# %% [markdown]
-# Two things are worth a second look. The toy reference is not slow at all: what an emulator saves
-# is simulations that really are expensive. And the *start*, the Gaussian map of the ring model, is
-# hardly moved by either way, because it needs no more: with gain errors that are new in every ring
-# the model of the rings is nearly exact, its statistics agree with those of the ten maps as far as
-# ten maps can tell, and a map that is on target is left alone.
-#
-# So here is a harder instrument. Gains drift by a per cent, with heavy tails, they are calibrated
-# from the dipole every ten days, and there is detector noise with a 1/f part. What is left in the
-# maps is neither linear nor Gaussian.
-
-# %%
-hard = TodSimulator(NSIDE, calibration="dipole", parameters=[])
-hard_inputs = sbitools.simulate(hard, INPUTS, RUN / "hard-inputs", seed=12, **quiet)
-size = SETS // 2
-hard_true = sbitools.simulate(hard, 4 * size, RUN / "hard-true", seed=13, **quiet)
-hard_emulator = ScatteringEmulator.of(hard)
-hard_emulator.fit(hard_inputs, options, run_dir=RUN / "hard-emulator", resume=True)
-theta, seeds = hard_true.theta[: 2 * size], hard_true.seeds[: 2 * size] + 1
-ways = {
-    "start alone": hard_emulator.start_maps,
-    "optimised": hard_emulator.simulate,
-    "generated": hard_emulator.making("generated").simulate,
-}
-hard_sets = [measure(part) for part in split_sets(hard_true.read(hard_true.done).numpy(), size)]
-table = {}
-for name, make in ways.items():
-    begun = time.perf_counter()
-    made[name] = make(theta, seeds).numpy()
-    spent = (time.perf_counter() - begun) / len(theta)
-    near = distances([measure(part) for part in split_sets(made[name], size)], hard_sets)
-    moved = (made[name] - made["start alone"]).std() / made["start alone"].std()
-    table[name] = [spent, moved, near.excess, near.minkowski_rms, near.scattering]
-floor = noise_floors(hard_sets)[0]
-table["true (noise floor)"] = [
-    None, None, floor.excess, floor.minkowski_rms, floor.scattering
-]  # fmt: skip
-columns = ["seconds per map", "moved, rms / rms", "kurtosis minus that of true maps",
-           "Minkowski: rms shift [sigma]", "scattering: rms shift [sigma]"]  # fmt: skip
-pd.DataFrame(table, index=columns, dtype=float).T.round(4)
-
-# %% [markdown]
-# Now maps are moved. Whether they are moved to a better place is what the table says, and from ten
-# maps they need not be: targets are known no better than ten maps know them. In a run that we
-# looked at, the start was as near to the true maps in scattering statistics as the optimised
-# ones, nearer in Minkowski functionals, and no way reached the noise floor there. If your
-# simulations are like this, run this comparison, with more maps, before you trust an emulator with
-# anything that is sensitive to shapes.
-#
-# ## 6. As a function of parameters
-#
-# Now let the instrument be unknown. Gain errors have an rms and a *correlation time*: they drift
-# rather than jump. Both are to be inferred from a map. This is the chain of the first tutorial:
-# expensive maps at different theta → emulator → many cheap maps → posterior → the same posterior
-# tested on expensive maps.
-
-# %%
-LESSONS, CHEAP, TESTS = (12, 128, 32) if SMALL else (96, 1500, 200)
-survey = TodSimulator(NSIDE, parameters=["gain_rms", "correlation_time"])
-for parameter in survey.parameters:
-    print(parameter.name, parameter.prior, parameter.unit)
-lessons = sbitools.simulate(survey, LESSONS, RUN / "lessons", seed=5, **quiet)
-conditional = ScatteringEmulator.of(survey)
-conditional.fit(lessons, options, run_dir=RUN / "conditional", resume=True)
-begun = time.perf_counter()
-fast = conditional.making("generated")
-cheap = sbitools.simulate(fast, CHEAP, RUN / "cheap", seed=6, **quiet)
-cheap_tests = sbitools.simulate(fast, TESTS, RUN / "cheap-tests", seed=7, **quiet)
-print(f"{CHEAP + TESTS} emulated maps in {time.perf_counter() - begun:.0f} s")
-
-# %% [markdown]
-# Each of the lessons has its own theta, so that the emulator has one map of each and must find how
-# everything changes between them. With the same seed, here is what the two parameters do:
-
-# %%
-corners = torch.tensor([[1e-4, 1.0], [1e-4, 40.0], [2e-4, 40.0]], dtype=torch.float64)
-drawn = fast.simulate(corners, torch.tensor([3, 3, 3])).numpy()
-show(
-    {f"rms {a:.0e}, {t:.0f} d": one for (a, t), one in zip(corners.tolist(), drawn, strict=True)},
-    "Emulated maps: gain errors that drift for longer make broader bands",
-)
-
-# %% [markdown]
-# The posterior: a convolutional network on the sphere (chosen by the name of the maps' axis)
-# condenses Q and U, and a normalizing flow turns the result into a density.
-
-# %%
-settings = {"epochs": 4, "channels": 4} if SMALL else {"epochs": 15, "channels": 8}
-posterior = sbitools.train(
-    cheap, run_dir=RUN / "posterior", resume=True, batch_size=32, learning_rate=2e-3, seed=8,
-    **settings,
-)  # fmt: skip
-tests = sbitools.simulate(survey, TESTS, RUN / "tests", seed=9, **quiet)
-result = sbitools.calibrate(
-    posterior, cheap_tests, reference=tests, n_draws=100 if SMALL else 500, seed=10, progress=False
-)
-print(result.verdict)
-
-# %%
-result.checks[["set", "name", "passed", "effect", "summary"]]
-
-# %%
-figure, ax = plt.subplots(figsize=(6, 3.8))
-result.plot("sbc", ax=ax)
-plt.show()
-
-# %% [markdown]
-# Rows of the set `emulated` ask whether the network has learnt the emulator; those of `reference`
-# whether the posterior holds for the simulator we believe in; `transfer` compares the two. Read
-# them in this order. If `emulated` fails, training has not finished, and nothing can be said of
-# the emulator yet. This happened in a run that we looked at: `latent`, the sharpest check, failed
-# on both sets, for want of maps to train on, and no row of `transfer` saw a difference between
-# emulated and true maps with 200 tests of each. More maps and more tests find smaller errors: in a
-# longer run of the demo they found that the emulator biases the correlation time (see the card).
-# So the verdict is one on this emulator, this network and this number of tests.
-#
-# For this system there is a truth to compare with. Maps are linear in Gaussian gain errors, so
-# their likelihood is exact (`GainLikelihood`), and two parameters are few enough for a grid. We
-# leave out modes fainter than $10^{-3}$ of the brightest: gain errors that two detectors of a pair
-# have in common, which any noise would hide.
-
-# %%
-few = tests.done[:16]
-theta, x = tests.theta[few], tests.read(few)
-likelihood = GainLikelihood(survey, tolerance=1e-3)
-right = GridPosterior(likelihood.table(x))
-centre, sigma = right.log_moments()
-draws = posterior.sample(x, 1000, seed=11).log().numpy()
-shift, width = (draws.mean(1) - centre) / sigma, draws.std(1) / sigma
-pd.DataFrame(
-    {
-        "shift of the mean, rms [exact sigma]": np.sqrt((shift**2).mean(0)),
-        "width / exact, median": np.median(width, axis=0),
-        "truth from the exact mean, rms [sigma]": np.sqrt(
-            (((theta.log().numpy() - centre) / sigma) ** 2).mean(0)
-        ),
-    },
-    index=survey.parameters.names,
-).round(2)
-
-
-# %%
-def contours(row, ax):
-    """The exact posterior of one map: lines around 68 and 95 % of it."""
-    rms, days = (
-        np.exp(c + s * np.linspace(-4, 4, 81))
-        for c, s in zip(centre[row], sigma[row], strict=True)
-    )
-    log_density = right.table.grid(rms, days, row)  # the prior is flat in the logarithms
-    density = np.exp(log_density - log_density.max())
-    ordered = np.sort(density.ravel())[::-1]
-    share = np.cumsum(ordered) / ordered.sum()
-    levels = [ordered[np.searchsorted(share, level)] for level in (0.95, 0.68)]
-    ax.contour(rms, days, density.T, levels=levels, colors="C3")
-
-
-figure, ax = plt.subplots(figsize=(5, 4))
-ax.plot(*np.exp(draws[0]).T, ".", ms=3, alpha=0.4, label="network, trained on emulated maps")
-contours(0, ax)
-ax.plot([], [], color="C3", label="exact")
-ax.plot(*theta[0].tolist(), "k*", ms=11, label="truth")
-ax.set(xscale="log", yscale="log", title="One true map")
-ax.set(xlabel="rms of the gain errors", ylabel="correlation time [day]")
-ax.legend()
-plt.show()
-
-# %% [markdown]
-# The network is wider than the exact posterior, and its mean is elsewhere: it has seen a limited
-# number of maps, and condenses them by averages, while the exact likelihood uses every mode of a
-# noiseless map. A wide posterior may still be a right one; whether it is, is what the verdict
-# above says, and the exact posterior is where to look up what a better network could win.
-#
-# A failure in the set `reference` where `emulated` passes is the emulator's. `sbitools.repair`
-# corrects such a posterior with the true maps there are; the second tutorial shows how.
-
-# %%
-page = result.to_html(RUN / "calibration.html")
-print(page.name, f"{page.stat().st_size / 1e6:.1f} MB")
-
-# %% [markdown]
-# ## 7. Where it fails
-#
-# The card (`emulators/scattering/card.md`) has the numbers. In short:
-#
-# - **Errors that are not Gaussian.** With heavy-tailed drifts and gains calibrated from the dipole
-#   (`TodSimulator(calibration="dipole")`), ten maps give a covariance that is much less accurate
-#   than here, and shapes that are farther from the truth than those of Gaussian maps with the
-#   right covariance.
-# - **Posteriors.** A covariance error that no spectrum shows can shift a posterior that looks at
-#   whole maps. One that was trained on emulated maps has to be tested on true ones, each time.
-# - **What the ten maps do not show.** The emulator interpolates theta inside the prior and knows
-#   nothing outside; an effect that is in one of a thousand simulations is not in ten.
-# - **Other maps.** Q and U of the full sky at one Nside, from scans made of rings. The larger the
-#   Nside, the longer a map takes.
-# - **Cheap simulators.** If yours takes less than a second, use it.
-#
-# The whole chain of section 6 in one command, with a report: `sbitools demo --system scattering`.
+# Here maps are linear in Gaussian gain errors, so that everything could be compared with exact
+# answers. [05_gains_from_sky_maps](05_gains_from_sky_maps.ipynb) takes the emulator to a harder
+# instrument, and uses it in the chain: parameters of the gain errors from a map, tested on true
+# maps. The card (`emulators/scattering/card.md`) says what was measured, and where it fails.
