@@ -141,7 +141,8 @@ def _fit_spread(
     mean, variance = _shrink(log_ratio[ok] - bias[0] + bias[1], noise)
     # The mean of the variance, not of its logarithm, is what spectra are made of.
     log_ratio[ok] = mean + variance
-    total = _log_total(*(np.array(p) for p in powers), sum(freedom) / len(powers[0]))
+    each = sum(freedom) / len(powers[0])
+    total = _log_total(np.array(powers[0]), np.array(powers[1]), each)
     before = shares * started
     total -= np.log((np.exp(2 * log_ratio) * before).sum() / before.sum())
     model.spread.copy_(torch.from_numpy(np.exp(log_ratio + 0.5 * total)))

@@ -75,7 +75,8 @@ def coefficients(
     Args:
         transform: that made `s`.
         s: (B, size).
-        first: field that enters S3 unmodified.
+        first: field that enters S3 unmodified; of complex maps, 2 c is field c and 2 c + 1 the
+            conjugate of what it gives at the opposite orientations (S0: Re and Im of the field).
         second: the other field.
     """
     second = first if second is None else second

@@ -20,7 +20,7 @@ import scipy.sparse as sp
 
 from .layout import layout
 
-__all__ = ["Frame", "Level", "build_levels"]
+__all__ = ["Frame", "Level", "build_levels", "neighbours"]
 
 _WAVE = np.pi / np.sqrt(2)
 
@@ -97,7 +97,7 @@ def build_levels(
     return tuple(out)
 
 
-def _neighbours(nside: int) -> np.ndarray:
+def neighbours(nside: int) -> np.ndarray:
     """Pixel and its neighbours (9, pixels) in nested order, -1 where there is none."""
     grid = layout(nside)
     number = np.full(grid.cells, -1)
@@ -111,7 +111,7 @@ def _geometry(nside: int, orientations: int, frame: Frame) -> tuple[np.ndarray, 
     import healpy
 
     vectors = np.stack(healpy.pix2vec(nside, np.arange(12 * nside**2), nest=True), -1)
-    near = _neighbours(nside)
+    near = neighbours(nside)
     apart = vectors[near] - vectors
     envelope = np.where(near >= 0, np.exp(-(nside**2) * (apart**2).sum(-1)), 0.0)
     e1, e2 = frame.axes(vectors)
@@ -127,7 +127,7 @@ def _geometry(nside: int, orientations: int, frame: Frame) -> tuple[np.ndarray, 
 
 def _noise_response(waves: np.ndarray, noise: Any, nside: int) -> np.ndarray:
     """Variance (orientations, pixels) of the wavelets' response to noise of this covariance."""
-    near, pixels = _neighbours(nside), np.arange(12 * nside**2)
+    near, pixels = neighbours(nside), np.arange(12 * nside**2)
     out = np.empty((len(waves), len(pixels)))
     rows = np.broadcast_to(pixels, near.shape)
     there = near >= 0
@@ -139,7 +139,7 @@ def _noise_response(waves: np.ndarray, noise: Any, nside: int) -> np.ndarray:
 
 def _down_matrix(nside: int, smoother: np.ndarray) -> Any:
     """Smoothing and the mean of four, as a sparse matrix."""
-    near, pixels = _neighbours(nside), np.arange(12 * nside**2)
+    near, pixels = neighbours(nside), np.arange(12 * nside**2)
     there = near >= 0
     rows = np.broadcast_to(pixels // 4, near.shape)
     entries = (smoother[there] / 4, (rows[there], near[there]))

@@ -4,7 +4,8 @@ Maps are rows of padded faces (see `layout`), so that every inner loop runs over
 memory. The columns A of a level, all that is filtered there, exist for a block of cells only:
 they are made, multiplied into the Gram matrices and forgotten, and made again for the gradient.
 
-Blocks are whole: the last one runs over cells that are nowhere, where all weights are zero.
+Blocks are whole: the last one runs over cells that are nowhere, where all weights are zero. A
+complex field has two rows, its real and imaginary part, and two columns: see `turns`.
 """
 
 # Numba infers the types, and leaves out what is done only if an argument is not None.
@@ -17,9 +18,11 @@ import numpy as np
 
 from emulators.compiled import compiled, lanes, load, store
 
+from .gram import BLOCK, gram, hermitian, ungram
+
 __all__ = ["BLOCK", "backward", "coarsen", "moduli", "products", "refine"]
 
-BLOCK = 64  # cells: a block's weights and columns stay in the L1 and L2 caches
+_SIDE_BY_SIDE = tuple(BLOCK * n for n in range(9))  # shifts, if each neighbour has a row
 
 
 @compiled
@@ -68,15 +71,6 @@ def _filter(x, start, shifts, weights, at, out, y=None, out_y=None):
 
 
 @compiled
-def _columns(x, start, shifts, weights, at, out):
-    """A block of all rows of `x` (K, cells), filtered: (K, F, block)."""
-    for k in range(0, len(x) - 1, 2):
-        _filter(x[k], start, shifts, weights, at, out[k], x[k + 1], out[k + 1])
-    if len(x) % 2:
-        _filter(x[-1], start, shifts, weights, at, out[-1])
-
-
-@compiled
 def _unfilter(up, start, shifts, weights, at, spread, gradient):
     """Adjoint of `_filter`: adds to `gradient` (cells,); `spread` (9, block) is scratch."""
     step = lanes(spread)
@@ -102,6 +96,72 @@ def _unfilter(up, start, shifts, weights, at, spread, gradient):
         for i in range(0, BLOCK, step):
             p = start + shifts[n] + i
             store(load(gradient, p) + load(spread, (n, i)), gradient, p)
+
+
+@compiled
+def _columns(x, start, shifts, weights, at, turns, fields, out):
+    """A block of all rows of `x` (K, cells), filtered: (K, F, block). For `turns` see `moduli`."""
+    first = 0
+    if turns is not None:
+        first = fields
+        near = _scratch(2, 9, x)
+        for k in range(0, fields, 2):
+            _carry(x[k : k + 2], start, shifts, turns, near)
+            a, b = near[0].reshape(-1), near[1].reshape(-1)
+            _filter(a, 0, _SIDE_BY_SIDE, weights, at, out[k], b, out[k + 1])
+            _both_ways(out[k], out[k + 1], 1)
+    for k in range(first, len(x) - 1, 2):
+        _filter(x[k], start, shifts, weights, at, out[k], x[k + 1], out[k + 1])
+    if len(x) % 2:
+        _filter(x[-1], start, shifts, weights, at, out[-1])
+
+
+@compiled
+def _uncolumns(up, start, shifts, weights, at, turns, spread, gradient):
+    """Adjoint of `_columns` for rows of complex fields: adds to `gradient` and uses up `up`."""
+    near = _scratch(2, 9, up)
+    for k in range(0, len(up), 2):
+        _both_ways(up[k], up[k + 1], -1)
+        near[:] = 0
+        _unfilter(up[k], 0, _SIDE_BY_SIDE, weights, at, spread, near[0].reshape(-1))
+        _unfilter(up[k + 1], 0, _SIDE_BY_SIDE, weights, at, spread, near[1].reshape(-1))
+        _uncarry(near, start, shifts, turns, gradient[k : k + 2])
+
+
+@compiled
+def _carry(z, start, shifts, turns, near):
+    """The nine neighbours of a block of `z` (2, cells), turned: (2, 9, block)."""
+    for n in range(9):
+        for i in range(0, BLOCK, lanes(near)):
+            p, q = start + i, start + shifts[n] + i
+            cos, sin = load(turns, (0, n, p)), load(turns, (1, n, p))
+            a, b = load(z, (0, q)), load(z, (1, q))
+            store(cos * a - sin * b, near, (0, n, i))
+            store(sin * a + cos * b, near, (1, n, i))
+
+
+@compiled
+def _uncarry(near, start, shifts, turns, gradient):
+    """Adjoint of `_carry`: adds to `gradient` (2, cells)."""
+    for n in range(9):
+        for i in range(0, BLOCK, lanes(near)):
+            p, q = start + i, start + shifts[n] + i
+            cos, sin = load(turns, (0, n, p)), load(turns, (1, n, p))
+            a, b = load(near, (0, n, i)), load(near, (1, n, i))
+            store(load(gradient, (0, q)) + cos * a + sin * b, gradient, (0, q))
+            store(load(gradient, (1, q)) + cos * b - sin * a, gradient, (1, q))
+
+
+@compiled
+def _both_ways(a, b, sign):
+    """(a, b) to (a + i b, a - i b), or with sign -1 adjoint, in place; (F, block), Re and Im."""
+    for f in range(0, len(a), 2):
+        for i in range(BLOCK):
+            a0, a1, b0, b1 = a[f, i], a[f + 1, i], b[f, i], b[f + 1, i]
+            if sign > 0:
+                a[f, i], a[f + 1, i], b[f, i], b[f + 1, i] = a0 - b1, a1 + b0, a0 + b1, a1 - b0
+            else:
+                a[f, i], a[f + 1, i], b[f, i], b[f + 1, i] = a0 + b0, a1 + b1, a1 - b1, b0 - a0
 
 
 @compiled
@@ -168,86 +228,7 @@ def refine(gradient, smoother, shifts, nside, out):
 
 
 @compiled
-def _gram(columns, g, mask, start, out):
-    """Add the weighted products of a block: Re above and on the diagonal, Im below.
-
-    `out` (K, K, lanes) holds sums over every lanes-th cell: they are added up in the end.
-    """
-    step, re, im = lanes(mask), 2 * g, 2 * g + 1
-    for i in range(0, BLOCK, 4 * step):
-        i1, i2, i3, p = i + step, i + 2 * step, i + 3 * step, start + i
-        m0, m1 = load(mask, p), load(mask, p + step)
-        m2, m3 = load(mask, p + 2 * step), load(mask, p + 3 * step)
-        for k in range(len(columns)):
-            a = columns[k]
-            r0, r1 = m0 * load(a, (re, i)), m1 * load(a, (re, i1))
-            r2, r3 = m2 * load(a, (re, i2)), m3 * load(a, (re, i3))
-            j0, j1 = m0 * load(a, (im, i)), m1 * load(a, (im, i1))
-            j2, j3 = m2 * load(a, (im, i2)), m3 * load(a, (im, i3))
-            for other in range(k, len(columns)):
-                b = columns[other]
-                c0, c1, c2, c3 = (
-                    load(b, (re, i)), load(b, (re, i1)), load(b, (re, i2)), load(b, (re, i3))
-                )  # fmt: skip
-                d0, d1, d2, d3 = (
-                    load(b, (im, i)), load(b, (im, i1)), load(b, (im, i2)), load(b, (im, i3))
-                )  # fmt: skip
-                same = load(out, (k, other, 0)) + r0 * c0 + r1 * c1 + r2 * c2 + r3 * c3
-                same = same + j0 * d0 + j1 * d1 + j2 * d2 + j3 * d3
-                store(same, out, (k, other, 0))
-                if other > k:
-                    turned = load(out, (other, k, 0)) + r0 * d0 + r1 * d1 + r2 * d2 + r3 * d3
-                    turned = turned - j0 * c0 - j1 * c1 - j2 * c2 - j3 * c3
-                    store(turned, out, (other, k, 0))
-
-
-@compiled
-def _hermitian(slope, real, imag):
-    """The matrix H of gradient columns H A, for the packed gradient `slope` (K, K) of <A^H A>."""
-    for k in range(len(slope)):
-        real[k, k], imag[k, k] = 2 * slope[k, k], 0
-        for other in range(k + 1, len(slope)):
-            real[k, other] = real[other, k] = slope[k, other]
-            imag[k, other], imag[other, k] = -slope[other, k], slope[other, k]
-
-
-@compiled
-def _ungram(columns, g, mask, start, real, imag, out):
-    """Add the gradient of a block's columns A: mask H A."""
-    step, re, im = lanes(mask), 2 * g, 2 * g + 1
-    for i in range(0, BLOCK, 4 * step):
-        i1, i2, i3, p = i + step, i + 2 * step, i + 3 * step, start + i
-        m0, m1 = load(mask, p), load(mask, p + step)
-        m2, m3 = load(mask, p + 2 * step), load(mask, p + 3 * step)
-        for k in range(len(columns)):
-            zero = columns.dtype.type(0) * m0
-            r0 = r1 = r2 = r3 = j0 = j1 = j2 = j3 = zero
-            s0 = s1 = s2 = s3 = t0 = t1 = t2 = t3 = zero
-            for other in range(len(columns)):
-                b, h, e = columns[other], real[k, other], imag[k, other]
-                c, d = load(b, (re, i)), load(b, (im, i))
-                r0, j0, s0, t0 = r0 + h * c, j0 + h * d, s0 + e * d, t0 + e * c
-                c, d = load(b, (re, i1)), load(b, (im, i1))
-                r1, j1, s1, t1 = r1 + h * c, j1 + h * d, s1 + e * d, t1 + e * c
-                c, d = load(b, (re, i2)), load(b, (im, i2))
-                r2, j2, s2, t2 = r2 + h * c, j2 + h * d, s2 + e * d, t2 + e * c
-                c, d = load(b, (re, i3)), load(b, (im, i3))
-                r3, j3, s3, t3 = r3 + h * c, j3 + h * d, s3 + e * d, t3 + e * c
-            r0, r1, r2, r3 = r0 - s0, r1 - s1, r2 - s2, r3 - s3
-            j0, j1, j2, j3 = j0 + t0, j1 + t1, j2 + t2, j3 + t3
-            up = out[k]
-            store(load(up, (re, i)) + m0 * r0, up, (re, i))
-            store(load(up, (im, i)) + m0 * j0, up, (im, i))
-            store(load(up, (re, i1)) + m1 * r1, up, (re, i1))
-            store(load(up, (im, i1)) + m1 * j1, up, (im, i1))
-            store(load(up, (re, i2)) + m2 * r2, up, (re, i2))
-            store(load(up, (im, i2)) + m2 * j2, up, (im, i2))
-            store(load(up, (re, i3)) + m3 * r3, up, (re, i3))
-            store(load(up, (im, i3)) + m3 * j3, up, (im, i3))
-
-
-@compiled
-def moduli(x, fields, first, weights, shifts, halo, source, masks, nside, means):
+def moduli(x, fields, first, weights, shifts, turns, halo, source, masks, nside, means):
     """The moduli of one level.
 
     Args:
@@ -257,6 +238,7 @@ def moduli(x, fields, first, weights, shifts, halo, source, masks, nside, means)
         first: row of the first new modulus.
         weights: (2 L, 9, cells) filters, real and imaginary parts in turn.
         shifts: distances of the nine neighbours.
+        turns: (2, 9, cells), cos and sin, if the first `fields` rows are complex fields, or None.
         halo: cells of the frames.
         source: cells they repeat.
         masks: (R, cells) weights of the regions.
@@ -264,13 +246,13 @@ def moduli(x, fields, first, weights, shifts, halo, source, masks, nside, means)
         means: (R, L, fields) added to: means of the new moduli.
     """
     _fill(x[:first], halo, source)
-    columns = np.empty((len(weights), BLOCK), x.dtype)
+    columns = np.empty((fields, len(weights), BLOCK), x.dtype)
     for start in _starts(nside):
+        _columns(x[:fields], start, shifts, weights, start, turns, fields, columns)
         for c in range(fields):
-            _filter(x[c], start, shifts, weights, start, columns)
             for g in range(len(weights) // 2):
                 row = x[first + g * fields + c, start:]
-                real, imag = columns[2 * g], columns[2 * g + 1]
+                real, imag = columns[c, 2 * g], columns[c, 2 * g + 1]
                 for p in range(BLOCK):
                     row[p] = np.sqrt(real[p] * real[p] + imag[p] * imag[p])
                 for r in range(len(masks)):
@@ -282,13 +264,13 @@ def moduli(x, fields, first, weights, shifts, halo, source, masks, nside, means)
 
 
 @compiled
-def _unmoduli(x, fields, first, weights, shifts, masks, nside, slope, gradient):
+def _unmoduli(x, fields, first, weights, shifts, turns, masks, nside, slope, gradient):
     """Adjoint of `moduli`: adds to the first rows of `gradient`, and uses up the others."""
-    columns = np.empty((len(weights), BLOCK), x.dtype)
+    columns = np.empty((fields, len(weights), BLOCK), x.dtype)
     spread = np.empty((9, BLOCK), x.dtype)
     for start in _starts(nside):
+        _columns(x[:fields], start, shifts, weights, start, turns, fields, columns)
         for c in range(fields):
-            _filter(x[c], start, shifts, weights, start, columns)
             for g in range(len(weights) // 2):
                 row = x[first + g * fields + c, start:]
                 up = gradient[first + g * fields + c, start:]
@@ -296,24 +278,28 @@ def _unmoduli(x, fields, first, weights, shifts, masks, nside, slope, gradient):
                     mask = masks[r, start:]
                     for p in range(BLOCK):
                         up[p] += slope[r, g, c] * mask[p]
-                real, imag = columns[2 * g], columns[2 * g + 1]
+                real, imag = columns[c, 2 * g], columns[c, 2 * g + 1]
                 for p in range(BLOCK):
                     ratio = up[p] / row[p] if row[p] > 0 else x.dtype.type(0)
                     real[p] *= ratio
                     imag[p] *= ratio
-            _unfilter(columns, start, shifts, weights, start, spread, gradient[c])
+        if turns is not None:
+            _uncolumns(columns, start, shifts, weights, start, turns, spread, gradient)
+        else:
+            for c in range(fields):
+                _unfilter(columns[c], start, shifts, weights, start, spread, gradient[c])
 
 
 @compiled
-def products(x, weights, shifts, masks, nside, out):
+def products(x, fields, weights, shifts, turns, masks, nside, out):
     """Add the Gram matrices (R, L, K, K) of one level: all rows of `x` (K, cells), filtered."""
     columns = _scratch(len(x), len(weights), x)
     sums = np.zeros((*out.shape, lanes(x)), x.dtype)
     for start in _starts(nside):
-        _columns(x, start, shifts, weights, start, columns)
+        _columns(x, start, shifts, weights, start, turns, fields, columns)
         for r in range(out.shape[0]):
             for g in range(out.shape[1]):
-                _gram(columns, g, masks[r], start, sums[r, g])
+                gram(columns, g, masks[r], start, sums[r, g])
     for r in range(out.shape[0]):
         for g in range(out.shape[1]):
             for k in range(len(x)):
@@ -322,7 +308,7 @@ def products(x, weights, shifts, masks, nside, out):
 
 
 @compiled
-def _unproducts(x, weights, shifts, masks, nside, slope, gradient):
+def _unproducts(x, fields, weights, shifts, turns, masks, nside, slope, gradient):
     """Adjoint of `products`: adds to `gradient` (K, cells)."""
     columns = _scratch(len(x), len(weights), x)
     up = _scratch(len(x), len(weights), x)
@@ -331,27 +317,31 @@ def _unproducts(x, weights, shifts, masks, nside, slope, gradient):
     real, imag = np.empty(slope.shape, x.dtype), np.empty(slope.shape, x.dtype)
     for r in range(slope.shape[0]):
         for g in range(slope.shape[1]):
-            _hermitian(slope[r, g], real[r, g], imag[r, g])
+            hermitian(slope[r, g], real[r, g], imag[r, g])
     for start in _starts(nside):
         up[:] = 0
         for f in range(len(weights)):
             for n in range(9):
                 for i in range(0, BLOCK, lanes(x)):
                     store(load(weights, (f, n, start + i)), near, (f, n, i))
-        _columns(x, start, shifts, near, 0, columns)
+        _columns(x, start, shifts, near, 0, turns, fields, columns)
         for r in range(slope.shape[0]):
             for g in range(slope.shape[1]):
-                _ungram(columns, g, masks[r], start, real[r, g], imag[r, g], up)
-        for k in range(len(x)):
+                ungram(columns, g, masks[r], start, real[r, g], imag[r, g], up)
+        first = 0
+        if turns is not None:
+            first = fields
+            _uncolumns(up[:fields], start, shifts, near, 0, turns, spread, gradient)
+        for k in range(first, len(x)):
             _unfilter(up[k], start, shifts, near, 0, spread, gradient[k])
 
 
 @compiled
 def backward(
-    x, fields, first, weights, shifts, halo, source, masks, nside, means, grams, gradient
+    x, fields, first, weights, shifts, turns, halo, source, masks, nside, means, grams, gradient
 ):  # fmt: skip
     """Adjoint of `moduli` and `products` at `x`: adds to `gradient` (K, cells)."""
-    _unproducts(x, weights, shifts, masks, nside, grams, gradient)
+    _unproducts(x, fields, weights, shifts, turns, masks, nside, grams, gradient)
     _fold(gradient, halo, source)
-    _unmoduli(x, fields, first, weights, shifts, masks, nside, means, gradient)
+    _unmoduli(x, fields, first, weights, shifts, turns, masks, nside, means, gradient)
     _fold(gradient[:fields], halo, source)

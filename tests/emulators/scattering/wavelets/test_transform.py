@@ -21,30 +21,33 @@ def maps(batch, fields, nside, seed=0, dtype=F64):
     return normal([seed], (batch, fields, 12 * nside**2), dtype)[0]
 
 
-def filtered(x, level):
-    """x * psi (L, pixels) of one map, pixel by pixel, from the neighbours that healpy gives."""
-    grid = layout(level.nside)
-    near = healpy.get_all_neighbours(level.nside, np.arange(len(x)), nest=True)
-    values = np.concatenate([x[None], np.where(near >= 0, x[near], 0)])
-    weights = level.weights[..., grid.inside]
-    return np.einsum("gcnp,np->gcp", weights, values)[:, 0] + 1j * np.einsum(
-        "gnp,np->gp", weights[:, 1], values
-    )
+def around(x, nside):
+    """Values (9, pixels) of every pixel and its neighbours, as healpy gives them."""
+    near = healpy.get_all_neighbours(nside, np.arange(len(x)), nest=True)
+    return np.concatenate([x[None], np.where(near >= 0, x[near], 0)])
 
 
-def coarser(x, level):
-    grid = layout(level.nside)
-    near = healpy.get_all_neighbours(level.nside, np.arange(len(x)), nest=True)
-    values = np.concatenate([x[None], np.where(near >= 0, x[near], 0)])
-    smooth = (level.smoother[:, grid.inside] * values).sum(0)
-    return smooth.reshape(-1, 4).mean(1)
+def filtered(x, level, turns=1):
+    """x * psi (L, pixels) of one map, pixel by pixel; the neighbours times `turns`."""
+    weights = level.weights[..., layout(level.nside).inside]
+    psi = weights[:, 0] + 1j * weights[:, 1]
+    return np.einsum("gnp,np->gp", psi, turns * around(x, level.nside))
 
 
-def written_out(x, y, levels):
-    """S1 of x, and S2, S3, S4 of the pair (x, y), by loops over scales and orientations."""
+def coarser(x, level, turns=1):
+    """One map at the next level; the neighbours times `turns`."""
+    smoother = level.smoother[:, layout(level.nside).inside]
+    return (smoother * turns * around(x, level.nside)).sum(0).reshape(-1, 4).mean(1)
+
+
+def written_out(x, y, levels, filters=(filtered, filtered), coarse=coarser):
+    """S1 of x, and S2, S3, S4 of the pair (x, y), by loops over scales and orientations.
+
+    `filters` and `coarse` are for the fields themselves, which need not be real.
+    """
     moduli_x, moduli_y, out = [], [], {1: [], 2: [], 3: [], 4: []}
     for level in levels:
-        fx, fy = filtered(x, level), filtered(y, level)
+        fx, fy = filters[0](x, level), filters[1](y, level)
         moduli_x.append(list(np.abs(fx)))
         moduli_y.append(list(np.abs(fy)))
         out[1] += [m.mean() for m in moduli_x[-1]]
@@ -57,7 +60,7 @@ def written_out(x, y, levels):
             for j1 in range(j2 + 1):
                 out[4] += [(again_x[j1][g1][g3] * again_y[j2][g2][g3].conj()).mean()
                            for g1 in range(4) for g2 in range(4) for g3 in range(4)]  # fmt: skip
-        x, y = coarser(x, level), coarser(y, level)
+        x, y = coarse(x, level), coarse(y, level)
         moduli_x = [[coarser(m, level) for m in ms] for ms in moduli_x]
         moduli_y = [[coarser(m, level) for m in ms] for ms in moduli_y]
     return {k: np.array(v) for k, v in out.items()}
