@@ -107,9 +107,8 @@ class RingModel(nn.Module):
             return out
         shapes = self._waves(v.waves)
         for row, offsets, z in zip(out, stationary(o, v.offsets), waves, strict=True):
-            data = z.reshape(*offsets.shape, -1).astype(np.float32) @ shapes
-            data += offsets[:, :, None].astype(np.float32)
-            row += place.maker.bin(data)[1:]
+            both = np.concatenate([z.reshape(*offsets.shape, -1), offsets[:, :, None]], axis=2)
+            row += place.maker.bin_waves(both, shapes)[1:]
         return out
 
     def scale(self, terms: np.ndarray, scan_angle: float | None) -> np.ndarray:
@@ -124,10 +123,10 @@ class RingModel(nn.Module):
         return np.sqrt(np.where(variance > 0, variance, 1.0))
 
     def _waves(self, variances: np.ndarray) -> np.ndarray:
-        """Waves along a ring, times their standard deviations, (n, samples)."""
+        """Waves along a ring times their standard deviations, and a constant, (n, samples)."""
         every = spin_waves(self.geometry.scan.samples)
         scaled = [math.sqrt(v) * w for v, w in zip(variances, every, strict=True)]
-        return np.concatenate(scaled).astype(np.float32)
+        return np.concatenate([*scaled, np.ones((1, self.geometry.scan.samples))])
 
     def _estimated(self, g: np.ndarray, b: np.ndarray, variance: float) -> np.ndarray:
         """Amplitudes (B, detectors, rings) that are left after gains were estimated."""

@@ -51,6 +51,16 @@ def _project(pixels, cos, sin, offsets, tod, out):  # noqa: ANN001, ANN202
 
 
 @compiled
+def _project_streams(pixels, cos, sin, streams, out):  # noqa: ANN001, ANN202
+    """The same as `_project` for sums over detectors of tod times 1, cos 2o and sin 2o."""
+    for t in range(len(pixels)):
+        p, q, u = pixels[t], streams[1, t], streams[2, t]
+        out[0, p] += streams[0, t]
+        out[1, p] += cos[t] * q - sin[t] * u
+        out[2, p] += sin[t] * q + cos[t] * u
+
+
+@compiled
 def _moments(pixels, cos, sin, out):  # noqa: ANN001, ANN202
     """Add (1, cos, sin) (1, cos, sin)^T of all samples to `out` (pixels, 3, 3)."""
     for t in range(len(pixels)):
@@ -187,6 +197,24 @@ class MapMaker:
         tod = _shaped(tod, self.tod_shape, "tod").reshape(self.n_detectors, -1)
         out = np.zeros((3, self.pointing.n_pixels))
         _project(self._pixels, self.cos, self.sin, self._offsets, tod, out)
+        return self.solve(out)
+
+    def bin_waves(self, amplitudes: np.ndarray, waves: np.ndarray) -> np.ndarray:
+        """`bin` of data that are sums of the same waves along every ring, in half the time.
+
+        Args:
+            amplitudes: of every detector, ring and wave, (n_detectors, n_rings, n).
+            waves: (n, samples).
+
+        Returns:
+            I, Q, U (3, n_pixels); sums over detectors are float32.
+        """
+        angles = 2 * self._offsets
+        sums = np.stack([np.ones_like(angles), np.cos(angles), np.sin(angles)])
+        streams = np.einsum("sd,drn->srn", sums, amplitudes, optimize=True).astype(np.float32)
+        streams = (streams @ waves.astype(np.float32)).reshape(3, -1)
+        out = np.zeros((3, self.pointing.n_pixels))
+        _project_streams(self._pixels, self.cos, self.sin, streams, out)
         return self.solve(out)
 
     def solve(self, sums: np.ndarray) -> np.ndarray:

@@ -182,3 +182,12 @@ def test_toast_makes_the_same_maps(strategy):
     assert np.array_equal(hits, maker.hits)
     # psi is kept in float32. The other sign of U would be off by the size of the map, about 1.
     np.testing.assert_allclose(maker.bin(tod), maps, atol=1e-6)
+
+
+def test_waves_are_binned_like_their_samples():
+    maker = MapMaker(Scan(n_rings=64, samples=128).pointing(nside=4))
+    rng = np.random.default_rng(0)
+    amplitudes, waves = rng.standard_normal((4, 64, 3)), rng.standard_normal((3, 128))
+    expected = maker.bin(amplitudes @ waves)
+    # Float32 samples: 1e-7 of each, and a pixel's I, Q and U are means of many.
+    assert np.allclose(maker.bin_waves(amplitudes, waves), expected, atol=2e-6)
