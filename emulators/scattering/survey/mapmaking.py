@@ -200,7 +200,7 @@ class MapMaker:
         return self.solve(out)
 
     def bin_waves(self, amplitudes: np.ndarray, waves: np.ndarray) -> np.ndarray:
-        """`bin` of data that are sums of the same waves along every ring, in half the time.
+        """`bin` of data that are sums of the same waves along every ring, faster.
 
         Args:
             amplitudes: of every detector, ring and wave, (n_detectors, n_rings, n).
