@@ -43,9 +43,9 @@ _FEWEST = 3
 class ScatteringEmulator(Emulator):
     """Maps with the statistics of a few simulated ones.
 
-    A Gaussian map of the scan's rings (`model.rings`) is moved, by gradient descent, to where its
-    scattering covariances and spectra are on target (`model.targets`), or corrected by a network in
-    one pass (`network`). Each map is optimised alone: it does not depend on the batch.
+    A map of the scan's rings (`model.rings`) is moved, by gradient descent, to where its
+    scattering covariances and spectra are on target (`model.targets`), or corrected by a network
+    in one pass (`network`). Each map is optimised alone: it does not depend on the batch.
 
     Args:
         parameters: of the simulator it stands for; one may be ``"scan_angle"``, in degrees.
