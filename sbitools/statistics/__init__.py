@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .bispectrum import Bispectrum, bispectrum
 from .control_variates import (
     ControlledCovariance,
     ControlledMean,
@@ -33,35 +34,45 @@ from .covariance_error import (
     matrix_difference,
     relative_error,
 )
+from .cylindrical import CylindricalSpectrum, cylindrical_power
+from .distances import wasserstein
 from .grid import (
     Spectrum,
     cross_correlation,
     cross_power,
     pdf,
+    plane_power_spectrum,
     power_spectrum,
     transfer_function,
 )
 from .harmonics import SphericalSpectra
+from .memorisation import Neighbours, nearest_neighbour
 from .minkowski import Minkowski, gaussian_minkowski, minkowski_functionals, spectral_moments
 from .noise_floor import NoiseFloor, noise_floor
+from .scattering import scattering_2d, scattering_3d
 from .spectra import angular_power
 
 __all__ = [
+    "Bispectrum",
     "ControlledCovariance",
     "ControlledMean",
+    "CylindricalSpectrum",
     "Eigenbasis",
     "LimitError",
     "Minkowski",
+    "Neighbours",
     "NoiseFloor",
     "SampledTruth",
     "Spectrum",
     "SphericalSpectra",
     "angular_power",
+    "bispectrum",
     "controlled_covariance",
     "controlled_mean",
     "cross_correlation",
     "cross_half_error",
     "cross_power",
+    "cylindrical_power",
     "diagonal_covariance",
     "effective_rank",
     "eigenbasis",
@@ -75,15 +86,20 @@ __all__ = [
     "ledoit_wolf",
     "matrix_difference",
     "minkowski_functionals",
+    "nearest_neighbour",
     "noise_floor",
     "pdf",
+    "plane_power_spectrum",
     "power_spectrum",
     "projected_spectrum",
     "reduced_chi2",
     "relative_error",
     "sample_covariance",
     "scan_tapers",
+    "scattering_2d",
+    "scattering_3d",
     "spectral_moments",
     "taper_covariance",
     "transfer_function",
+    "wasserstein",
 ]

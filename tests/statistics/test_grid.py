@@ -1,4 +1,4 @@
-"""Statistics of periodic cubes against exact answers."""
+"""Statistics of periodic cubes and planes against exact answers."""
 
 import math
 
@@ -13,6 +13,7 @@ from sbitools.statistics import (
     cross_power,
     noise_floor,
     pdf,
+    plane_power_spectrum,
     power_spectrum,
     transfer_function,
 )
@@ -130,6 +131,44 @@ def test_power_is_invariant_under_translation_and_permutation_of_axes():
     moved = np.roll(field, (3, 5, 7), (0, 1, 2)).transpose(2, 0, 1)
     expected = power_spectrum(field, L).power
     np.testing.assert_allclose(power_spectrum(moved, L).power, expected, rtol=1e-12)
+
+
+def test_white_planes_have_the_level_of_the_cell_area():
+    planes = seeds.normal(range(200), (24, 24), torch.float64)
+    spectrum = plane_power_spectrum(planes, L)
+    level = (L / 24) ** 2
+    # At least 800 independent modes in a bin, nearly a normal mean: 6 sigma over 12 bins, 1e-7.
+    error = level / np.sqrt(spectrum.n_modes / 2 * 200)
+    assert (np.abs(spectrum.power.mean(0) - level) < 6 * error).all()
+
+
+@pytest.mark.parametrize("n", [15, 16])
+def test_parseval_of_planes(n):
+    plane = seeds.normal([3], (n, n), torch.float64)[0]
+    spectrum = plane_power_spectrum(plane, L, every_mode(n))
+    assert spectrum.n_modes[0] == n**2
+    total = spectrum.power[0] * n**2 / L**2
+    assert total == pytest.approx(float((plane**2).mean()), rel=1e-12)  # rounding of one FFT
+
+
+@pytest.mark.parametrize("wave", [(3, 0), (0, 3), (2, 2), (-1, 3)])
+def test_a_wave_in_a_plane_is_in_one_bin_with_its_amplitude(wave):
+    x = np.arange(N) / N
+    phase = wave[0] * x[:, None] + wave[1] * x
+    spectrum = plane_power_spectrum(0.7 * np.cos(2 * np.pi * phase + 0.4), L)
+    variance = spectrum.power * spectrum.n_modes / L**2
+    expected = np.zeros(N // 2)
+    expected[2] = 0.7**2 / 2
+    np.testing.assert_allclose(variance, expected, atol=1e-14)
+
+
+def test_three_axes_are_a_batch_of_planes_and_one_cube():
+    field = white(12)
+    assert plane_power_spectrum(field, L).power.shape == (N, N // 2)
+    assert plane_power_spectrum(field[0], L).power.shape == (N // 2,)
+    assert power_spectrum(field, L).power.shape == (N // 2,)
+    with pytest.raises(ShapeError, match="squares"):
+        plane_power_spectrum(field[None], L)
 
 
 def test_power_of_a_shared_cache_cannot_be_spoilt():
