@@ -1,0 +1,112 @@
+"""Steps in order, rebuilt from plain values."""
+
+from __future__ import annotations
+
+import hashlib
+import reprlib
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+
+from sbitools import seeds as seeds_
+from sbitools.errors import ObservationError
+from sbitools.simulator import FieldSpec
+
+from .spectral_noise import SpectralNoise
+from .step import Step
+from .steps import Coarsen, Mask, Noise, Scale, Smooth
+
+__all__ = ["Observation"]
+
+# Keeps the seeds of observation noise apart from those of simulations.
+_NOISE_KEY = 21
+
+_STEPS: dict[str, type[Step]] = {
+    step.kind: step for step in (Smooth, Coarsen, Scale, Noise, Mask, SpectralNoise)
+}
+
+
+class Observation:
+    """Steps in order; without steps the field is observed as it is.
+
+    Args:
+        steps: in the order in which they act.
+
+    Example:
+        >>> import torch
+        >>> observe = Observation([Smooth(1.0), Noise(0.1)])
+        >>> observe(torch.zeros(2, 8, 8, 8), torch.tensor([1, 2])).shape
+        torch.Size([2, 8, 8, 8])
+    """
+
+    def __init__(self, steps: Sequence[Step] = (), _first: int = 0) -> None:
+        self.steps = tuple(steps)
+        self._first = _first  # number of the first step, in the whole this is a part of
+
+    def __call__(self, x: Tensor, seeds: Tensor) -> Tensor:
+        """Observed fields for simulated ones (B, *shape) and seeds (B,) of their noise.
+
+        Every step draws from its own mix of the seeds: two noises differ, and the noise differs
+        from whatever the simulator drew from the same seed.
+
+        Raises:
+            ObservationError: if there is not one seed per field.
+        """
+        if len(seeds) != len(x):
+            raise ObservationError(
+                "seeds", expected=f"one for each of {len(x)} fields", got=f"{len(seeds)}",
+                fix="make them with sbitools.seeds.simulation_seeds",
+            )  # fmt: skip
+        for i, step in enumerate(self.steps, start=self._first):
+            x = step.apply(x, seeds_.mix(seeds, seeds_.derive(i, _NOISE_KEY)))
+        return x
+
+    def __repr__(self) -> str:
+        return f"Observation({', '.join(s.kind for s in self.steps)})"
+
+    def output(self, spec: FieldSpec) -> FieldSpec:
+        """What the observed field is; raises `ObservationError` if a step does not fit."""
+        for step in self.steps:
+            spec = step.output(spec)
+        return spec
+
+    def split(self) -> tuple[Observation, Observation]:
+        """The steps before the first noise, which may be done once, and those from it on."""
+        random = [step.random for step in self.steps]
+        first = random.index(True) if any(random) else len(random)
+        return Observation(self.steps[:first]), Observation(self.steps[first:], first)
+
+    def to_dict(self) -> list[dict[str, Any]]:
+        """Plain values, for JSON."""
+        return [step.to_dict() for step in self.steps]
+
+    @classmethod
+    def from_dict(cls, values: Sequence[dict[str, Any]]) -> Observation:
+        """From `to_dict`, or from the ``[[observe]]`` tables of a config.
+
+        Raises:
+            ObservationError: for an unknown step or wrong values.
+        """
+        return cls([_step(dict(v)) for v in values])
+
+    def digest(self) -> str:
+        """sha256 of the steps."""
+        return hashlib.sha256(repr(self.to_dict()).encode()).hexdigest()
+
+
+def _step(values: dict[str, Any]) -> Step:
+    kind = values.pop("kind", None)
+    try:
+        return _STEPS[kind].from_values(values)  # type: ignore[index]
+    except OSError as error:
+        raise ObservationError(
+            f"observe step {kind!r}", expected="a file that can be read",
+            got=f"{values.get('file')}: {error.strerror or error}",
+            fix="correct the path; it is relative to the working directory",
+        ) from error  # fmt: skip
+    except (KeyError, TypeError, ValueError, EOFError) as error:
+        raise ObservationError(
+            "observe step", expected=f"a kind of {', '.join(sorted(_STEPS))} and its values",
+            got=f"kind={kind!r} {reprlib.repr(values)}", fix=f"see sbitools.observation ({error})",
+        ) from error  # fmt: skip
