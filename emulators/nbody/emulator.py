@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from emulators.emulator import Emulator
+from emulators.options import fast_bfloat16, parse_options
 from sbitools import priors
 from sbitools.errors import ConfigError, ParameterError, ShapeError, StoreError, TrainingError
 from sbitools.seeds import derive
@@ -21,7 +22,7 @@ from .cosmology import growth_factor
 from .data import ParticleBatches
 from .losses import density_errors, mean_square
 from .network import DisplacementNetwork
-from .options import EmulatorOptions, fast_bfloat16, parse_options
+from .options import EmulatorOptions
 from .painting import density_contrast
 from .simulator import NBodySimulator
 
@@ -74,7 +75,7 @@ class NBodyEmulator(Emulator):
         on_epoch: Callable[[dict[str, float]], None] | None = None,
     ) -> TrainingHistory:
         """Learn from particles: see `Emulator.fit` and `EmulatorOptions`."""
-        options = parse_options(config).resolved()
+        options = parse_options(EmulatorOptions, config).resolved()
         batches = self._batches(store, options)
         self._build(list(options.channels), options.scale, options.precision, options.seed)
         loss = _Loss(options, self.simulator.box_size)

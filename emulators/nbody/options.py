@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Literal
 
-import torch
-from pydantic import Field, ValidationError
+from pydantic import Field
 
-from sbitools.errors import ConfigError
+from emulators.options import fast_bfloat16
 from sbitools.training import TrainingOptions
 
-__all__ = ["EmulatorOptions", "fast_bfloat16", "parse_options"]
+__all__ = ["EmulatorOptions"]
 
 
 class EmulatorOptions(TrainingOptions):
@@ -56,29 +54,3 @@ class EmulatorOptions(TrainingOptions):
         if self.precision != "auto":
             return self
         return self.model_copy(update={"precision": "bfloat16" if fast_bfloat16() else "float32"})
-
-
-def parse_options(config: EmulatorOptions | Mapping[str, Any] | None) -> EmulatorOptions:
-    """Options from a table of a configuration file.
-
-    Raises:
-        ConfigError: for an unknown option or a value out of range.
-    """
-    if isinstance(config, EmulatorOptions):
-        return config
-    try:
-        return EmulatorOptions.model_validate(dict(config or {}))
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise ConfigError(
-            f"emulator option {'.'.join(map(str, first['loc']))}", expected=first["msg"],
-            got=repr(first["input"]), fix=f"known options: {sorted(EmulatorOptions.model_fields)}",
-        ) from error  # fmt: skip
-
-
-def fast_bfloat16() -> bool:
-    """Whether this processor (or an accelerator) multiplies bfloat16 in hardware."""
-    if torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported()
-    tests = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
-    return any(getattr(torch.cpu, name, lambda: False)() for name in tests)

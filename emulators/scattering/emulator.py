@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from emulators.emulator import Emulator
+from emulators.options import parse_options
 from emulators.parallel import for_each
 from sbitools.errors import ShapeError, StoreError, TrainingError
 from sbitools.files import write_atomic
@@ -26,7 +27,7 @@ from sbitools.training import TrainingHistory
 
 from .model.fitting import Sample, fit_model
 from .model.map_model import MapModel
-from .options import EmulatorOptions, parse_options
+from .options import EmulatorOptions
 from .survey.geometry import RingGeometry
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ class ScatteringEmulator(Emulator):
         self.parameters, self.output, self.geometry = parameters, output, geometry
         self.nside = _check_output(output)
         self.scan_angle = None if scan_angle is None else float(scan_angle)
-        self.options = parse_options(None)
+        self.options = parse_options(EmulatorOptions, None)
         self.model: MapModel | None = None
 
     @classmethod
@@ -93,7 +94,7 @@ class ScatteringEmulator(Emulator):
             StoreError: if the store holds other maps, or fewer than 3.
             TrainingError: if the maps cannot be fitted, or `run_dir` holds another run.
         """
-        options, begun = parse_options(config), time.monotonic()
+        options, begun = parse_options(EmulatorOptions, config), time.monotonic()
         _check_store(store, self.parameters, self.output)
         _claim(Path(run_dir), options, store, resume)
         model = self._new_model(options)
@@ -171,7 +172,7 @@ class ScatteringEmulator(Emulator):
             ParameterSpace.from_dict(config["parameters"]), FieldSpec.from_dict(config["output"]),
             RingGeometry.from_dict(config["geometry"]), config["scan_angle"],
         )  # fmt: skip
-        emulator.options = parse_options(config["options"])
+        emulator.options = parse_options(EmulatorOptions, config["options"])
         emulator.model = emulator._new_model(emulator.options)
         return emulator
 

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from sbitools.errors import ConfigError
-
-__all__ = ["EmulatorOptions", "parse_options"]
+__all__ = ["EmulatorOptions"]
 
 
 class EmulatorOptions(BaseModel):
@@ -35,21 +32,3 @@ class EmulatorOptions(BaseModel):
     closeness: float = Field(0.1, gt=0)
     maps: Literal["optimised", "generated"] = "optimised"
     generator_steps: int = Field(200, ge=0)
-
-
-def parse_options(config: EmulatorOptions | Mapping[str, Any] | None) -> EmulatorOptions:
-    """Options from a table of a configuration file.
-
-    Raises:
-        ConfigError: for an unknown option or a value out of range.
-    """
-    if isinstance(config, EmulatorOptions):
-        return config
-    try:
-        return EmulatorOptions.model_validate(dict(config or {}))
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise ConfigError(
-            f"emulator option {'.'.join(map(str, first['loc']))}", expected=first["msg"],
-            got=repr(first["input"]), fix=f"known options: {sorted(EmulatorOptions.model_fields)}",
-        ) from error  # fmt: skip

@@ -110,6 +110,8 @@ def compare(
         "fields": {  # longitude first
             name: equal_area(maps[0, 0]).T for name, maps in {"reference": truth, **others}.items()
         },
+        "fields_caption": "The same parameters in every panel, each from noise of its own: the "
+        "structure should look alike, no feature is expected at the same place.",
         "fields_label": f"Q in {store.output.unit}; longitude, sin(latitude)",
         "labels": _LABELS, "n": len(rows),
     }  # fmt: skip

@@ -2,7 +2,8 @@
 
 Every key is optional; what is there is drawn:
 
-- ``fields``: ``{name: (n, m)}`` images, ``difference`` with its own colours; ``fields_label``.
+- ``fields``: ``{name: (n, m)}`` images, ``difference`` with its own colours; ``fields_label``;
+  ``fields_caption``, if they are not one universe from the same initial conditions.
 - ``k`` (n_bins,), ``k_label``; ``curves``: ``{"power" | "transfer" | "correlation": {name:
   (n_bins,)}}``; ``noise_floor``: ``{the same keys: (n_bins,)}``, half width of a band, around 1
   (relative for the power); ``k_nyquist``: the smallest scale that is resolved.
@@ -61,10 +62,15 @@ def _fields(statistics: Mapping[str, Any]) -> Figure:
     names = ", ".join(_DIFFERENCE if n == "difference" else n for n in statistics["fields"])
     return Figure(
         _field_figure(statistics["fields"], label), f"fields side by side: {names}",
-        "One held-out simulation, from the same initial conditions in every panel. Reference and "
-        "emulator should be hard to tell apart; the last panel shows what is left, in its own "
-        "colours: noise around single knots is fine, large patches would not be.",
+        statistics.get("fields_caption", _SAME_UNIVERSE),
     )  # fmt: skip
+
+
+_SAME_UNIVERSE = (
+    "One held-out simulation, from the same initial conditions in every panel. Reference and "
+    "emulator should be hard to tell apart; the last panel shows what is left, in its own "
+    "colours: noise around single knots is fine, large patches would not be."
+)
 
 
 @styled

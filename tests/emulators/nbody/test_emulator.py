@@ -13,9 +13,10 @@ import sbitools
 from emulators.nbody.data import ParticleBatches, transform
 from emulators.nbody.emulator import NBodyEmulator
 from emulators.nbody.losses import density_errors, mean_square
-from emulators.nbody.options import parse_options
+from emulators.nbody.options import EmulatorOptions
 from emulators.nbody.painting import density_contrast
 from emulators.nbody.simulator import NBodySimulator
+from emulators.options import parse_options
 from sbitools.errors import ConfigError, ParameterError, ShapeError, StoreError, TrainingError
 from sbitools.seeds import normal
 from sbitools.training.parallel import mean_loss
@@ -177,11 +178,11 @@ def test_fit_does_not_depend_on_workers(store, tmp_path):
 
 
 def test_options():
-    assert parse_options({"epochs": 3}).epochs == 3
-    assert parse_options(None).resolved().precision in ("float32", "bfloat16")
+    assert parse_options(EmulatorOptions, {"epochs": 3}).epochs == 3
+    assert EmulatorOptions().resolved().precision in ("float32", "bfloat16")
     for bad in ({"epoch": 3}, {"velocity_share": 2}, {"channels": []}):
         with pytest.raises(ConfigError, match="emulator option"):
-            parse_options(bad)
+            parse_options(EmulatorOptions, bad)
 
 
 def test_bad_input(store, fitted, tmp_path):

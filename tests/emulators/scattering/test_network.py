@@ -102,9 +102,10 @@ def test_stays_the_identity_where_nothing_is_to_be_learned(model):
 
 
 def test_unknown_way_of_making_maps(tmp_path):
-    from emulators.scattering.options import parse_options
+    from emulators.options import parse_options
+    from emulators.scattering.options import EmulatorOptions
 
     with pytest.raises(ConfigError, match="maps"):
-        parse_options({"maps": "drawn"})
-    assert parse_options({"maps": "generated"}).maps == "generated"
+        parse_options(EmulatorOptions, {"maps": "drawn"})
+    assert parse_options(EmulatorOptions, {"maps": "generated"}).maps == "generated"
     assert ScatteringEmulator.kind == "emulator.scattering"
