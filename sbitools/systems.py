@@ -34,7 +34,10 @@ class System(Protocol):
         settings: the pydantic model of the system's own settings (extra fields forbidden).
 
     A system may also have `emulator_options`, the pydantic model of what its emulator's `fit`
-    takes, so that a wrong ``[emulator]`` table is found before anything is simulated.
+    takes, so that a wrong ``[emulator]`` table is found before anything is simulated; and
+    ``provide(settings, name, n, path)``, which makes the store ``"reference/train"``,
+    ``"reference/validation"`` or ``"reference/test"`` of simulations that it ships, or opens what
+    it has made, and returns None where the reference has to be run.
     """
 
     name: str

@@ -11,7 +11,10 @@ from .records import write_json
 from .run import Outcome, Run, Stage
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from sbitools.simulator import Simulator
+    from sbitools.store import SimulationStore
 
 __all__ = ["COMMANDS", "STAGES", "STORES", "store_section", "store_simulator", "store_size"]
 
@@ -41,11 +44,13 @@ def _campaign(name: str) -> Stage:
 
         section, folder = store_section(run, name), run.folder(name)
         folder.parent.mkdir(parents=True, exist_ok=True)
-        store = simulate(
-            store_simulator(run, name), store_size(run, name), folder, seed=run.seed(name),
-            workers=run.config.workers, task_size=section.task_size,
-            time_limit=section.time_limit, progress=run.progress,
-        )  # fmt: skip
+        store = _provided(run, name, folder)
+        if store is None:
+            store = simulate(
+                store_simulator(run, name), store_size(run, name), folder, seed=run.seed(name),
+                workers=run.config.workers, task_size=section.task_size,
+                time_limit=section.time_limit, progress=run.progress,
+            )  # fmt: skip
         return {"store": folder}, {"counts": store.counts(), "digest": store.digest()}
 
     def settings(run: Run) -> dict[str, Any]:
@@ -55,6 +60,14 @@ def _campaign(name: str) -> Stage:
     needs = () if reference else ("emulator",)
     title = "reference simulations" if reference else "emulated simulations"
     return Stage(name, title, needs, settings, work, costly=reference)
+
+
+def _provided(run: Run, name: str, folder: Path) -> SimulationStore | None:
+    """Reference simulations that the system ships, if the settings ask for them."""
+    provide = getattr(run.system, "provide", None)
+    if provide is None or not name.startswith("reference/"):
+        return None
+    return provide(run.settings, name, store_size(run, name), folder)
 
 
 def _fit(run: Run, resume: bool) -> Outcome:

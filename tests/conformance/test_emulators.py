@@ -10,12 +10,14 @@ import torch
 from emulators.emulator import Emulator
 from emulators.nbody.emulator import NBodyEmulator
 from emulators.nbody.simulator import NBodySimulator
+from emulators.reionization.emulator import ReionizationEmulator
 from emulators.scattering.emulator import ScatteringEmulator
 from emulators.scattering.simulator import TodSimulator
 from emulators.testing import check_emulator, check_resume
 from sbitools.campaign import simulate
 from sbitools.store import SimulationStore
 from tests.emulators.nbody import tiny
+from tests.emulators.reionization import tiny as toy_21cm
 
 
 class Case(NamedTuple):
@@ -44,8 +46,29 @@ def generated(path):
     return Case(ScatteringEmulator.of(reference), store, options)
 
 
+def _reionization(path, quantity):
+    reference = toy_21cm.simulator(quantity)
+    store = toy_21cm.store(path, reference, 12)
+    return Case(ReionizationEmulator(reference), store, toy_21cm.OPTIONS)
+
+
+def planes_21cm(path):
+    return _reionization(path, "slice")
+
+
+def cubes_21cm(path):
+    return _reionization(path, "cube")
+
+
+def cones_21cm(path):
+    return _reionization(path, "lightcone")
+
+
 # A new emulator adds a row: name and a function of a path that returns a `Case`.
-EMULATORS = {"nbody": nbody, "scattering": scattering, "generated": generated}
+EMULATORS = {
+    "nbody": nbody, "scattering": scattering, "generated": generated,
+    "planes_21cm": planes_21cm, "cubes_21cm": cubes_21cm, "cones_21cm": cones_21cm,
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module", params=EMULATORS)

@@ -1,0 +1,114 @@
+"""Training batches from a store of 21cm fields: planes, cubes or stretches of light cones.
+
+A field shifted around the axes of the sky, mirrored or with them exchanged is as good a
+simulation as before; of a coeval cube that is true of all axes. Which of them a step sees is a
+function of (seed, epoch, step) alone. Fields are kept in memory up to a limit, and read again
+beyond it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sbitools.seeds import derive
+from sbitools.store import SimulationStore
+from sbitools.training.loader import split
+
+__all__ = ["Batch", "FieldBatches"]
+
+Batch = tuple[Tensor, ...]
+"""Channels (B, C, *n), condition (B, P), and the position (B, n[-1]) of stretches of a cone."""
+
+_KEPT = 1 << 30  # bytes of fields that are kept in memory
+
+
+class FieldBatches:
+    """Augmented fields of a store.
+
+    Args:
+        store: planes of cubes (slice, x, y), cubes, or light cones with ``"los"`` as last axis.
+        channels: fields (B, *n) to channels (B, C, *n).
+        condition: of all simulations of the store, (n, P), within -1 and 1.
+        position: of the cells of a light cone, (n, n_los); None for others.
+        window: cells along the line of sight of a stretch of a light cone.
+        batch_size: fields of a batch.
+        steps: training steps per epoch.
+        validation_fraction: of the simulations.
+        seed: of the order and the symmetries.
+    """
+
+    def __init__(
+        self,
+        store: SimulationStore,
+        channels: Callable[[Tensor], Tensor],
+        condition: Tensor,
+        position: Tensor | None,
+        *,
+        window: int,
+        batch_size: int,
+        steps: int,
+        validation_fraction: float,
+        seed: int,
+    ) -> None:
+        self.store, self.channels, self.seed = store, channels, seed
+        self.condition, self.position, self.window = condition, position, window
+        self.batch_size, self.steps = batch_size, steps
+        self.training, self.held_out = split(store, validation_fraction, seed)
+        self._kept: dict[int, Tensor] = {}
+
+    def train(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """Batches of an epoch from step `start` on."""
+        for step in range(start, self.steps):
+            rng = np.random.default_rng(derive(self.seed, 11, epoch, step))
+            # Without replacement as long as there are enough: a batch of different parameters.
+            again = len(self.training) < self.batch_size
+            rows = rng.choice(self.training, self.batch_size, replace=again)
+            yield self._batch(rows, rng)
+
+    def validation(self) -> Iterator[Batch]:
+        """Four batches or so of held-out simulations, the same ones every time."""
+        rng = np.random.default_rng(derive(self.seed, 12))
+        n = self.batch_size
+        rows = np.resize(self.held_out, max(4 * n, len(self.held_out)))
+        for first in range(0, len(rows), n):
+            yield self._batch(rows[first : first + n], rng)
+
+    def _batch(self, rows: np.ndarray, rng: np.random.Generator) -> Batch:
+        drawn = [self._draw(int(row), rng) for row in rows]
+        fields = self.channels(torch.stack([field for field, _ in drawn]))
+        chosen = torch.from_numpy(rows)
+        if self.position is None:
+            return fields, self.condition[chosen]
+        starts = [start for _, start in drawn]
+        position = torch.stack([
+            self.position[row, a : a + self.window] for row, a in zip(rows, starts, strict=True)
+        ])  # fmt: skip
+        return fields, self.condition[chosen], position
+
+    def _draw(self, row: int, rng: np.random.Generator) -> tuple[Tensor, int]:
+        """A field, and the first cell along the line of sight of a cone."""
+        field, start = self._read(row), 0
+        if self.store.output.dims[0] == "slice":
+            field = field[int(rng.integers(len(field)))]
+        free = field.ndim
+        if self.position is not None:
+            free -= 1
+            start = int(rng.integers(field.shape[-1] - self.window + 1))
+            field = field[..., start : start + self.window]
+        shifts = [int(s) for s in rng.integers(0, field.shape[0], free)]
+        field = torch.roll(field, shifts, tuple(range(free)))
+        order = [*map(int, rng.permutation(free)), *range(free, field.ndim)]
+        flips = [axis for axis in range(free) if rng.random() < 0.5]
+        return field.permute(order).flip(flips), start
+
+    def _read(self, row: int) -> Tensor:
+        if row in self._kept:
+            return self._kept[row]
+        field = self.store.read([row])[0]
+        if (len(self._kept) + 1) * self.store.output.nbytes <= _KEPT:
+            self._kept[row] = field
+        return field

@@ -1,0 +1,87 @@
+"""The denoiser: a network whose input, output and target have unit variance at every noise level.
+
+Karras et al. 2022 (arXiv:2206.00364), section 5, for data of unit variance:
+
+    D(x; sigma) = x / (1 + sigma^2) + sigma / s F(x / s; ln sigma / 4),   s^2 = 1 + sigma^2
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from .schedules import Schedule
+
+__all__ = ["Denoise", "Denoiser"]
+
+Denoise = Callable[[Tensor, Tensor], Tensor]
+"""(x (B, C, *n), sigma (B,)) to an estimate of the field without noise, (B, C, *n)."""
+
+
+class Denoiser(nn.Module):
+    """Noisy fields to clean ones.
+
+    Args:
+        network: ``network(x, level, condition, position)``, its output as large as x.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(
+        self, x: Tensor, sigma: Tensor, condition: Tensor, position: Tensor | None = None
+    ) -> Tensor:
+        """Estimate of the fields without noise.
+
+        Args:
+            x: noisy fields, (B, C, *n).
+            sigma: standard deviation of their noise, (B,).
+            condition: parameters, (B, P), each within -1 and 1.
+            position: of cells along the last axis, (B, n[-1]), if the network wants it.
+        """
+        s = sigma.view(-1, *[1] * (x.ndim - 1))
+        size = (1 + s**2).sqrt()
+        out = self.network(x / size, sigma.log() / 4, condition, position)
+        return x / size**2 + s / size * out.to(x.dtype)
+
+    def at(self, condition: Tensor, position: Tensor | None = None) -> Denoise:
+        """The denoiser of fields with the parameters `condition`, for a sampler."""
+        return lambda x, sigma: self(x, sigma, condition, position)
+
+    def loss(
+        self, x: Tensor, condition: Tensor, position: Tensor | None, sigma: Tensor, noise: Tensor,
+        schedule: Schedule,
+    ) -> Tensor:  # fmt: skip
+        """Weighted squared error of each field, (B,).
+
+        Args:
+            x: fields, (B, C, *n).
+            condition: (B, P).
+            position: (B, n[-1]) or None.
+            sigma: noise levels, (B,).
+            noise: standard normal, as x.
+            schedule: whose weights are used.
+        """
+        noisy = x + sigma.view(-1, *[1] * (x.ndim - 1)) * noise
+        error = self(noisy, sigma, condition, position) - x
+        return schedule.weight(sigma) * error.square().flatten(1).mean(1)
+
+
+def unit_gaussian_denoiser(power: Tensor) -> Denoise:
+    """The exact denoiser of a periodic Gaussian field: the oracle of the samplers.
+
+    Args:
+        power: variance of each Fourier mode, in the normalisation in which white noise of unit
+            variance has 1 everywhere, shape (*n).
+    """
+
+    def denoise(x: Tensor, sigma: Tensor) -> Tensor:
+        axes = tuple(range(2, x.ndim))
+        noise = sigma.view(-1, *[1] * (x.ndim - 1)) ** 2
+        gain = power / (power + noise)
+        return torch.fft.ifftn(torch.fft.fftn(x, dim=axes) * gain, dim=axes).real
+
+    return denoise

@@ -1,0 +1,89 @@
+"""Deterministic samplers of dx/dsigma = (x - D(x; sigma)) / sigma, from noise to a field.
+
+- ``"dpm3"`` and ``"dpm2"``: DPM-Solver++, which extrapolates D in ln sigma by two calls before or
+  by one, one call of the network a step (Lu et al. 2022, arXiv:2211.01095, with alpha = 1).
+- ``"heun"``: two calls a step but the last (Karras et al. 2022, arXiv:2206.00364, algorithm 1).
+
+With the exact denoiser of a Gaussian field, whose samples are known, amplitudes of Fourier modes
+are wrong by 0.8 % (rms) after 18 calls of ``"dpm3"``, 2 % after 18 of ``"dpm2"``, 4 % after 35 of
+``"heun"``: tests/emulators/reionization/diffusion.
+"""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+from typing import Literal
+
+from torch import Tensor
+
+from .denoiser import Denoise
+
+__all__ = ["SAMPLERS", "Sampler", "n_calls", "sample"]
+
+Sampler = Literal["dpm3", "dpm2", "heun"]
+SAMPLERS = ("dpm3", "dpm2", "heun")
+
+
+def n_calls(sampler: Sampler, steps: int) -> int:
+    """Calls of the network for one field."""
+    return 2 * steps - 1 if sampler == "heun" else steps
+
+
+def sample(sampler: Sampler, denoise: Denoise, noise: Tensor, levels: Tensor) -> Tensor:
+    """Fields from noise.
+
+    Args:
+        sampler: one of `SAMPLERS`.
+        denoise: of the wanted parameters.
+        noise: standard normal, (B, C, *n).
+        levels: falling noise levels, the last one 0, (steps + 1,).
+
+    Returns:
+        Fields (B, C, *n), a function of the arguments alone.
+    """
+    x, steps = noise * float(levels[0]), [float(s) for s in levels]
+    if sampler == "heun":
+        return _heun(denoise, x, steps)
+    return _multistep(denoise, x, steps, {"dpm2": 2, "dpm3": 3}[sampler])
+
+
+def _heun(denoise: Denoise, x: Tensor, levels: list[float]) -> Tensor:
+    for now, then in pairwise(levels):
+        slope = (x - denoise(x, _each(x, now))) / now
+        moved = x + (then - now) * slope
+        if then > 0:
+            other = (moved - denoise(moved, _each(x, then))) / then
+            moved = x + (then - now) * (slope + other) / 2
+        x = moved
+    return x
+
+
+def _multistep(denoise: Denoise, x: Tensor, levels: list[float], order: int) -> Tensor:
+    """Steps of x(l) = x exp(-h) + integral of exp(l' - l) D(l') dl', with l = -ln sigma."""
+    before: list[Tensor] = []  # denoised fields of earlier steps, the last one first
+    lengths: list[float] = []  # of the steps between them
+    for now, then in pairwise(levels):
+        clean = denoise(x, _each(x, now))
+        if then == 0:
+            return clean
+        h = math.log(now / then)
+        decay = -math.expm1(-h)
+        linear, square = 1 - decay / h, (decay / h - 1) / h + 0.5
+        x = then / now * x + decay * clean
+        if len(before) >= order - 1 == 2:
+            first, second = lengths[0] / h, lengths[1] / h
+            near, far = (clean - before[0]) / first, (before[0] - before[1]) / second
+            # Half of what third order asks for, as published: with so few steps that counts, the
+            # whole of it overshoots, and errors are several times larger.
+            bend = (near - far) / (first + second)
+            x = x + linear * (near + first * bend) + square * bend
+        elif before:
+            # The square of the step is what the method's second order leaves out.
+            x = x + decay / 2 * (h / lengths[0]) * (clean - before[0])
+        before, lengths = [clean, *before][: order - 1], [h, *lengths][: order - 1]
+    return x
+
+
+def _each(x: Tensor, sigma: float) -> Tensor:
+    return x.new_full((len(x),), sigma)

@@ -1,0 +1,297 @@
+"""The 21cm emulator: white noise and theta in, brightness temperature out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from emulators.emulator import Emulator
+from emulators.options import fast_bfloat16, parse_options
+from sbitools.errors import ConfigError, ShapeError, StoreError, TrainingError
+from sbitools.priors.base import ndtr
+from sbitools.seeds import derive, normal
+from sbitools.training import TrainingHistory, mean_loss, run_training
+
+from .data import FieldBatches
+from .diffusion import Denoise, Denoiser, Schedule, sample
+from .diffusion.windows import windowed
+from .network import UNet
+from .options import STEPS_PER_EPOCH, EmulatorOptions
+from .simulator import ReionizationSimulator
+from .transform import FieldTransform
+
+if TYPE_CHECKING:
+    from sbitools.store import SimulationStore
+
+__all__ = ["ReionizationEmulator"]
+
+# Cells of fields that are denoised at the same time: bounds the memory of a call.
+_CELLS = {"cpu": 1 << 17, "cuda": 1 << 23}
+
+
+class ReionizationEmulator(Emulator):
+    """Stands for a `ReionizationSimulator`; a diffusion model conditional on all its parameters.
+
+    The latent is white noise as large as the field; `decode` follows a deterministic sampler from
+    it. Planes are learned from the planes of cubes, light cones from stretches of them.
+
+    Args:
+        simulator: what it stands for.
+    """
+
+    kind = "emulator.reionization"
+
+    def __init__(self, simulator: ReionizationSimulator) -> None:
+        self.simulator = simulator
+        self.parameters, self.output = simulator.parameters, simulator.output
+        self.options = parse_options(EmulatorOptions, None)
+        self.transform: FieldTransform | None = None
+        self.denoiser: Denoiser | None = None
+
+    def fit(
+        self,
+        store: SimulationStore,
+        config: EmulatorOptions | Mapping[str, Any] | None = None,
+        *,
+        run_dir: str | Path,
+        resume: bool = False,
+        on_epoch: Callable[[dict[str, float]], None] | None = None,
+    ) -> TrainingHistory:
+        """Learn from fields: see `Emulator.fit` and `EmulatorOptions`.
+
+        Args:
+            store: made by `training_simulator`.
+            config: how to train.
+            run_dir: for metrics and the resumable state.
+            resume: take up an interrupted fit.
+            on_epoch: called after each epoch.
+
+        Raises:
+            ShapeError: if the fields do not fit the network's levels.
+            StoreError: if the store was made by another simulator.
+            TrainingError: if training diverges, or `run_dir` holds another run.
+        """
+        options = parse_options(EmulatorOptions, config).resolved()
+        self._check_store(store, options)
+        if options.start == "shipped":
+            self._take_shipped(options)
+            if not options.steps:
+                return TrainingHistory(stopped="shipped weights")
+        else:
+            few = store.done[:: max(1, len(store.done) // 64)]
+            self._build(options, FieldTransform.fit(store.read(few)))
+        batches = FieldBatches(
+            store, self._transform().forward, self.condition(store.theta), self._position(store),
+            window=options.window, batch_size=options.batch_size,
+            steps=min(options.steps, STEPS_PER_EPOCH),
+            validation_fraction=options.validation_fraction, seed=options.seed,
+        )  # fmt: skip
+        history = run_training(
+            self.module(), _Loss(options), batches.train, batches.validation, options, run_dir,
+            steps_per_epoch=batches.steps, resume=resume, on_epoch=on_epoch,
+            identity={"store": store.digest()},
+        )  # fmt: skip
+        self.module().requires_grad_(False)  # a fitted emulator is a function of its arguments
+        return history
+
+    def training_simulator(self) -> ReionizationSimulator:
+        """The simulator whose store the emulator is fitted to: planes of cubes for planes."""
+        return self.simulator.training_simulator()
+
+    def latent(self, theta: Tensor, seeds: Tensor) -> Tensor:
+        """White noise, float32, (B, C, *n)."""
+        return normal(seeds, (self._transform().channels, *self.output.shape))
+
+    def decode(self, theta: Tensor, latent: Tensor) -> Tensor:
+        """Brightness temperature in mK, (B, *n).
+
+        Args:
+            theta: (B, P).
+            latent: white noise (B, C, *n).
+
+        Raises:
+            ShapeError: for a latent of another shape.
+        """
+        expected = (len(theta), self._transform().channels, *self.output.shape)
+        if tuple(latent.shape) != expected:
+            raise ShapeError(
+                "latent", expected=f"white noise of shape {expected}",
+                got=f"shape {tuple(latent.shape)}", fix="make it with latent(theta, seeds)",
+            )  # fmt: skip
+        device = next(self.module().parameters()).device
+        cells = latent[0].numel() // latent.shape[1] if len(latent) else 1
+        size = max(1, _CELLS.get(device.type, _CELLS["cuda"]) // cells)
+        levels = self._schedule().levels(self.options.sampler_steps)
+        out = torch.empty(len(theta), *self.output.shape)
+        for first in range(0, len(theta), size):
+            part = slice(first, first + size)
+            noise = latent[part].to(device)
+            with self._autocast(device):
+                channels = sample(
+                    self.options.sampler, self._denoise(theta[part], device), noise, levels
+                )  # fmt: skip
+            out[part] = self._transform().inverse(channels.float().cpu())
+        return out
+
+    def sampling(self, **changes: Any) -> Self:
+        """The same emulator with another sampler: `sampler`, `sampler_steps`."""
+        other = type(self)(self.simulator)
+        other.options = parse_options(
+            EmulatorOptions, self.options.model_dump() | changes
+        )  # fmt: skip
+        other.transform, other.denoiser = self.transform, self.denoiser
+        return other
+
+    def condition(self, theta: Tensor) -> Tensor:
+        """What the network sees of theta (B, P): the prior's cumulative distribution, -1 to 1."""
+        return (2 * ndtr(self.parameters.to_unconstrained(theta)) - 1).float()
+
+    def module(self) -> Denoiser:
+        """The network.
+
+        Raises:
+            TrainingError: before `fit` or `load`.
+        """
+        if self.denoiser is None:
+            raise TrainingError(
+                "ReionizationEmulator", expected="a fitted emulator", got="one without weights",
+                fix="call fit, or ReionizationEmulator.load(path)",
+            )  # fmt: skip
+        return self.denoiser
+
+    def config(self) -> dict[str, Any]:
+        """Simulator, options and transform."""
+        transform = None if self.transform is None else self.transform.to_dict()
+        return {
+            "simulator": self.simulator.config(), "transform": transform,
+            "options": self.options.model_dump(mode="json"),
+        }  # fmt: skip
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
+        """Inverse of `config`."""
+        emulator = cls(ReionizationSimulator.from_config(config["simulator"]))
+        if config["transform"] is not None:
+            options = parse_options(EmulatorOptions, config["options"])
+            emulator._build(options, FieldTransform.from_dict(config["transform"]))
+        return emulator
+
+    def _build(self, options: EmulatorOptions, transform: FieldTransform) -> None:
+        self.options, self.transform = options, transform
+        cone = self._is_cone
+        axes = ["periodic"] * (len(self.output.shape) - cone) + ["open"] * cone
+        self.denoiser = Denoiser(UNet(
+            transform.channels, len(self.parameters), axes, options.widths, options.blocks,
+            options.patch, position=cone, seed=derive(options.seed, 20),
+        ))  # fmt: skip
+
+    def _transform(self) -> FieldTransform:
+        self.module()
+        assert self.transform is not None  # noqa: S101  (built together)
+        return self.transform
+
+    def _schedule(self) -> Schedule:
+        return _schedule(self.options)
+
+    @property
+    def _is_cone(self) -> bool:
+        return self.simulator.quantity == "lightcone"
+
+    def _denoise(self, theta: Tensor, device: torch.device) -> Denoise:
+        condition = self.condition(theta).to(device)
+        if not self._is_cone:
+            return self.module().at(condition)
+        position = self.simulator.position(theta).to(device)
+        if position.shape[1] <= self.options.window:
+            return self.module().at(condition, position)
+        window, overlap = self.options.window, self.options.overlap
+        return windowed(self.module(), condition, position, window, overlap)
+
+    def _autocast(self, device: torch.device) -> torch.autocast:
+        # Weights trained in bfloat16 also run in float32, where that is the faster of the two.
+        half = self.options.precision == "bfloat16" and fast_bfloat16()
+        return torch.autocast(device.type, torch.bfloat16, half)
+
+    def _position(self, store: SimulationStore) -> Tensor | None:
+        return self.simulator.position(store.theta) if self._is_cone else None
+
+    def _take_shipped(self, options: EmulatorOptions) -> None:
+        from .shipped import emulator
+
+        other = emulator()
+        keep = {name: getattr(options, name) for name in ("widths", "blocks", "patch")}
+        theirs = {name: getattr(other.options, name) for name in keep}
+        if other.simulator.version != self.simulator.version or keep != theirs:
+            raise ConfigError(
+                "emulator option start", expected=f"'fresh', or the shipped planes' simulator "
+                f"{other.simulator.config()} and network {theirs}",
+                got=f"'shipped' with {self.simulator.config()} and {keep}",
+                fix="fit fresh weights",
+            )  # fmt: skip
+        assert other.transform is not None  # noqa: S101  (loaded)
+        self._build(options, other.transform)
+        self.module().load_state_dict(other.module().state_dict())
+        self.module().requires_grad_(bool(options.steps))
+
+    def accepts(self, store: SimulationStore) -> bool:
+        """Whether a store's fields are those of `training_simulator`, or fewer of its planes."""
+        expected, got = self.training_simulator().output, store.output
+        same = (got.name, got.dims, got.dtype, got.unit) == (
+            expected.name, expected.dims, expected.dtype, expected.unit
+        )  # fmt: skip
+        planes = expected.dims[0] == "slice"
+        return same and got.shape[planes:] == expected.shape[planes:]
+
+    def _check_store(self, store: SimulationStore, options: EmulatorOptions) -> None:
+        expected = self.training_simulator()
+        same = self.accepts(store) and store.parameters == expected.parameters
+        if not same or len(store.done) < 4:
+            raise StoreError(
+                f"store {store.path}",
+                expected=f"4 or more simulations of {expected.output.name} "
+                f"{expected.output.shape}, parameters {expected.parameters.names} with the same "
+                "priors",
+                got=f"{len(store.done)} of {store.output.name} {store.output.shape}, "
+                f"parameters {store.parameters.names}",
+                fix="simulate with emulator.training_simulator()",
+            )  # fmt: skip
+        multiple = options.patch * 2 ** (len(options.widths) - 1)
+        seen = [min(n, options.window) if d == "los" else n
+                for d, n in zip(self.output.dims, self.output.shape, strict=True)]  # fmt: skip
+        if any(n % multiple for n in seen):
+            raise ShapeError(
+                "fields", expected=f"axes (windows of a cone) that are multiples of {multiple}",
+                got=f"{tuple(seen)}", fix="use another grid, window, patch or fewer levels",
+            )  # fmt: skip
+
+
+def _schedule(options: EmulatorOptions) -> Schedule:
+    return Schedule(options.noise_schedule, center=options.center, width=options.width)
+
+
+class _Loss:
+    """The denoiser's loss of a batch, a few pieces of it at the same time."""
+
+    def __init__(self, options: EmulatorOptions) -> None:
+        self.pieces, self.schedule = options.pieces, _schedule(options)
+
+    def __call__(self, module: nn.Module, batch: Sequence[Tensor], rng: torch.Generator) -> Tensor:
+        assert isinstance(module, Denoiser)  # noqa: S101  (it is what was given to the loop)
+        device = next(module.parameters()).device
+        x = batch[0]
+        sigma = self.schedule.draw(len(x), rng).float()
+        noise = torch.randn(x.shape, generator=rng)
+        rows = [t.to(device) for t in (*batch, sigma, noise)]
+        n = self.pieces if len(x) % self.pieces == 0 and device.type == "cpu" else 1
+        size = len(x) // n
+
+        def piece(i: int) -> Tensor:
+            fields, condition, *position, s, e = (t[i * size : (i + 1) * size] for t in rows)
+            place = position[0] if position else None
+            return module.loss(fields, condition, place, s, e, self.schedule).mean()
+
+        return mean_loss(piece, n, list(module.parameters()), n)

@@ -1,0 +1,140 @@
+"""The emulator against held-out reference simulations, for the report."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sbitools.errors import StoreError
+from sbitools.seeds import mix
+from sbitools.statistics import wasserstein
+
+from .statistics import Statistics, distances, measure
+
+if TYPE_CHECKING:
+    from sbitools.store import SimulationStore
+
+    from .emulator import ReionizationEmulator
+
+__all__ = ["compare"]
+
+_PDF_EDGES = np.linspace(0.5, 60.5, 31)  # mK, above the spike of ionised cells
+
+
+def compare(
+    emulator: ReionizationEmulator, store: SimulationStore, *, n_fields: int | None = 64
+) -> dict[str, Any]:
+    """Emulated planes or cubes at the parameters of held-out simulations.
+
+    Each has other parameters: spectra are compared at equal ones, by the mean of the logarithm of
+    their ratio. The noise floor is the reference against itself: planes across another axis of the
+    same cubes, or the two halves of a cube. That leaves out the variance from cube to cube, and is
+    therefore too strict.
+
+    Args:
+        emulator: fitted, of planes or cubes.
+        store: simulations of `training_simulator` that it was not fitted to.
+        n_fields: use the first so many; None uses all.
+
+    Returns:
+        Nested plain values, named as `sbitools.report.emulator_figures` draws them.
+
+    Raises:
+        StoreError: for fewer than 4 finished simulations, or others than the emulator's.
+    """
+    rows = store.done[:n_fields]
+    if len(rows) < 4 or not emulator.accepts(store):
+        raise StoreError(
+            f"store {store.path}", expected="4 or more simulations of the training simulator",
+            got=f"{len(rows)} of {store.output.shape}", fix="simulate more of them",
+        )  # fmt: skip
+    box_size = emulator.simulator.box_size
+    theta, x = store.theta[rows], store.read(rows)
+    first, second = _halves(x)
+    drawn = [emulator.simulate(theta, mix(store.seeds[rows], salt)) for salt in (1, 2)]
+    sets = {
+        "reference": measure(first, box_size), "emulator": measure(drawn[0], box_size),
+        "reference, other planes": measure(second, box_size),
+    }  # fmt: skip
+    ratios = {name: _ratio(s, sets["reference"]) for name, s in sets.items()}
+    floor = ratios.pop("reference, other planes")
+    ratios.pop("reference")
+    return {
+        "k": sets["reference"].k, "k_label": "k [1/Mpc]",
+        "curves": {"power over reference": ratios},
+        "noise_floor": {"power over reference": np.abs(floor - 1)},
+        "pdf": _densities(first, second, drawn[0]),
+        "errors": _errors(sets, first, second, drawn[0]),
+        "fields": _fields(first, drawn),
+        "fields_label": "brightness temperature [mK]",
+        "fields_caption": "The same parameters in every panel, of a held-out simulation; the "
+        "reference and two emulated fields of different seeds: another sky each.",
+        "labels": _LABELS, "n": len(rows),
+    }  # fmt: skip
+
+
+_LABELS = {
+    "power over reference": "Power spectrum over that of the reference at the same parameters.",
+    "noise_floor": "Planes of the same reference cubes across another axis.",
+    "pdf": "Brightness temperatures above 0.5 mK.",
+    "mean [mK]": "Mean: rms over simulations of the difference of the mean temperature.",
+    "ionised cells": "Ionised cells: rms difference of their share.",
+    "ln P(k)": "ln P(k): median over simulations and wavenumbers of the absolute difference.",
+    "scattering": "Scattering: median of the absolute difference of ln coefficients.",
+    "values [mK]": "Values: Wasserstein distance of all cells.",
+}
+
+
+def _halves(x: Tensor) -> tuple[Tensor, Tensor]:
+    """One plane per simulation and one across another axis; or a cube, twice."""
+    if x.ndim == 4 and x.shape[1] != x.shape[2]:
+        return x[:, 0], x[:, x.shape[1] // 3]
+    return x, torch.flip(x, (1,))
+
+
+def _ratio(first: Statistics, second: Statistics) -> np.ndarray:
+    shown = (first.power.min(1) > 0) & (second.power.min(1) > 0)
+    return np.exp(np.log(first.power[shown] / second.power[shown]).mean(0))
+
+
+def _errors(
+    sets: dict[str, Statistics], first: Tensor, second: Tensor, drawn: Tensor
+) -> dict[str, dict[str, float]]:
+    truth, out = sets["reference"], {}
+    fields = {"emulator": drawn, "reference, other planes": second}
+    for name, other in fields.items():
+        s, d = sets[name], distances(sets[name], truth)
+        shown = (s.power.min(1) > 0) & (truth.power.min(1) > 0)
+        out[name] = {
+            "mean [mK]": float(np.sqrt(((s.mean - truth.mean) ** 2).mean())),
+            "ionised cells": float(np.sqrt(((s.ionised - truth.ionised) ** 2).mean())),
+            "ln P(k)": float(np.median(np.abs(np.log(s.power[shown] / truth.power[shown])))),
+            "scattering": float(np.median(np.abs(d.scattering))),
+            "values [mK]": wasserstein(other, first),
+        }
+    return {key: {name: out[name][key] for name in out} for key in out["emulator"]}
+
+
+def _densities(first: Tensor, second: Tensor, drawn: Tensor) -> dict[str, Any]:
+    sets = {"reference": first, "emulator": drawn, "floor": second}
+    curves = {name: _density(x) for name, x in sets.items()}
+    floor = np.abs(curves.pop("floor") - curves["reference"])
+    return {
+        "x": (_PDF_EDGES[1:] + _PDF_EDGES[:-1]) / 2, "x_label": "brightness temperature [mK]",
+        "curves": curves, "noise_floor": floor,
+    }  # fmt: skip
+
+
+def _density(x: Tensor) -> np.ndarray:
+    counts = np.histogram(x.numpy(), _PDF_EDGES)[0]
+    return counts / (np.diff(_PDF_EDGES) * x.numel())
+
+
+def _fields(first: Tensor, drawn: list[Tensor]) -> dict[str, np.ndarray]:
+    """Of the simulation with the most structure."""
+    row = int(first.flatten(1).std(1).argmax())
+    shown = {"reference": first, "emulator, seed 1": drawn[0], "emulator, seed 2": drawn[1]}
+    return {name: (x[row] if x.ndim == 3 else x[row, 0]).numpy() for name, x in shown.items()}
