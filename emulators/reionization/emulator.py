@@ -126,14 +126,15 @@ class ReionizationEmulator(Emulator):
         cells = latent[0].numel() // latent.shape[1] if len(latent) else 1
         size = max(1, _CELLS.get(device.type, _CELLS["cuda"]) // cells)
         levels = self._schedule().levels(self.options.sampler_steps)
+        sky = range(2, latent.ndim - self._is_cone)
         out = torch.empty(len(theta), *self.output.shape)
         for first in range(0, len(theta), size):
             part = slice(first, first + size)
             noise = latent[part].to(device)
             with self._autocast(device):
                 channels = sample(
-                    self.options.sampler, self._denoise(theta[part], device), noise, levels
-                )  # fmt: skip
+                    self.options.sampler, self._denoise(theta[part], device), noise, levels, sky
+                )
             out[part] = self._transform().inverse(channels.float().cpu())
         return out
 

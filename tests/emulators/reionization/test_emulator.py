@@ -108,7 +108,7 @@ def test_other_samplers_and_steps(fitted):
     # The same equation, solved well: cells at the edge of being ionised may flip.
     for other in fields[1:]:
         assert float(((fields[0] - other).abs() > 0.5).float().mean()) < 0.02
-    assert n_calls("heun", 40) == 79
+    assert n_calls("heun", 40) == 80
     with pytest.raises(ConfigError, match="sampler"):
         fitted.sampling(sampler="euler")
 

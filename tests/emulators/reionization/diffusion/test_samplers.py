@@ -10,7 +10,7 @@ from emulators.reionization.diffusion import SAMPLERS, Schedule, n_calls, sample
 from emulators.reionization.diffusion.denoiser import unit_gaussian_denoiser
 from sbitools.seeds import generator, normal
 
-N = 16
+N, SKY = 16, (2, 3)
 
 
 def spectrum():
@@ -25,7 +25,7 @@ def gains(sampler, steps, kind):
     power = spectrum().double()
     noise = normal(torch.tensor([1]), (1, N, N), torch.float64)
     out = sample(
-        sampler, unit_gaussian_denoiser(power), noise, Schedule(kind).levels(steps)
+        sampler, unit_gaussian_denoiser(power), noise, Schedule(kind).levels(steps), SKY
     )  # fmt: skip
     ratio = torch.fft.fftn(out, dim=(2, 3)) / torch.fft.fftn(noise, dim=(2, 3))
     return ratio[0, 0].real, power.sqrt()
@@ -62,10 +62,29 @@ def test_order(sampler, gain):
     found = []
     for steps in (60, 120):
         levels = Schedule(low=0.3, high=300.0).levels(steps + 1)[:-1]
-        x = sample(sampler, unit_gaussian_denoiser(power), noise, levels)
+        x = sample(sampler, unit_gaussian_denoiser(power), noise, levels, SKY)
         found.append(float((x - exact).abs().max()))
     # Half the step divides the error by four: "dpm3" has smaller errors, not a higher order.
     assert 0.75 * gain < found[0] / found[1] < 1.3 * gain
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_a_mean_that_scatters_comes_out_right(sampler):
+    # The mean of the planes of one theta is -1.2, and scatters by 0.6: a Fourier mode with a
+    # variance of (16 x 0.6)^2 in units of white noise. Begun at a mean of zero, a share of
+    # 16 x 0.6 / 80 = 0.12 of the mean would be lost.
+    power = torch.ones(N, N, dtype=torch.float64)
+    power[0, 0] = (N * 0.6) ** 2
+    wiener = unit_gaussian_denoiser(power)
+
+    def denoise(x, sigma):
+        return wiener(x + 1.2, sigma) - 1.2
+
+    noise = normal(torch.arange(2), (1, N, N), torch.float64)
+    noise[1] = -noise[0]  # the mean of a pair has no scatter
+    out = sample(sampler, denoise, noise, Schedule().levels(60), SKY)
+    # What is left: (0.12)^2 of the mean, since the network is asked where it does not know yet.
+    assert float(out.mean()) == pytest.approx(-1.2, rel=0.01)
 
 
 def test_number_of_calls():
@@ -78,7 +97,7 @@ def test_number_of_calls():
             count += 1
             return denoise(x, sigma)
 
-        sample(sampler, counted, torch.zeros(1, 1, N, N), Schedule().levels(7))
+        sample(sampler, counted, torch.zeros(1, 1, N, N), Schedule().levels(7), SKY)
         assert count == n_calls(sampler, 7)
 
 

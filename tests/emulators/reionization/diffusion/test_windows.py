@@ -49,8 +49,8 @@ def test_a_local_denoiser_is_the_same_in_windows():
     noise = normal(torch.tensor([1, 2]), (1, 4, 4, 50))
     condition, position = torch.tensor([[0.3], [0.8]]), torch.linspace(-1, 1, 50).expand(2, 50)
     levels, denoiser = Schedule().levels(6), Denoiser(Local())
-    whole = sample("dpm3", denoiser.at(condition, position), noise, levels)
-    pieces = sample("dpm3", windowed(denoiser, condition, position, 16, 4), noise, levels)
+    whole = sample("dpm3", denoiser.at(condition, position), noise, levels, (2, 3))
+    pieces = sample("dpm3", windowed(denoiser, condition, position, 16, 4), noise, levels, (2, 3))
     assert torch.allclose(whole, pieces, atol=1e-5)
 
 
