@@ -7,9 +7,10 @@ from .field import FieldCNN
 from .healpix import HealpixCNN
 from .pretrain import Regression, frozen, pretrain
 from .sets import SetEmbedding
+from .transformer import FieldTransformer
 from .vector import VectorMLP
 
 __all__ = [
-    "EMBEDDINGS", "EmbeddingOptions", "FieldCNN", "HealpixCNN", "Regression", "SetEmbedding",
-    "VectorMLP", "build_embedding", "frozen", "observed_mask", "pretrain",
+    "EMBEDDINGS", "EmbeddingOptions", "FieldCNN", "FieldTransformer", "HealpixCNN", "Regression",
+    "SetEmbedding", "VectorMLP", "build_embedding", "frozen", "observed_mask", "pretrain",
 ]  # fmt: skip

@@ -17,11 +17,14 @@ from sbitools.simulator import FieldSpec
 from .field import FieldCNN
 from .healpix import HealpixCNN
 from .sets import SetEmbedding
+from .transformer import FieldTransformer
 from .vector import VectorMLP
 
 __all__ = ["EMBEDDINGS", "EmbeddingOptions", "build_embedding", "observed_mask"]
 
-EMBEDDINGS = ("auto", "cnn", "healpix", "mlp", "set")
+EMBEDDINGS = ("auto", "cnn", "healpix", "mlp", "set", "transformer")
+
+Network = FieldCNN | FieldTransformer | HealpixCNN | SetEmbedding | VectorMLP
 
 # Names that say what an axis is, and with it what kind of field this is.
 _CHANNEL, _ITEM = ("channel", "map"), ("item",)
@@ -32,16 +35,20 @@ class EmbeddingOptions(BaseModel):
     """Which summary network: the part of a method's options that is about the embedding.
 
     Attributes:
-        embedding: ``"auto"``, ``"cnn"``, ``"healpix"``, ``"mlp"`` or ``"set"``, see
-            `build_embedding`.
+        embedding: ``"auto"``, ``"cnn"``, ``"healpix"``, ``"mlp"``, ``"set"`` or
+            ``"transformer"``, see `build_embedding`.
         features: numbers the embedding gives on.
         channels: width of the embedding.
         boundary: of a field on a grid: ``"periodic"``, ``"open"`` or ``"evolving"``, for all axes
-            or one per axis, see `FieldCNN`.
+            or one per axis, see `FieldCNN` and `FieldTransformer`.
         ordering: of HEALPix maps: ``"ring"`` or ``"nested"``; None is what the name of the axis
             says, see `build_embedding`.
         attention: learned weighted means of a set.
         padded: the last column of a set says which items are there.
+        patch: of a transformer: cells per side of a patch, for all axes or one per axis; None
+            chooses, see `patch_sides`.
+        depth: blocks of a transformer; None is 4.
+        heads: of a transformer's attention; None is 4.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -53,10 +60,11 @@ class EmbeddingOptions(BaseModel):
     ordering: Literal["ring", "nested"] | None = None
     attention: int = Field(0, ge=0)
     padded: bool = False
+    patch: int | tuple[int, ...] | None = None
+    depth: int | None = Field(None, ge=1)
+    heads: int | None = Field(None, ge=1)
 
-    def build(
-        self, spec: FieldSpec, seed: int
-    ) -> FieldCNN | HealpixCNN | SetEmbedding | VectorMLP:
+    def build(self, spec: FieldSpec, seed: int) -> Network:
         """The network for fields like `spec`, its initial weights a function of `seed`.
 
         Raises:
@@ -66,6 +74,7 @@ class EmbeddingOptions(BaseModel):
             return build_embedding(
                 self.embedding, spec, self.features, self.channels, self.boundary,
                 ordering=self.ordering, attention=self.attention, padded=self.padded,
+                patch=self.patch, depth=self.depth, heads=self.heads,
             )  # fmt: skip
 
 
@@ -80,27 +89,36 @@ def build_embedding(
     mask: Tensor | None = None,
     attention: int = 0,
     padded: bool = False,
-) -> FieldCNN | HealpixCNN | SetEmbedding | VectorMLP:
+    patch: int | Sequence[int] | None = None,
+    depth: int | None = None,
+    heads: int | None = None,
+) -> Network:
     """A summary network for fields like `spec`.
 
     A first axis named ``"channel"`` or ``"map"`` counts fields that share their cells or pixels;
     every other axis is space.
 
     Args:
-        kind: ``"cnn"`` (1 to 3 axes besides channels), ``"healpix"`` (maps), ``"set"`` (items in
-            rows), ``"mlp"`` (any shape, flattened), or ``"auto"``: ``"healpix"`` if the last axis
-            is named ``"pixel_ring"``, ``"pixel_nested"``, ``"pixel"`` or ``"healpix"``, ``"set"``
-            if the first of two is named ``"item"``, ``"cnn"`` for 2-D and 3-D fields and for
-            several channels, else ``"mlp"``.
+        kind: ``"cnn"`` or ``"transformer"`` (1 to 3 axes besides channels), ``"healpix"`` (maps),
+            ``"set"`` (items in rows), ``"mlp"`` (any shape, flattened), or ``"auto"``:
+            ``"healpix"`` if the last axis is named ``"pixel_ring"``, ``"pixel_nested"``,
+            ``"pixel"`` or ``"healpix"``, ``"set"`` if the first of two is named ``"item"``,
+            ``"cnn"`` for 2-D and 3-D fields and for several channels, else ``"mlp"``; never
+            ``"transformer"``.
         spec: the observed field.
         features: numbers that come out.
-        channels: width of the first level of a CNN, or of a perceptron's layers (times 8).
-        boundary: for ``"cnn"``, see `FieldCNN`: one word, or one per axis of space.
+        channels: width of the first level of a CNN, or of a perceptron's or a transformer's layers
+            (times 8).
+        boundary: for ``"cnn"``, see `FieldCNN`, and ``"transformer"``, see `FieldTransformer`: one
+            word, or one per axis of space.
         ordering: for ``"healpix"``: ``"ring"`` or ``"nested"``; None is what the name of the axis
             says, and ring if it says nothing.
         mask: for ``"healpix"``: where the maps are seen, see `HealpixCNN`.
         attention: for ``"set"``: learned weighted means, see `SetEmbedding`.
         padded: for ``"set"``: the last column says which items are there.
+        patch: for ``"transformer"``: cells per side, for all axes or one per axis.
+        depth: for ``"transformer"``: blocks; None is 4.
+        heads: for ``"transformer"``: of attention; None is 4.
 
     Raises:
         ConfigError: for an unknown kind, a field that does not fit it, or an option of another
@@ -112,11 +130,21 @@ def build_embedding(
             "embedding", expected=f"{', '.join(EMBEDDINGS)}, for real fields",
             got=f"{kind!r} for {spec.dtype} of shape {spec.shape}", fix="choose another embedding",
         )  # fmt: skip
-    _check_options(kind, {"ordering": ordering is not None, "mask": mask is not None},
-                   {"attention": bool(attention), "padded": padded})  # fmt: skip
+    _check_options(
+        kind,
+        healpix={"ordering": ordering is not None, "mask": mask is not None},
+        set={"attention": bool(attention), "padded": padded},
+        transformer={"patch": patch is not None, "depth": depth is not None,
+                     "heads": heads is not None},
+    )  # fmt: skip
     if kind == "cnn":
         maps, space = _channels(spec)
         return FieldCNN(space, features, channels, boundary, maps)
+    if kind == "transformer":
+        maps, space = _channels(spec)
+        return FieldTransformer(
+            space, features, channels, boundary, maps, patch, depth or 4, heads or 4
+        )
     if kind == "healpix":
         return HealpixCNN(spec.shape, features, channels, _ordering(spec, ordering), mask)
     if kind == "set":
@@ -167,8 +195,8 @@ def _channels(spec: FieldSpec) -> tuple[int | None, tuple[int, ...]]:
     return None, spec.shape
 
 
-def _check_options(kind: str, healpix: dict[str, bool], sets: dict[str, bool]) -> None:
-    for owner, given in (("healpix", healpix), ("set", sets)):
+def _check_options(kind: str, **options: dict[str, bool]) -> None:
+    for owner, given in options.items():
         strange = [name for name, used in given.items() if used and kind != owner]
         if strange:
             raise ConfigError(

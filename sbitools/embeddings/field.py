@@ -21,17 +21,15 @@ from torch import Tensor, nn
 from sbitools.errors import ConfigError
 from sbitools.networks.periodic import circular_pad
 
-from .power import LogPower, typical_size
+from .power import SEGMENTS, SegmentPower, typical_size
+from .scaled import ScaledField
 
-__all__ = ["FieldCNN", "axis_boundaries"]
+__all__ = ["FieldCNN", "axis_boundaries", "evolving_axis"]
 
 _CONV = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 _POOL = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
 _MAX_CHANNELS = 64
 _BOUNDARIES = ("periodic", "open", "evolving")
-
-# Parts of an evolving axis, at most, each with its own pooled statistics.
-_SEGMENTS = 8
 
 # Numbers in the first level's activations of one field. Training holds some ten times as many for
 # each field of a batch: larger fields are merged into patches before the first level.
@@ -60,7 +58,12 @@ def axis_boundaries(boundary: str | Sequence[str], axes: int) -> tuple[str, ...]
     return words
 
 
-class FieldCNN(nn.Module):
+def evolving_axis(boundaries: tuple[str, ...]) -> int | None:
+    """Which axis evolves, None if none does."""
+    return boundaries.index("evolving") if "evolving" in boundaries else None
+
+
+class FieldCNN(ScaledField):
     """Fields to features.
 
     Args:
@@ -79,26 +82,21 @@ class FieldCNN(nn.Module):
         ConfigError: if the boundary does not fit the axes, or the field has no or too many axes.
     """
 
-    mean: Tensor
-    std: Tensor
-
     def __init__(
         self, shape: tuple[int, ...], features: int, channels: int = 16,
         boundary: str | Sequence[str] = "periodic", maps: int | None = None,
         patch: int | None = None,
     ) -> None:  # fmt: skip
-        super().__init__()
+        super().__init__(len(shape), maps)
         if len(shape) not in _CONV:
             raise ConfigError(
                 "convolutional embedding", expected="fields of one to three axes",
                 got=f"shape {tuple(shape)}", fix="choose another embedding",
             )  # fmt: skip
-        self.n_features, self.axes, self.maps = features, len(shape), maps
+        self.n_features = features
         words = axis_boundaries(boundary, self.axes)
-        self.evolving = 2 + words.index("evolving") if "evolving" in words else None
-        scale_shape = () if maps is None else (maps, *[1] * self.axes)
-        self.register_buffer("mean", torch.zeros(scale_shape))
-        self.register_buffer("std", torch.ones(scale_shape))
+        axis = evolving_axis(words)
+        self.evolving = None if axis is None else 2 + axis
         self.patch = patch or _patch(shape, channels)
         sizes = [[-(-n // self.patch) for n in shape]]
         levels = max(1, int(math.log2(max(2, typical_size(tuple(sizes[0]))))) - 1)
@@ -113,35 +111,23 @@ class FieldCNN(nn.Module):
         self.blocks = nn.ModuleList(_Residual(w, words) for w in widths)
         self.widen = nn.ModuleList(_Conv(a, b, 1, words) for a, b in itertools.pairwise(widths))
         segments = [self._segments(size) for size in sizes]
-        self.power_segments = self._segments(shape)
-        cut = [n // self.power_segments if a + 2 == self.evolving else n
-               for a, n in enumerate(shape)]  # fmt: skip
-        self.power = LogPower(tuple(cut), inputs)
+        self.power = SegmentPower(shape, inputs, axis)
         pooled = 2 * sum(w * s for w, s in zip(widths, segments, strict=True))
         self.head = nn.Sequential(
-            nn.Linear(pooled + self.power_segments * self.power.n_features, 128),
+            nn.Linear(pooled + self.power.n_features, 128),
             nn.SiLU(),
             nn.Linear(128, features),
         )
 
-    def set_scale(self, mean: Tensor, std: Tensor) -> None:
-        """Mean and standard deviation of the training data per cell; one each per map is kept."""
-        axes = tuple(range(mean.ndim - self.axes, mean.ndim))
-        centre = mean.mean(axes, keepdim=True)
-        spread = (std**2 + (mean - centre) ** 2).mean(axes, keepdim=True).sqrt()
-        self.mean.copy_(centre.view(self.mean.shape))
-        self.std.copy_(spread.where(spread > 0, torch.ones_like(spread)).view(self.std.shape))
-
     def forward(self, x: Tensor) -> Tensor:
         """(B, *shape), or (B, maps, *shape), to (B, n_features)."""
         # asinh is the identity for small fluctuations and tames the rare high peaks.
-        x = (x - self.mean) / self.std
-        x = x[:, None] if self.maps is None else x
+        x = self.standardise(x)
         y = torch.asinh(x)
         if self.axes == 3:
             y = y.contiguous(memory_format=torch.channels_last_3d)
         y = F.silu(self.stem(y))
-        pooled = self._powers(x)
+        pooled = [self.power(x)]
         for i, block in enumerate(self.blocks):
             y = block(y)
             pooled += self._pool(y)
@@ -150,14 +136,7 @@ class FieldCNN(nn.Module):
         return self.head(torch.cat(pooled, dim=1))
 
     def _segments(self, shape: Sequence[int]) -> int:
-        return 1 if self.evolving is None else min(_SEGMENTS, shape[self.evolving - 2])
-
-    def _powers(self, x: Tensor) -> list[Tensor]:
-        if self.evolving is None:
-            return [self.power(x)]
-        size = x.shape[self.evolving] // self.power_segments
-        starts = range(0, size * self.power_segments, size)
-        return [self.power(x.narrow(self.evolving, start, size)) for start in starts]
+        return 1 if self.evolving is None else min(SEGMENTS, shape[self.evolving - 2])
 
     def _pool(self, y: Tensor) -> list[Tensor]:
         parts = [y]

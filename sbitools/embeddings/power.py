@@ -7,7 +7,10 @@ import math
 import torch
 from torch import Tensor, nn
 
-__all__ = ["LogPower", "typical_size"]
+__all__ = ["SEGMENTS", "LogPower", "SegmentPower", "typical_size"]
+
+SEGMENTS = 8
+"""Parts of an evolving axis, at most, each with statistics of its own."""
 
 
 def typical_size(shape: tuple[int, ...]) -> int:
@@ -66,3 +69,30 @@ class LogPower(nn.Module):
         total = torch.zeros(len(rows), len(self.counts), dtype=flat.dtype, device=flat.device)
         mean = total.index_add(1, self.bins, rows) / self.counts
         return mean[:, 1:].view(*flat.shape[:2], self.n_bins)
+
+
+class SegmentPower(nn.Module):
+    """`LogPower` of equal parts of a field, in their order along the axis on which it evolves.
+
+    Args:
+        shape: of one field, without channels.
+        maps: number of fields in one simulation.
+        axis: that is cut into up to 8 parts; None leaves the field whole.
+    """
+
+    def __init__(self, shape: tuple[int, ...], maps: int = 1, axis: int | None = None) -> None:
+        super().__init__()
+        self.axis = axis
+        self.segments = 1 if axis is None else min(SEGMENTS, shape[axis])
+        cut = [n // self.segments if a == axis else n for a, n in enumerate(shape)]
+        self.power = LogPower(tuple(cut), maps)
+        self.n_features = self.segments * self.power.n_features
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, maps, *shape) to (B, n_features)."""
+        if self.axis is None:
+            return self.power(x)
+        axis = 2 + self.axis
+        size = x.shape[axis] // self.segments
+        starts = range(0, size * self.segments, size)
+        return torch.cat([self.power(x.narrow(axis, start, size)) for start in starts], dim=1)

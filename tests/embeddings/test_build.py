@@ -59,7 +59,7 @@ def test_constant_entries_do_not_divide_by_zero():
     assert bool(torch.isfinite(net(x)).all())
 
 
-@pytest.mark.parametrize(("shape", "kind"), [((2, 2, 2, 2), "cnn"), ((8,), "transformer")])
+@pytest.mark.parametrize(("shape", "kind"), [((2, 2, 2, 2), "cnn"), ((8,), "perceiver")])
 def test_unknown_or_unfit_kinds_are_config_errors(shape, kind):
     with pytest.raises(ConfigError, match="choose another embedding"):
         build(shape, kind)
