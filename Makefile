@@ -6,6 +6,8 @@ DEMO_DIR ?= demo-run
 DEMO_ARGS ?=
 # Package index for torch alone, e.g. the one of CPU wheels; empty: what pip is configured to use.
 TORCH_INDEX ?=
+# More extras of the package, e.g. ",reionization": 21cmFAST, which is compiled and needs GSL and FFTW.
+EXTRAS ?=
 
 TORCH := 2.13.0
 BIN := $(VENV)/bin
@@ -31,7 +33,7 @@ $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade -c constraints.txt pip
 	$(BIN)/python -m pip install --quiet $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) "torch==$(TORCH)"
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dask,tutorials,dev]"
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dask,tutorials,dev$(EXTRAS)]"
 	$(BIN)/python -c "import torch; v = torch.__version__; assert v.split('+')[0] == '$(TORCH)', 'torch was replaced by ' + v"
 	touch $@
 

@@ -23,9 +23,8 @@ from . import simulator
 __all__ = ["main"]
 
 HERE = Path(__file__).parent
-TRAIN, TEST = (256, 101), (400, 404)  # simulations and seeds
+TRAIN, VALIDATION, TEST = (256, 101), (32, 303), (320, 404)  # simulations and seeds
 SHIPPED = 48  # cubes of the training set that are shipped
-VALIDATION = 32  # more cubes of the same campaign, which are not trained on
 PLANES = (0, 4, 8, 12, 16, 20)  # of the 24 of each: two across every axis
 STEPS = 4500
 
@@ -41,18 +40,17 @@ def main() -> None:
     train = sbitools.simulate(
         lessons, TRAIN[0], chosen.work / "train", seed=TRAIN[1], workers=chosen.workers
     )
+    held_out = sbitools.simulate(
+        lessons, VALIDATION[0], chosen.work / "validation", seed=VALIDATION[1],
+        workers=chosen.workers,
+    )  # fmt: skip
     test = sbitools.simulate(
         reference, TEST[0], chosen.work / "test", seed=TEST[1], workers=chosen.workers
     )
     emulator = ReionizationEmulator(reference)
     emulator.fit(train, {"steps": STEPS}, run_dir=chosen.work / "fit", resume=True)
     write_weights(emulator)
-    more = sbitools.simulate(
-        lessons, TRAIN[0] + VALIDATION, chosen.work / "train", seed=TRAIN[1],
-        workers=chosen.workers,
-    )  # fmt: skip
-    held_out = range(TRAIN[0], TRAIN[0] + VALIDATION)
-    write_planes("validation", more, held_out, TRAIN[1], PLANES)
+    write_planes("validation", held_out, range(VALIDATION[0]), VALIDATION[1], PLANES)
     write_planes("train", train, range(SHIPPED), TRAIN[1], PLANES)
     write_planes("test", test, range(TEST[0]), TEST[1], None)
 
