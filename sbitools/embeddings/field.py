@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sbitools.errors import ConfigError
-from sbitools.networks.periodic import circular_pad
+from sbitools.networks.convolution import PaddedConv
 
 from .power import SEGMENTS, SegmentPower, typical_size
 from .scaled import ScaledField
@@ -107,9 +107,11 @@ class FieldCNN(ScaledField):
         if self.patch > 1:
             self.stem = _Patches(inputs, widths[0], self.patch, self.axes)
         else:
-            self.stem = _Conv(inputs, widths[0], 3, words)
+            self.stem = PaddedConv(inputs, widths[0], 3, words)
         self.blocks = nn.ModuleList(_Residual(w, words) for w in widths)
-        self.widen = nn.ModuleList(_Conv(a, b, 1, words) for a, b in itertools.pairwise(widths))
+        self.widen = nn.ModuleList(
+            PaddedConv(a, b, 1, words) for a, b in itertools.pairwise(widths)
+        )
         segments = [self._segments(size) for size in sizes]
         self.power = SegmentPower(shape, inputs, axis)
         pooled = 2 * sum(w * s for w, s in zip(widths, segments, strict=True))
@@ -156,27 +158,6 @@ def _patch(shape: tuple[int, ...], channels: int) -> int:
     return patch
 
 
-class _Conv(nn.Module):
-    """A convolution that keeps the grid, with the wanted boundary of each axis."""
-
-    def __init__(self, a: int, b: int, size: int, boundaries: tuple[str, ...]) -> None:
-        super().__init__()
-        p, axes = size // 2, len(boundaries)
-        around = [axis for axis, word in enumerate(boundaries) if word == "periodic"]
-        self.wrap = p if len(around) == axes else 0
-        self.wrapped = tuple(2 + axis for axis in around) if p and not self.wrap else ()
-        open_padding = tuple(0 if axis in around else p for axis in range(axes))
-        self.conv = _CONV[axes](a, b, size, padding=open_padding)
-
-    def forward(self, x: Tensor) -> Tensor:
-        if self.wrap:
-            return self.conv(circular_pad(x, self.wrap))
-        for axis in self.wrapped:
-            last = x.narrow(axis, x.shape[axis] - 1, 1)
-            x = torch.cat([last, x, x.narrow(axis, 0, 1)], dim=axis)
-        return self.conv(x)
-
-
 class _Patches(nn.Module):
     """Cubes of cells become one cell each; a cube that sticks out repeats the last cells."""
 
@@ -195,8 +176,8 @@ class _Patches(nn.Module):
 class _Residual(nn.Module):
     def __init__(self, width: int, boundaries: tuple[str, ...]) -> None:
         super().__init__()
-        self.first = _Conv(width, width, 3, boundaries)
-        self.second = _Conv(width, width, 3, boundaries)
+        self.first = PaddedConv(width, width, 3, boundaries)
+        self.second = PaddedConv(width, width, 3, boundaries)
         nn.init.zeros_(self.second.conv.weight)  # starts as the identity: no normalisation needed
 
     def forward(self, x: Tensor) -> Tensor:

@@ -8,9 +8,9 @@ import torch.nn.functional as F
 
 from sbitools import FieldSpec
 from sbitools.embeddings import EmbeddingOptions, FieldCNN, build_embedding
-from sbitools.embeddings.field import _Conv
 from sbitools.embeddings.power import LogPower
 from sbitools.errors import ConfigError
+from sbitools.networks.convolution import PaddedConv
 from sbitools.seeds import normal
 
 
@@ -28,7 +28,7 @@ def test_any_shape_with_any_boundary(seeded, shape, boundary):
 @pytest.mark.parametrize("around", [(0,), (1,), (2,), (0, 1), (0, 2), (1, 2), (0, 1, 2), ()])
 def test_a_filter_wraps_around_the_periodic_axes_alone(seeded, around):
     words = tuple("periodic" if axis in around else "open" for axis in range(3))
-    conv = seeded(lambda: _Conv(2, 3, 3, words))
+    conv = seeded(lambda: PaddedConv(2, 3, 3, words))
     x = normal([1], (2, 4, 5, 6))
     wrapped = x
     for axis in range(3):  # one axis after the other: wrap it, or pad it with zeros
