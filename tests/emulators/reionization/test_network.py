@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from emulators.reionization.network import UNet, _merge, _split
-from sbitools.seeds import normal
+from sbitools.seeds import generator, normal
 
 
 def network(axes, position=False, **changes):
@@ -14,7 +14,7 @@ def network(axes, position=False, **changes):
     with torch.no_grad():  # last layers start at zero: nothing would be seen of the others
         for name, p in net.named_parameters():
             if name.endswith("conv.weight"):
-                p.normal_(0, 0.2, generator=torch.Generator().manual_seed(len(name)))
+                p.normal_(0, 0.2, generator=generator(len(name)))
     return net
 
 
@@ -28,7 +28,7 @@ def test_no_cell_is_lost_in_a_patch(shape):
 
 def test_begins_with_zero():
     net = UNet(1, 2, ("periodic",) * 2, (8, 8))
-    out = net(torch.randn(1, 1, 16, 16, generator=torch.Generator()), torch.zeros(1),
+    out = net(normal(torch.tensor([1]), (1, 16, 16)), torch.zeros(1),
               torch.zeros(1, 2))  # fmt: skip
     assert (out == 0).all()
 
