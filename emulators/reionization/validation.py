@@ -27,15 +27,16 @@ _PDF_EDGES = np.linspace(0.5, 60.5, 31)  # mK, above the spike of ionised cells
 def compare(
     emulator: ReionizationEmulator, store: SimulationStore, *, n_fields: int | None = 64
 ) -> dict[str, Any]:
-    """Emulated planes or cubes at the parameters of held-out simulations.
+    """Emulated fields at the parameters of held-out simulations.
 
     Each has other parameters: spectra are compared at equal ones, by the mean of the logarithm of
-    their ratio. The noise floor is the reference against itself: planes across another axis of the
-    same cubes, or the two halves of a cube. That leaves out the variance from cube to cube, and is
-    therefore too strict.
+    their ratio. Of light cones, planes across the line of sight are compared, eight cells apart.
+    The noise floor is the reference against itself: planes across another axis of the same cubes,
+    planes of a cone four cells farther. That leaves out the variance from cube to cube, and is
+    therefore too strict. For cubes there is none.
 
     Args:
-        emulator: fitted, of planes or cubes.
+        emulator: fitted.
         store: simulations of `training_simulator` that it was not fitted to.
         n_fields: use the first so many; None uses all.
 
@@ -53,8 +54,11 @@ def compare(
         )  # fmt: skip
     box_size = emulator.simulator.box_size
     theta, x = store.theta[rows], store.read(rows)
-    first, second = _halves(x)
-    drawn = [emulator.simulate(theta, mix(store.seeds[rows], salt)) for salt in (1, 2)]
+    first, second = _halves(x, store.output.dims)
+    drawn = [
+        _halves(emulator.simulate(theta, mix(store.seeds[rows], salt)), emulator.output.dims)[0]
+        for salt in (1, 2)
+    ]
     sets = {
         "reference": measure(first, box_size), "emulator": measure(drawn[0], box_size),
         "reference, other planes": measure(second, box_size),
@@ -88,11 +92,15 @@ _LABELS = {
 }
 
 
-def _halves(x: Tensor) -> tuple[Tensor, Tensor]:
-    """One plane per simulation and one across another axis; or a cube, twice."""
-    if x.ndim == 4 and x.shape[1] != x.shape[2]:
+def _halves(x: Tensor, dims: tuple[str, ...]) -> tuple[Tensor, Tensor]:
+    """What is compared, and other fields of the same simulations for the floor."""
+    if dims[0] == "slice":
         return x[:, 0], x[:, x.shape[1] // 3]
-    return x, torch.flip(x, (1,))
+    if dims[-1] != "los":
+        return x, torch.flip(x, (1,))
+    planes = x.movedim(-1, 1)
+    planes = planes[:, : planes.shape[1] // 8 * 8]
+    return planes[:, ::8].flatten(0, 1), planes[:, 4::8].flatten(0, 1)
 
 
 def _ratio(first: Statistics, second: Statistics) -> np.ndarray:

@@ -174,6 +174,19 @@ def test_distances_see_what_differs():
     assert distances(measure(holes, 64.0), same).ionised == pytest.approx(0.25)
 
 
+@pytest.mark.parametrize("quantity", ["cube", "lightcone"])
+def test_cubes_and_cones_are_compared_too(quantity, tmp_path):
+    reference = tiny.simulator(quantity)
+    held_out = tiny.store(tmp_path / "store", reference, 6)
+    emulator = ReionizationEmulator(reference)
+    emulator.fit(held_out, tiny.OPTIONS | {"steps": 2}, run_dir=tmp_path / "fit")
+    found = compare(emulator, held_out)
+    assert found["fields"]["reference"].shape == (16, 16)
+    assert np.isfinite(found["errors"]["mean [mK]"]["emulator"])
+    # Planes at every eighth of 24 cells; those of an untrained emulator are far from the truth.
+    assert found["errors"]["values [mK]"]["emulator"] > 1
+
+
 def test_the_report_gets_plain_values(fitted, store):
     found = compare(fitted, store, n_fields=6)
     assert found["curves"]["power over reference"]["emulator"].shape == found["k"].shape
