@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch
 from torch import Tensor, nn
 
 from .schedules import Schedule
@@ -68,20 +67,3 @@ class Denoiser(nn.Module):
         noisy = x + sigma.view(-1, *[1] * (x.ndim - 1)) * noise
         error = self(noisy, sigma, condition, position) - x
         return schedule.weight(sigma) * error.square().flatten(1).mean(1)
-
-
-def unit_gaussian_denoiser(power: Tensor) -> Denoise:
-    """The exact denoiser of a periodic Gaussian field: the oracle of the samplers.
-
-    Args:
-        power: variance of each Fourier mode, in the normalisation in which white noise of unit
-            variance has 1 everywhere, shape (*n).
-    """
-
-    def denoise(x: Tensor, sigma: Tensor) -> Tensor:
-        axes = tuple(range(2, x.ndim))
-        noise = sigma.view(-1, *[1] * (x.ndim - 1)) ** 2
-        gain = power / (power + noise)
-        return torch.fft.ifftn(torch.fft.fftn(x, dim=axes) * gain, dim=axes).real
-
-    return denoise

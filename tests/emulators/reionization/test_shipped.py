@@ -48,10 +48,10 @@ def test_the_shipped_emulator_makes_planes_like_held_out_ones(tmp_path):
     assert abs(found.mean) < 1.0
     assert abs(found.ionised) < 0.05
     assert np.abs(found.power).max() < 0.35
-    other = emulator.simulate(store.theta[store.done].flip(0), torch.arange(32))
-    worse = distances(measure(other, 128.0), truth)
     assert np.corrcoef(drawn.mean, truth.mean)[0, 1] > 0.95
-    assert worse.values >= 0
+    # At other parameters it is not: of 32 unrelated pairs the correlation scatters by 0.18.
+    other = emulator.simulate(store.theta[store.done].flip(0), torch.arange(32))
+    assert np.corrcoef(measure(other, 128.0).mean, truth.mean)[0, 1] < 0.8
 
 
 def test_more_than_there_are_is_refused(tmp_path):

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from emulators.reionization.diffusion import SAMPLERS, Schedule, n_calls, sample
-from emulators.reionization.diffusion.denoiser import unit_gaussian_denoiser
 from sbitools.seeds import generator, normal
+from tests.oracles.denoiser import unit_gaussian_denoiser
 
 N, SKY = 16, (2, 3)
 
