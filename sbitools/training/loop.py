@@ -24,6 +24,7 @@ from sbitools.errors import TrainingError
 from sbitools.seeds import derive, generator
 
 from . import distributed
+from .optimizer import make_optimizer
 from .run_state import RunState
 
 __all__ = ["Loss", "TrainingHistory", "TrainingOptions", "run_training"]
@@ -45,8 +46,9 @@ class TrainingOptions(BaseModel):
     Attributes:
         epochs: passes over the training set, at most.
         batch_size: simulations per step (over all ranks).
+        optimizer: ``"muon"`` learns large convolutional networks in fewer steps, see `optimizer`.
         learning_rate: peak of the schedule.
-        weight_decay: of AdamW.
+        weight_decay: of weights, not of biases and gains.
         warmup_steps: linear warm-up.
         schedule: ``"cosine"`` decays to 1 % of the peak over all epochs.
         clip_norm: gradient norm that is not exceeded.
@@ -66,6 +68,7 @@ class TrainingOptions(BaseModel):
 
     epochs: int = Field(100, ge=1)
     batch_size: int = Field(64, ge=1)
+    optimizer: Literal["adamw", "muon"] = "adamw"
     learning_rate: float = Field(1e-3, gt=0)
     weight_decay: float = Field(1e-4, ge=0)
     warmup_steps: int = Field(50, ge=0)
@@ -162,11 +165,9 @@ class _Trainer:
     ) -> None:  # fmt: skip
         self.module, self.loss, self.options, self.steps = module, loss, options, max(1, steps)
         self.on_epoch = on_epoch
-        decayed = [p for p in module.parameters() if p.ndim > 1]
-        others = [p for p in module.parameters() if p.ndim <= 1]  # biases, gains: no decay
-        groups = [{"params": decayed, "weight_decay": options.weight_decay},
-                  {"params": others, "weight_decay": 0.0}]  # fmt: skip
-        self.optimizer = torch.optim.AdamW(groups, lr=options.learning_rate)
+        self.optimizer = make_optimizer(
+            module, options.optimizer, options.learning_rate, options.weight_decay
+        )
         self.average = copy.deepcopy(module).requires_grad_(False)
         self.best = copy.deepcopy(self.average)
         self.history = TrainingHistory()

@@ -1,0 +1,100 @@
+"""AdamW, and Muon for matrices.
+
+Muon moves a matrix by its orthogonalised momentum: every direction of the gradient, weak ones
+too, counts the same (Jordan et al. 2024, kellerjordan.github.io/posts/muon; scaled to the steps of
+AdamW, so that one learning rate serves both: Liu et al. 2025, arXiv:2502.16982). PyTorch's own is
+used; it takes matrices alone, and the kernels of convolutions are shown to it as such.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+__all__ = ["Muon", "make_optimizer"]
+
+# A matrix with a side below this has few directions: AdamW serves it as well.
+_SMALLEST = 16
+
+
+def make_optimizer(module: nn.Module, name: str, rate: float, decay: float) -> Any:
+    """`"adamw"` or `"muon"`, with the interface of `torch.optim.Optimizer` that training uses.
+
+    Args:
+        module: whose parameters are trained.
+        name: of the optimiser.
+        rate: learning rate.
+        decay: of weights, not of biases and gains.
+    """
+    if name == "muon":
+        return Muon(module, rate, decay)
+    return _adamw(list(module.parameters()), rate, decay)
+
+
+class Muon:
+    """Muon for weights with two axes or more, AdamW for what is left.
+
+    Args:
+        module: whose parameters are trained.
+        rate: learning rate.
+        decay: of weights, not of biases and gains.
+    """
+
+    def __init__(self, module: nn.Module, rate: float, decay: float) -> None:
+        every = list(module.parameters())
+        self.kernels = [p for p in every if _is_matrix(p)]
+        # The same memory as the kernels: a step of one is a step of the other.
+        self.matrices = [nn.Parameter(p.detach().view(len(p), -1)) for p in self.kernels]
+        muon = torch.optim.Muon(
+            self.matrices, lr=rate, weight_decay=decay, adjust_lr_fn="match_rms_adamw"
+        )
+        rest = [p for p in every if not _is_matrix(p)]
+        self.parts = [muon, _adamw(rest, rate, decay)] if rest else [muon]
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        """Of both."""
+        return [group for part in self.parts for group in part.param_groups]
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget all gradients."""
+        for p in self.kernels:
+            p.grad = None
+        for part in self.parts:
+            part.zero_grad(set_to_none=set_to_none)
+
+    def step(self) -> None:
+        """One step of both."""
+        for matrix, kernel in zip(self.matrices, self.kernels, strict=True):
+            matrix.grad = None if kernel.grad is None else kernel.grad.view(len(kernel), -1)
+        for part in self.parts:
+            part.step()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The states of both, numbered one after the other."""
+        out: dict[int, Any] = {}
+        for first, part in zip(self._firsts(), self.parts, strict=True):
+            out |= {first + i: row for i, row in part.state_dict()["state"].items()}
+        return {"state": out}
+
+    def load_state_dict(self, values: dict[str, Any]) -> None:
+        """Inverse of `state_dict`."""
+        ends = [*self._firsts()[1:], len(self.kernels) + 10**9]
+        for first, end, part in zip(self._firsts(), ends, self.parts, strict=True):
+            state = {i - first: row for i, row in values["state"].items() if first <= i < end}
+            part.load_state_dict({**part.state_dict(), "state": state})
+
+    def _firsts(self) -> list[int]:
+        return [0, len(self.kernels)][: len(self.parts)]
+
+
+def _is_matrix(p: nn.Parameter) -> bool:
+    return p.ndim > 1 and min(len(p), p[0].numel()) >= _SMALLEST
+
+
+def _adamw(parameters: list[nn.Parameter], rate: float, decay: float) -> torch.optim.AdamW:
+    groups = [{"params": [p for p in parameters if p.ndim > 1], "weight_decay": decay},
+              {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0}]  # fmt: skip
+    return torch.optim.AdamW([g for g in groups if g["params"]], lr=rate)

@@ -1,0 +1,101 @@
+"""Muon for kernels, AdamW for the rest, as one optimiser that resumes."""
+
+import pytest
+import torch
+from torch import nn
+
+from sbitools.seeds import initial_weights, normal
+from sbitools.training import TrainingOptions, run_training
+from sbitools.training.optimizer import Muon, make_optimizer
+
+X = normal(range(8), (2, 8, 8))
+Y = X.roll(1, -1) - 0.5 * X.flip(1)
+
+
+def network():
+    with initial_weights(3):
+        return nn.Sequential(
+            nn.Conv2d(2, 24, 3, padding=1), nn.SiLU(), nn.Conv2d(24, 24, 3, padding=1), nn.SiLU(),
+            nn.Conv2d(24, 2, 3, padding=1),
+        )  # fmt: skip
+
+
+def loss(module, batch, rng):
+    x, y = batch
+    return (module(x) - y).square().mean()
+
+
+def run(path, stop_at=None, resume=False):
+    net, count = network(), 0
+
+    def value(module, batch, rng):
+        nonlocal count
+        count += module.training
+        if count == stop_at:
+            raise KeyboardInterrupt
+        return loss(module, batch, rng)
+
+    options = TrainingOptions(
+        optimizer="muon", epochs=6, learning_rate=0.01, warmup_steps=2, checkpoint_seconds=0.0,
+        batch_size=4,
+    )  # fmt: skip
+    run_training(
+        net, value, lambda epoch, start: ((X[i::2], Y[i::2]) for i in range(start, 2)),
+        lambda: iter([(X, Y)]), options, path, steps_per_epoch=2, resume=resume,
+    )  # fmt: skip
+    return net
+
+
+def test_a_step_turns_every_direction_of_the_gradient_equally():
+    net = network()
+    kernel = net[2].weight
+    before = kernel.detach().clone()
+    optimizer = make_optimizer(net, "muon", rate=1e-3, decay=0.0)
+    loss(net, (X, Y), None).backward()
+    gradient = kernel.grad.detach().clone().view(24, -1)
+    optimizer.step()
+    moved = (before - kernel.detach()).view(24, -1) / (1e-3 * 0.2 * 216**0.5)
+    left, sizes, right = torch.linalg.svd(gradient, full_matrices=False)
+    along = left.T @ moved @ right.T
+    strong = sizes > 0.02 * sizes[0]  # five iterations lift what is not smaller than this
+    assert int(strong.sum()) > 12
+    # The iteration leaves singular values within 0.7 and 1.2, in bfloat16.
+    found = along.diagonal()[strong]
+    assert float(found.min()) > 0.6
+    assert float(found.max()) < 1.3
+    assert float(along[strong][:, strong].fill_diagonal_(0).abs().max()) < 0.15
+
+
+def test_small_matrices_and_biases_are_left_to_adamw():
+    net = network()
+    optimizer = Muon(net, 1e-3, 0.0)
+    # The last kernel has two rows.
+    assert [tuple(k.shape) for k in optimizer.kernels] == [(24, 2, 3, 3), (24, 24, 3, 3)]
+    loss(net, (X, Y), None).backward()
+    before = [p.detach().clone() for p in net.parameters()]
+    optimizer.step()
+    for old, new in zip(before, net.parameters(), strict=True):
+        assert not torch.equal(old, new)
+    optimizer.zero_grad()
+    assert all(p.grad is None for p in net.parameters())
+
+
+def test_a_network_learns():
+    net = network()
+    optimizer = make_optimizer(net, "muon", 0.01, 0.0)
+    for _ in range(80):
+        optimizer.zero_grad()
+        value = loss(net, (X, Y), None)
+        value.backward()
+        optimizer.step()
+    assert float(value.detach()) < 0.1  # of a variance of 1.25
+
+
+@pytest.mark.parametrize("stop_at", [2, 5, 8])
+def test_a_run_that_is_cut_resumes_bit_for_bit(tmp_path, stop_at):
+    whole = run(tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "cut", stop_at=stop_at)
+    again = run(tmp_path / "cut", resume=True)
+    for old, new in zip(whole.parameters(), again.parameters(), strict=True):
+        assert torch.equal(old, new)
