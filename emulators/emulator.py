@@ -7,12 +7,12 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar
 
 import torch
 from torch import Tensor
 
-from sbitools.errors import ShapeError
+from sbitools.errors import ShapeError, TrainingError
 from sbitools.parameters import ParameterSpace
 from sbitools.simulator import FieldSpec
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from sbitools.training import TrainingHistory
 
 __all__ = ["Emulator"]
+
+_Part = TypeVar("_Part")
 
 
 class Emulator(ABC):
@@ -88,7 +90,25 @@ class Emulator(ABC):
 
     @abstractmethod
     def module(self) -> torch.nn.Module:
-        """The network, whose state is the weights."""
+        """The network, whose state is the weights.
+
+        Raises:
+            TrainingError: before `fit` or `load`.
+        """
+
+    def _fitted(self, part: _Part | None) -> _Part:
+        """What `fit` or `load` makes.
+
+        Raises:
+            TrainingError: before either of them.
+        """
+        if part is None:
+            name = type(self).__name__
+            raise TrainingError(
+                name, expected="a fitted emulator", got="one without weights",
+                fix=f"call fit, or {name}.load(path)",
+            )  # fmt: skip
+        return part
 
     def simulate(self, theta: Tensor, seeds: Tensor) -> Tensor:
         """Fields (B, *output.shape) for theta (B, P) float64 and seeds (B,) int64.

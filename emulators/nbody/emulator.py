@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from emulators.emulator import Emulator
 from emulators.options import fast_bfloat16, parse_options
 from sbitools import priors
-from sbitools.errors import ConfigError, ParameterError, ShapeError, StoreError, TrainingError
+from sbitools.errors import ConfigError, ParameterError, ShapeError, StoreError
 from sbitools.seeds import derive
 from sbitools.training import TrainingHistory, mean_loss, run_training
 
@@ -170,17 +170,8 @@ class NBodyEmulator(Emulator):
         return _simulator(values, "particles")
 
     def module(self) -> DisplacementNetwork:
-        """The network.
-
-        Raises:
-            TrainingError: before `fit` or `load`.
-        """
-        if self.network is None:
-            raise TrainingError(
-                "NBodyEmulator", expected="a fitted emulator", got="one without weights",
-                fix="call fit, or NBodyEmulator.load(path)",
-            )  # fmt: skip
-        return self.network
+        """The network."""
+        return self._fitted(self.network)
 
     def config(self) -> dict[str, Any]:
         """Simulator, redshifts and architecture."""

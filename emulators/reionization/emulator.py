@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from emulators.emulator import Emulator
 from emulators.options import fast_bfloat16, parse_options
-from sbitools.errors import ConfigError, ShapeError, StoreError, TrainingError
+from sbitools.errors import ConfigError, ShapeError, StoreError
 from sbitools.priors.base import ndtr
 from sbitools.seeds import derive, normal
 from sbitools.training import TrainingHistory, mean_loss, run_training
@@ -152,17 +152,8 @@ class ReionizationEmulator(Emulator):
         return (2 * ndtr(self.parameters.to_unconstrained(theta)) - 1).float()
 
     def module(self) -> Denoiser:
-        """The network.
-
-        Raises:
-            TrainingError: before `fit` or `load`.
-        """
-        if self.denoiser is None:
-            raise TrainingError(
-                "ReionizationEmulator", expected="a fitted emulator", got="one without weights",
-                fix="call fit, or ReionizationEmulator.load(path)",
-            )  # fmt: skip
-        return self.denoiser
+        """The network."""
+        return self._fitted(self.denoiser)
 
     def config(self) -> dict[str, Any]:
         """Simulator, options and transform."""
@@ -191,9 +182,7 @@ class ReionizationEmulator(Emulator):
         ))  # fmt: skip
 
     def _transform(self) -> FieldTransform:
-        self.module()
-        assert self.transform is not None  # noqa: S101  (built together)
-        return self.transform
+        return self._fitted(self.transform)
 
     def _schedule(self) -> Schedule:
         return _schedule(self.options)

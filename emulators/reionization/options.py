@@ -35,9 +35,10 @@ class EmulatorOptions(TrainingOptions):
     """
 
     start: Literal["fresh", "shipped"] = "fresh"
-    steps: int = Field(4500, ge=0)
-    batch_size: int = Field(32, ge=1)
-    learning_rate: float = Field(1e-3, gt=0)
+    steps: int = Field(7000, ge=0)
+    batch_size: int = Field(16, ge=1)
+    optimizer: Literal["adamw", "muon"] = "muon"
+    learning_rate: float = Field(2e-3, gt=0)
     warmup_steps: int = Field(100, ge=0)
     clip_norm: float = Field(1.0, gt=0)
     ema_decay: float = Field(0.999, ge=0, lt=1)
@@ -45,7 +46,7 @@ class EmulatorOptions(TrainingOptions):
     threads: int | None = Field(1, ge=1)
     precision: Literal["auto", "float32", "bfloat16"] = "auto"  # pyright: ignore[reportIncompatibleVariableOverride]
     pieces: int = Field(2, ge=1)
-    widths: tuple[int, ...] = Field((48, 64, 96), min_length=1, max_length=6)
+    widths: tuple[int, ...] = Field((64, 96, 128), min_length=1, max_length=6)
     blocks: int = Field(1, ge=1)
     patch: int = Field(2, ge=1)
     window: int = Field(32, ge=8)

@@ -145,17 +145,8 @@ class ScatteringEmulator(Emulator):
         return torch.stack([start + offset for start, _, offset in drawn]).float()
 
     def module(self) -> MapModel:
-        """What was fitted.
-
-        Raises:
-            TrainingError: before `fit` or `load`.
-        """
-        if self.model is None:
-            raise TrainingError(
-                "ScatteringEmulator", expected="a fitted emulator", got="one without a model",
-                fix="call fit, or ScatteringEmulator.load(path)",
-            )  # fmt: skip
-        return self.model
+        """What was fitted."""
+        return self._fitted(self.model)
 
     def config(self) -> dict[str, Any]:
         """Parameters, output, scan and options."""

@@ -2,62 +2,130 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
 import sbitools
 from emulators.reionization.simulator import ReionizationSimulator
-from sbitools.priors import LogUniform, Uniform
+from emulators.reionization.statistics import Statistics, measure
+from sbitools.priors import LogUniform, Prior, Uniform
 from sbitools.seeds import derive
 
-__all__ = ["PRIORS", "STEP", "at", "planes_simulator", "points", "response_stores", "train_store"]
+__all__ = ["CASES", "Case", "at", "points", "response_stores", "single", "train_store"]
 
-PRIORS = {"zeta": LogUniform(10.0, 100.0), "log10_Tvir": Uniform(4.3, 5.3)}
-FIDUCIAL = {"zeta": 30.0, "log10_Tvir": 4.7}
-STEP = {"zeta": 0.15, "log10_Tvir": 0.1}
-"""Half the difference of a derivative: of ln zeta and of log10_Tvir."""
 SEED = 101
+_TWO: dict[str, Prior] = {"zeta": LogUniform(10.0, 100.0), "log10_Tvir": Uniform(4.3, 5.3)}
 
 
-def planes_simulator(**changes: Any) -> ReionizationSimulator:
-    """Planes of cubes of 64^3 cells and 128 Mpc at redshift 9, two parameters."""
-    return ReionizationSimulator("slices", 64, 128.0, priors=PRIORS, **changes)
+@dataclass(frozen=True)
+class Case:
+    """What is emulated.
+
+    Args:
+        title: in words.
+        quantity: planes, or whole cubes.
+        n: cells per side.
+        box_size: in Mpc.
+        priors: of the parameters.
+        steps: half the differences of derivatives, of ln zeta and of the other parameters.
+        train: cubes that the emulator is fitted to.
+        options: of the emulator.
+    """
+
+    title: str
+    quantity: Literal["slice", "cube"] = "slice"
+    n: int = 64
+    box_size: float = 128.0
+    priors: Mapping[str, Prior] = field(default_factory=lambda: dict(_TWO))
+    steps: Mapping[str, float] = field(default_factory=lambda: {"zeta": 0.15, "log10_Tvir": 0.1})
+    train: int = 256
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def simulator(self) -> ReionizationSimulator:
+        """That the emulator stands for."""
+        return ReionizationSimulator(
+            self.quantity, self.n, self.box_size, list(self.priors), priors=self.priors
+        )
+
+    def measure(self, fields: Tensor) -> Statistics:
+        """Statistics of fields of this size."""
+        return measure(fields, self.box_size)
 
 
-def train_store(root: Path, n: int, workers: int) -> sbitools.SimulationStore:
+CASES = {
+    "planes": Case("planes of 64 x 64 cells and 128 Mpc at redshift 9, two parameters"),
+    "four": Case(
+        "planes of 64 x 64 cells and 128 Mpc, four parameters, the redshift one of them",
+        priors=_TWO | {"Omega_m": Uniform(0.2, 0.4), "redshift": Uniform(7.0, 11.0)},
+        steps={"zeta": 0.15, "log10_Tvir": 0.1, "Omega_m": 0.02, "redshift": 0.4},
+        train=600,
+    ),
+    "cubes": Case(
+        "cubes of 32^3 cells and 128 Mpc at redshift 9, two parameters", quantity="cube", n=32,
+        train=400,
+    ),
+}  # fmt: skip
+FIDUCIAL = {"zeta": 30.0, "log10_Tvir": 4.7, "Omega_m": 0.3158, "redshift": 9.0}
+
+
+def train_store(case: Case, root: Path, n: int, workers: int) -> sbitools.SimulationStore:
     """What the emulator is fitted to."""
-    return sbitools.simulate(planes_simulator(), n, root / "train", seed=SEED, workers=workers)
+    simulator = case.simulator.training_simulator()
+    return sbitools.simulate(simulator, n, root / "train", seed=SEED, workers=workers)
 
 
-def points(n: int) -> Tensor:
-    """Held-out points of the prior, float64, (n, 2)."""
-    return planes_simulator().parameters.design(n, derive(SEED, 1), "sobol")
+def points(case: Case, n: int) -> Tensor:
+    """Held-out points of the prior, float64, (n, P)."""
+    return case.simulator.parameters.design(n, derive(SEED, 1), "sobol")
 
 
-def at(root: Path, name: str, values: dict[str, float], n: int, workers: int, seed: int) -> Tensor:
-    """Planes of `n` cubes at one point, (n, 24, 64, 64)."""
-    simulator = ReionizationSimulator("slices", 64, 128.0, (), fixed=values)
+def at(
+    case: Case, root: Path, name: str, values: Mapping[str, float], n: int, workers: int, seed: int
+) -> Tensor:
+    """Fields of `n` universes at one point: of each all planes, or the cube: (n, m, *field)."""
+    quantity = "slices" if case.quantity == "slice" else "cube"
+    simulator = ReionizationSimulator(quantity, case.n, case.box_size, (), fixed=values)
     store = sbitools.simulate(
         simulator, n, root / name, seed=seed, workers=workers, progress=False
     )
-    return store.read(range(n))
+    x = store.read(range(n))
+    return x if quantity == "slices" else x[:, None]
 
 
-def response_stores(root: Path, n: int, workers: int) -> dict[str, tuple[Tensor, Tensor]]:
-    """Planes below and above the fiducial point in each parameter, the same universes."""
+def single(x: Tensor, n: int) -> Tensor:
+    """One field of each of the first n universes, planes across all axes."""
+    rows = torch.arange(n)
+    return x[rows, rows % x.shape[1]]
+
+
+def shifted(name: str, step: float) -> dict[str, float]:
+    """The fiducial point with one parameter moved."""
+    values = dict(FIDUCIAL)
+    values[name] = values[name] * float(np.exp(step)) if name == "zeta" else values[name] + step
+    return values
+
+
+def response_stores(
+    case: Case, root: Path, n: int, workers: int
+) -> dict[str, tuple[Tensor, Tensor]]:
+    """Fields below and above the fiducial point in each parameter, the same universes."""
     out = {}
-    for name, step in STEP.items():
-        sides = []
-        for sign in (-1, 1):
-            values = dict(FIDUCIAL)
-            if name == "zeta":
-                values[name] *= float(torch.tensor(sign * step).exp())
-            else:
-                values[name] += sign * step
-            side = f"response-{name}-{'up' if sign > 0 else 'down'}"
-            sides.append(at(root, side, values, n, workers, derive(SEED, 3)))
+    for name, step in case.steps.items():
+        sides = [
+            at(case, root, f"response-{name}-{side}", _named(case, shifted(name, sign * step)), n,
+               workers, derive(SEED, 3))
+            for sign, side in ((-1, "down"), (1, "up"))
+        ]  # fmt: skip
         out[name] = (sides[0], sides[1])
     return out
+
+
+def _named(case: Case, values: dict[str, float]) -> dict[str, float]:
+    return {name: values[name] for name in case.priors}

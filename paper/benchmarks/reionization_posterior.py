@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from _reionization import PRIORS, planes_simulator, train_store
+from _reionization import CASES, train_store
 from _reionization_spectrum import SpectrumLikelihood, chains
 from _table import RESULTS, Table
 
@@ -33,7 +33,6 @@ from sbitools.observation import Noise, Observation, Smooth
 from sbitools.repairs import judgement
 
 NAME = "reionization_posterior"
-BOX = 128.0  # Mpc
 OBSERVE = Observation([Smooth(1.0), Noise(2.0)])
 TRAIN = {
     "epochs": 25, "batch_size": 64, "learning_rate": 2e-3, "channels": 8, "symmetry": "cube",
@@ -100,7 +99,7 @@ class Bench:
         self.root.mkdir(parents=True, exist_ok=True)
         emulator = ReionizationEmulator.load(weights) if weights else shipped.emulator()
         self.reference = emulator.simulator
-        cubes = train_store(work, sizes.train, workers)
+        cubes = train_store(CASES["planes"], work, sizes.train, workers)
         self.planes = self._planes(cubes, sizes.train)
         self.few = self._planes(cubes, sizes.few)
         sets = {"test": (self.reference, sizes.test, TEST),
@@ -172,11 +171,11 @@ class Bench:
         return posterior
 
     def _chains(self, mean: bool) -> Any:
-        store, names = self.planes, list(PRIORS)
+        store, case = self.planes, CASES["planes"]
         x = OBSERVE(store.read(store.done), store.seeds[store.done])
-        space = self.reference.parameters
-        assert space.names == tuple(names) or list(space.names) == names  # noqa: S101
-        likelihood = SpectrumLikelihood(store.theta[store.done], x, space, BOX, mean)
+        likelihood = SpectrumLikelihood(
+            store.theta[store.done], x, case.simulator.parameters, case.box_size, mean
+        )
         return chains(likelihood, self.reference.output, OBSERVE)
 
     def _train(self, store: sbitools.SimulationStore, name: str) -> Any:
@@ -207,7 +206,7 @@ class Bench:
         per = x.shape[1]
         return sbitools.SimulationStore.from_arrays(
             path, cubes.theta[:n].repeat_interleave(per, 0), x.flatten(0, 1),
-            planes_simulator().parameters, self.reference.output, group_size=per,
+            self.reference.parameters, self.reference.output, group_size=per,
         )  # fmt: skip
 
 

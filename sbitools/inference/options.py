@@ -19,6 +19,7 @@ __all__ = ["CommonOptions", "check_options", "only", "parse_options"]
 # by itself; a likelihood has no embedding that learns; and a vector has no symmetries of a cube.
 _NOT_FOR_VECTORS = (
     "pretrain_epochs", "frozen", "symmetry", "ensemble", "features", "channels", "flow_transforms",
+    "attention", "padded", "patch", "depth", "heads",
 )  # fmt: skip
 _NOT_FOR_LIKELIHOODS = ("pretrain_epochs", "frozen", "symmetry")
 

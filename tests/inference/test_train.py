@@ -76,6 +76,7 @@ def test_every_member_of_an_ensemble_goes_through_the_stages(store, tmp_path):
     [("npe", "pretrain_epochs", 2, {}), ("npe", "symmetry", "cube", {}),
      ("npe", "symmetry", "cube", {"flow": "zuko_maf"}), ("npe", "ensemble", 2, {}),
      ("npe", "frozen", "embedding", {}), ("npe", "flow_transforms", 5, {}),
+     ("npe", "patch", 4, {}), ("npe", "heads", 2, {}), ("npe", "padded", True, {}),
      ("nle", "symmetry", "cube", {}), ("nle", "pretrain_epochs", 2, {}),
      ("nle", "pretrain_epochs", 2, {"flow": "zuko_maf"}), ("discrete", "ensemble", 2, {})],
 )  # fmt: skip
