@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from sbitools.training.loader import Batch, StreamingLoader, split
 from .methods import Method
 from .options import only
 from .posterior import Posterior
-from .symmetry import random_cube_symmetry
+from .symmetry import random_symmetry
 
 __all__ = ["Job"]
 
@@ -154,10 +155,10 @@ class Job:
         """The embedding alone, then the rest on top of it: what comes before joint training."""
         n = self.options.pretrain_epochs
         options = only(TrainingOptions, self.options).model_copy(update={"epochs": n})
-        symmetric = self.options.symmetry == "cube"
+        symmetry = self.options.symmetry
         pretrain(
             estimator.embedding, self.store, self.observation, options, run_dir / "pretrain",
-            augment=random_cube_symmetry if symmetric else None,
+            augment=partial(random_symmetry, kind=symmetry) if symmetry != "none" else None,
             rows=(self.train_rows, self.held_out), workers=self.options.workers, resume=resume,
             on_epoch=on_epoch,
         )  # fmt: skip
@@ -200,8 +201,9 @@ class _Loss:
     def __call__(self, module: Any, batch: Any, rng: torch.Generator) -> Tensor:
         u, x = self.job.pair(batch)
         pieces = self._pieces(len(x), module)
-        if self.options.symmetry == "cube" and module.training:
-            x = torch.cat([random_cube_symmetry(x[rows], rng) for rows in pieces])
+        symmetry = self.options.symmetry
+        if symmetry != "none" and module.training:
+            x = torch.cat([random_symmetry(x[rows], rng, symmetry) for rows in pieces])
         # One generator per piece: pieces are computed in any order.
         own = torch.randint(1 << 62, (len(pieces),), generator=rng).tolist()
 

@@ -11,6 +11,7 @@ from sbitools.simulator import FieldSpec
 from sbitools.training import TrainingOptions
 
 from .methods import Method
+from .symmetry import LINE_OF_SIGHT, Symmetry
 from .vectors import fitted_whole
 
 __all__ = ["CommonOptions", "check_options", "only", "parse_options"]
@@ -30,6 +31,7 @@ class CommonOptions(TrainingOptions):
     Attributes:
         symmetry: ``"cube"`` shows the network a randomly flipped and permuted field at each step:
             for statistically isotropic fields on a cube, 48 times the data; on a square, 8 times.
+            ``"sky"`` leaves the last axis, the line of sight of a light cone, as it is.
         device: torch device to train on; ``"auto"`` takes a GPU if there is one.
         workers: pieces of a batch that are computed at the same time on a CPU, one thread each;
             the result does not depend on it.
@@ -39,7 +41,7 @@ class CommonOptions(TrainingOptions):
             21cmPIE-INN (arXiv:2401.04174). For long training sets of expensive fields.
     """
 
-    symmetry: Literal["none", "cube"] = "none"
+    symmetry: Symmetry = "none"
     device: str = "auto"
     threads: int | None = Field(1, ge=1)
     workers: int = Field(2, ge=1)
@@ -81,6 +83,12 @@ def check_options(options: Any, spec: FieldSpec) -> None:
         unused = _NOT_FOR_LIKELIHOODS
     elif len(spec.shape) < 2:
         unused = ("symmetry",)
+    if getattr(options, "symmetry", "none") == "cube" and LINE_OF_SIGHT in spec.dims:
+        raise ConfigError(
+            "option 'symmetry' of train", expected="'none' or 'sky' for a light cone, which is "
+            "another one when it is mirrored along its line of sight", got="'cube'",
+            fix="use symmetry='sky'",
+        )  # fmt: skip
     fields = type(options).model_fields
     for name in unused:
         if name in fields and getattr(options, name) != fields[name].default:

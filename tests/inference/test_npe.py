@@ -8,7 +8,7 @@ from scipy import stats
 import sbitools
 from sbitools import FieldSpec, Observation, Parameter, ParameterSpace, SimulationStore, priors
 from sbitools.errors import ConfigError, ObservationError, PosteriorError, TrainingError
-from sbitools.inference.symmetry import random_cube_symmetry
+from sbitools.inference.symmetry import random_symmetry
 from sbitools.observation import Coarsen, Noise
 from sbitools.seeds import generator, normal
 
@@ -114,9 +114,27 @@ def test_a_scalar_datum_is_a_field_too(tmp_path):
 
 def test_cube_symmetry_permutes_cells():
     x = torch.arange(27.0).view(1, 3, 3, 3)
-    seen = {tuple(random_cube_symmetry(x, generator(s)).flatten().tolist()) for s in range(400)}
+    seen = {tuple(random_symmetry(x, generator(s)).flatten().tolist()) for s in range(400)}
     assert len(seen) == 48
     assert all(sorted(s) == sorted(x.flatten().tolist()) for s in seen)
+
+
+def test_sky_symmetry_leaves_the_line_of_sight():
+    x = torch.arange(45.0).view(1, 3, 3, 5)
+    drawn = [random_symmetry(x, generator(s), "sky") for s in range(100)]
+    assert len({tuple(d.flatten().tolist()) for d in drawn}) == 8
+    assert all(bool((d.diff(dim=-1) == 1).all()) for d in drawn)
+
+
+def test_a_light_cone_is_not_mirrored_along_its_line_of_sight(tmp_path):
+    spec = FieldSpec("cone", ("x", "y", "los"), (4, 4, 8))
+    store = SimulationStore.from_arrays(
+        tmp_path / "s", SPACE.design(32, 1), normal(range(32), (4, 4, 8)), SPACE, spec
+    )
+    options = {"epochs": 1, "channels": 1, "flow_hidden": 4, "pretrain_epochs": 1}
+    with pytest.raises(ConfigError, match="symmetry='sky'"):
+        sbitools.train(store, run_dir=tmp_path / "r", symmetry="cube", **options)
+    sbitools.train(store, run_dir=tmp_path / "r", symmetry="sky", **options)
 
 
 def test_bad_requests_raise_typed_errors(store, tmp_path):
