@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sbitools.errors import StoreError
 from sbitools.seeds import mix
-from sbitools.statistics import wasserstein
+from sbitools.statistics import cylindrical_power, wasserstein
 
 from .statistics import Statistics, distances, measure
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["compare"]
 
+_STRETCH = 32  # cells along the line of sight that are taken for one epoch
 _PDF_EDGES = np.linspace(0.5, 60.5, 31)  # mK, above the spike of ionised cells
 
 
@@ -55,10 +56,8 @@ def compare(
     box_size = emulator.simulator.box_size
     theta, x = store.theta[rows], store.read(rows)
     first, second = _halves(x, store.output.dims)
-    drawn = [
-        _halves(emulator.simulate(theta, mix(store.seeds[rows], salt)), emulator.output.dims)[0]
-        for salt in (1, 2)
-    ]
+    whole = [emulator.simulate(theta, mix(store.seeds[rows], salt)) for salt in (1, 2)]
+    drawn = [_halves(fields, emulator.output.dims)[0] for fields in whole]
     sets = {
         "reference": measure(first, box_size), "emulator": measure(drawn[0], box_size),
         "reference, other planes": measure(second, box_size),
@@ -71,7 +70,7 @@ def compare(
         "curves": {"power over reference": ratios},
         "noise_floor": {"power over reference": np.abs(floor - 1)},
         "pdf": _densities(first, second, drawn[0]),
-        "errors": _errors(sets, first, second, drawn[0]),
+        "errors": _errors(sets, first, second, drawn[0]) | _cylindrical(emulator, x, whole[0]),
         "fields": _fields(first, drawn),
         "fields_label": "brightness temperature [mK]",
         "fields_caption": "The same parameters in every panel, of a held-out simulation; the "
@@ -89,6 +88,9 @@ _LABELS = {
     "ln P(k)": "ln P(k): median over simulations and wavenumbers of the absolute difference.",
     "scattering": "Scattering: median of the absolute difference of ln coefficients.",
     "values [mK]": "Values: Wasserstein distance of all cells.",
+    "cylindrical P(k)": "Cylindrical P(k): median over redshifts and bins of the difference of ln "
+    "P(k_perp, k_par) in the mean of simulations; of the reference: stretches half their length "
+    "farther.",
 }
 
 
@@ -124,6 +126,35 @@ def _errors(
             "values [mK]": wasserstein(other, first),
         }
     return {key: {name: out[name][key] for name in out} for key in out["emulator"]}
+
+
+def _cylindrical(
+    emulator: ReionizationEmulator, x: Tensor, drawn: Tensor
+) -> dict[str, dict[str, float]]:
+    """Of light cones alone, in stretches of a window's length at most."""
+    if emulator.output.dims[-1] != "los":
+        return {}
+    cell, n_los = emulator.simulator.box_size / emulator.simulator.n, x.shape[-1]
+    length = min(_STRETCH, n_los // 2)
+    edges = np.linspace(0, np.pi / cell, 5) + 1e-6  # without the means of planes
+
+    def spectra(fields: Tensor, start: int) -> np.ndarray:
+        chunks = np.arange(start, n_los - length // 2 + 1, length)
+        found = cylindrical_power(fields, cell, edges, edges, window="hann", chunks=chunks)
+        return found.power[:, : (n_los - length // 2) // length]
+
+    truth = spectra(x, 0)
+    others = {"emulator": spectra(drawn, 0), "reference, other planes": spectra(x, length // 2)}
+    return {"cylindrical P(k)": {name: _apart(p, truth) for name, p in others.items()}}
+
+
+def _apart(power: np.ndarray, truth: np.ndarray) -> float:
+    """Median over bins of the mean over simulations of ln ratios, where both have power."""
+    both = (power > 0) & (truth > 0)
+    ratio = np.log(power, out=np.zeros_like(power), where=both)
+    ratio -= np.log(truth, out=np.zeros_like(truth), where=both)
+    seen = both.sum(0)
+    return float(np.median(np.abs(ratio.sum(0)[seen > 0] / seen[seen > 0])))
 
 
 def _densities(first: Tensor, second: Tensor, drawn: Tensor) -> dict[str, Any]:

@@ -185,6 +185,10 @@ def test_cubes_and_cones_are_compared_too(quantity, tmp_path):
     assert np.isfinite(found["errors"]["mean [mK]"]["emulator"])
     # Planes at every eighth of 24 cells; those of an untrained emulator are far from the truth.
     assert found["errors"]["values [mK]"]["emulator"] > 1
+    cylindrical = found["errors"].get("cylindrical P(k)")
+    assert (cylindrical is not None) == (quantity == "lightcone")
+    if cylindrical:
+        assert cylindrical["emulator"] > 2 * cylindrical["reference, other planes"] > 0
 
 
 def test_the_report_gets_plain_values(fitted, store):
