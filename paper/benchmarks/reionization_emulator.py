@@ -121,15 +121,14 @@ def fit(case: Case, work: Path, store: Any, sizes: Sizes, weights: Path | None) 
         return ReionizationEmulator.load(weights), f"weights of {weights.name}, not trained here"
     emulator = ReionizationEmulator(case.simulator)
     options = dict(case.options) | ({"steps": sizes.steps} if sizes.steps else {})
-    begun = time.process_time()
     history = emulator.fit(
         store, options, run_dir=work / "fit", resume=True,
         on_epoch=lambda row: say(f"step {row['step']}: {row['train_loss']:.4f}"),
     )  # fmt: skip
     emulator.save(work / "emulator")
     return emulator, (
-        f"{len(store.done)} cubes, {emulator.options.steps} steps: {history.seconds:.0f} s, "
-        f"{time.process_time() - begun:.0f} CPU s in this process"
+        f"{len(store.done)} cubes, {emulator.options.steps} steps, {history.seconds:.0f} s on the "
+        f"clock; {sum(p.numel() for p in emulator.module().parameters()):,} weights"
     )
 
 

@@ -1,10 +1,11 @@
 """Posteriors of zeta and T_vir from 21cm planes: trained on emulated planes, on 21cmFAST, on both.
 
-Every posterior is asked about the same held-out planes of 21cmFAST, as the demo observes them (one
-cell of smoothing, 2 mK of noise per cell). The emulator and the posterior that is trained on
-21cmFAST alone have the same 256 cubes; the repair has 200 planes of other cubes. Beside them,
-`emcee` on the power spectrum of the same planes. Needs 21cmFAST (`sbitools[reionization]`);
-`--work`, which may be that of `reionization_emulator.py`, keeps everything.
+The demo (`sbitools demo --system reionization`) is run: planes by the shipped emulator, a
+posterior trained on them, and the transfer check on 320 held-out planes of 21cmFAST. Every other
+posterior is asked about the same planes, observed as the demo's. The emulator and the posteriors
+that are trained on 21cmFAST alone have the same 256 cubes; the repairs have 200 planes of other
+cubes. Beside them, `emcee` on the power spectrum of the same planes. Needs 21cmFAST
+(`sbitools[reionization]`); `--work`, which may be that of `reionization_emulator.py`, keeps all.
 """
 
 from __future__ import annotations
@@ -26,18 +27,23 @@ from _reionization_spectrum import SpectrumLikelihood, chains
 from _table import RESULTS, Table
 
 import sbitools
-from emulators.reionization import shipped
-from emulators.reionization.emulator import ReionizationEmulator
+from sbitools.calibration import CalibrationResult
+from sbitools.chain import Run, run_chain
+from sbitools.demo import demo_config
 from sbitools.errors import ConvergenceWarning, MisspecificationWarning
-from sbitools.observation import Noise, Observation, Smooth
+from sbitools.observation import Observation
 from sbitools.repairs import judgement
 
 NAME = "reionization_posterior"
-OBSERVE = Observation([Smooth(1.0), Noise(2.0)])
-TRAIN = {
-    "epochs": 25, "batch_size": 64, "learning_rate": 2e-3, "channels": 8, "symmetry": "cube",
-}  # fmt: skip
-REPAIR, EMULATED, TEST = 505, 606, 707  # seeds
+_STAGES = (
+    "reference/train", "reference/test", "emulator", "emulated/train", "emulated/test",
+    "posterior", "calibration",
+)  # fmt: skip
+_QUICK = (
+    "reference.n_test=40", "emulated.n_train=128", "emulated.n_test=40", "train.epochs=2",
+    "calibrate.n_draws=100",
+)  # fmt: skip
+REPAIR = 505  # seed
 COLUMNS = (
     "posterior", "planes", "R² of zeta, T_vir", "information [nats]", "in 68 % region",
     "SBC p", "TARP p", "checks", "training [CPU s]", "1,000 draws [CPU s]",
@@ -52,18 +58,15 @@ MEANING = (
 
 @dataclass(frozen=True)
 class Sizes:
-    """Of the sets."""
+    """Cubes to train on, a few of them, planes to repair with, draws of each test."""
 
     train: int = 256
     few: int = 48
-    emulated: int = 6144
-    test: int = 320
     repair: int = 200
-    epochs: int = 25
     draws: int = 1000
 
 
-QUICK = Sizes(train=16, few=8, emulated=128, test=32, repair=24, epochs=2, draws=100)
+QUICK = Sizes(train=16, few=8, repair=24, draws=100)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -73,12 +76,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="smaller sizes: a smoke test")
     parser.add_argument("--work", type=Path, help="folder of simulations and posteriors, kept")
     parser.add_argument("--workers", type=int, default=2, help="processes that simulate")
-    parser.add_argument("--weights", type=Path, help="an emulator instead of the shipped one")
     chosen = parser.parse_args(argv)
     torch.set_num_threads(1)
     sizes = QUICK if chosen.quick else Sizes()
     with tempfile.TemporaryDirectory() as folder:
-        bench = Bench(chosen.work or Path(folder), sizes, chosen.workers, chosen.weights)
+        bench = Bench(chosen.work or Path(folder), sizes, chosen.workers, chosen.quick)
         table = bench.run(chosen.quick)
     table.write(chosen.out)
     return 0
@@ -91,26 +93,25 @@ class Bench:
         work: where everything is kept.
         sizes: of the sets.
         workers: processes that simulate.
-        weights: of the emulator; None for the shipped ones.
+        quick: cut the demo down.
     """
 
-    def __init__(self, work: Path, sizes: Sizes, workers: int, weights: Path | None) -> None:
-        self.work, self.sizes, self.root = work, sizes, work / "posterior"
+    def __init__(self, work: Path, sizes: Sizes, workers: int, quick: bool) -> None:
+        self.sizes, self.root = sizes, work / "posterior"
         self.root.mkdir(parents=True, exist_ok=True)
-        emulator = ReionizationEmulator.load(weights) if weights else shipped.emulator()
-        self.reference = emulator.simulator
+        overrides = [f"run_dir={str(work / 'demo')!r}", f"workers={workers}"]
+        self.demo = Run(demo_config("reionization", False, [*overrides, *(_QUICK * quick)]))
+        run_chain(self.demo, _STAGES, lambda stage, what, _: say(f"{stage.title}: {what}"))
+        self.observe = Observation.from_dict(self.demo.config.observe)
+        self.reference: Any = self.demo.reference
+        self.tests = self.demo.store("reference/test")
         cubes = train_store(CASES["planes"], work, sizes.train, workers)
-        self.planes = self._planes(cubes, sizes.train)
-        self.few = self._planes(cubes, sizes.few)
-        sets = {"test": (self.reference, sizes.test, TEST),
-                "repair": (self.reference, sizes.repair, REPAIR),
-                "emulated": (emulator, sizes.emulated, EMULATED)}  # fmt: skip
-        self.stores = {}
-        for name, (simulator, n, seed) in sets.items():
-            say(f"{n} planes: {name}")
-            self.stores[name] = sbitools.simulate(
-                simulator, n, self.root / name, seed=seed, workers=workers, progress=False
-            )
+        self.planes, self.few = self._planes(cubes, sizes.train), self._planes(cubes, sizes.few)
+        say(f"{sizes.repair} planes for the repair")
+        self.repairs = sbitools.simulate(
+            self.reference, sizes.repair, self.root / "repair", seed=REPAIR, workers=workers,
+            progress=False,
+        )  # fmt: skip
 
     def run(self, quick: bool) -> Table:
         """Every row of the table."""
@@ -125,15 +126,18 @@ class Bench:
                   lambda: self._train(self.few, "few"))  # fmt: skip
         self._row(table, "trained on 21cmFAST, all cubes", len(self.planes.done),
                   lambda: self._train(self.planes, "reference"))  # fmt: skip
-        emulated = self._row(table, "trained on emulated planes", self.sizes.emulated,
-                             lambda: self._train(self.stores["emulated"], "emulated"))  # fmt: skip
-        more = f"{self.sizes.emulated} + {self.sizes.repair}"
+        path, n = self.demo.folder("posterior") / "checkpoint", self.demo.config.emulated.n_train
+        emulated = self._row(table, "trained on emulated planes", n,
+                             lambda: sbitools.Posterior.load(path))  # fmt: skip
         for method in ("fine_tune", "recalibrate"):
-            fixed = self._row(table, f"emulated, {method} with {self.sizes.repair} planes", more,
+            fixed = self._row(table, f"emulated, {method} with {self.sizes.repair} planes",
+                              f"{n} + {self.sizes.repair}",
                               lambda m=method: self._repair(emulated, m))  # fmt: skip
             table.notes.append(judgement(fixed).summary)
-        self._row(table, "emulated, then trained on all cubes", f"{self.sizes.emulated} + "
-                  f"{len(self.planes.done)}", lambda: self._go_on(emulated))  # fmt: skip
+        self._row(table, "emulated, then trained on all cubes", f"{n} + {len(self.planes.done)}",
+                  lambda: self._go_on(emulated))  # fmt: skip
+        told = CalibrationResult.from_json(self.demo.folder("calibration") / "result.json")
+        table.notes.append(f"transfer check of the demo: {told.verdict}")
         table.notes += MEANING
         return table
 
@@ -142,7 +146,7 @@ class Bench:
         say(name)
         begun = cpu_seconds()
         posterior = make()
-        made, tests = cpu_seconds() - begun, self.stores["test"]
+        made, tests = cpu_seconds() - begun, self.tests
         with warnings.catch_warnings():
             # Reference planes may be unlike emulated ones: what comes of it is measured.
             warnings.simplefilter("ignore", MisspecificationWarning)
@@ -172,29 +176,30 @@ class Bench:
 
     def _chains(self, mean: bool) -> Any:
         store, case = self.planes, CASES["planes"]
-        x = OBSERVE(store.read(store.done), store.seeds[store.done])
+        x = self.observe(store.read(store.done), store.seeds[store.done])
         likelihood = SpectrumLikelihood(
             store.theta[store.done], x, case.simulator.parameters, case.box_size, mean
         )
-        return chains(likelihood, self.reference.output, OBSERVE)
+        return chains(likelihood, self.reference.output, self.observe)
 
     def _train(self, store: sbitools.SimulationStore, name: str) -> Any:
-        options: dict[str, Any] = TRAIN | {"epochs": self.sizes.epochs}
         return sbitools.train(
-            store, observe=OBSERVE, run_dir=self.root / f"posterior-{name}", resume=True, **options
-        )
+            store, observe=self.observe, run_dir=self.root / f"posterior-{name}", resume=True,
+            seed=self.demo.seed("posterior"), **self.demo.config.train,
+        )  # fmt: skip
 
     def _repair(self, posterior: Any, method: str) -> Any:
         return sbitools.repair(
-            posterior, self.stores["repair"], method, run_dir=self.root / f"repair-{method}",
+            posterior, self.repairs, method, run_dir=self.root / f"repair-{method}",
             resume=True,
         )  # fmt: skip
 
     def _go_on(self, posterior: Any) -> Any:
-        options: dict[str, Any] = TRAIN | {"epochs": self.sizes.epochs, "learning_rate": 5e-4}
+        options = {k: v for k, v in self.demo.config.train.items() if k != "channels"}
+        options |= {"learning_rate": options["learning_rate"] / 4}
         return sbitools.train(
             self.planes, start=posterior, run_dir=self.root / "posterior-both", resume=True,
-            **{k: v for k, v in options.items() if k != "channels"},
+            **options,
         )  # fmt: skip
 
     def _planes(self, cubes: sbitools.SimulationStore, n: int) -> sbitools.SimulationStore:
