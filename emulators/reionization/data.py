@@ -79,7 +79,7 @@ class FieldBatches:
 
     def _batch(self, rows: np.ndarray, rng: np.random.Generator) -> Batch:
         drawn = [self._draw(int(row), rng) for row in rows]
-        fields = self.channels(torch.stack([field for field, _ in drawn]))
+        fields = torch.stack([field for field, _ in drawn])
         chosen = torch.from_numpy(rows)
         if self.position is None:
             return fields, self.condition[chosen]
@@ -90,25 +90,31 @@ class FieldBatches:
         return fields, self.condition[chosen], position
 
     def _draw(self, row: int, rng: np.random.Generator) -> tuple[Tensor, int]:
-        """A field, and the first cell along the line of sight of a cone."""
+        """Channels of a field (C, *n), and the first cell along the line of sight of a cone."""
         field, start = self._read(row), 0
-        if self.store.output.dims[0] == "slice":
+        if self._planes:
             field = field[int(rng.integers(len(field)))]
-        free = field.ndim
+        free = field.ndim - 1
         if self.position is not None:
             free -= 1
             start = int(rng.integers(field.shape[-1] - self.window + 1))
             field = field[..., start : start + self.window]
-        shifts = [int(s) for s in rng.integers(0, field.shape[0], free)]
-        field = torch.roll(field, shifts, tuple(range(free)))
-        order = [*map(int, rng.permutation(free)), *range(free, field.ndim)]
-        flips = [axis for axis in range(free) if rng.random() < 0.5]
+        shifts = [int(s) for s in rng.integers(0, field.shape[1], free)]
+        field = torch.roll(field, shifts, tuple(range(1, 1 + free)))
+        order = [0, *(1 + int(a) for a in rng.permutation(free)), *range(1 + free, field.ndim)]
+        flips = [1 + axis for axis in range(free) if rng.random() < 0.5]
         return field.permute(order).flip(flips), start
 
+    @property
+    def _planes(self) -> bool:
+        return self.store.output.dims[0] == "slice"
+
     def _read(self, row: int) -> Tensor:
+        """Channels of one simulation: (slice, C, *n) or (C, *n)."""
         if row in self._kept:
             return self._kept[row]
         field = self.store.read([row])[0]
-        if (len(self._kept) + 1) * self.store.output.nbytes <= _KEPT:
+        field = self.channels(field) if self._planes else self.channels(field[None])[0]
+        if (len(self._kept) + 1) * field.nbytes <= _KEPT:
             self._kept[row] = field
         return field

@@ -82,8 +82,9 @@ class ReionizationEmulator(Emulator):
             if not options.steps:
                 return TrainingHistory(stopped="shipped weights")
         else:
-            few = store.done[:: max(1, len(store.done) // 64)]
-            self._build(options, FieldTransform.fit(store.read(few)))
+            few = store.read(store.done[:: max(1, len(store.done) // 64)])
+            few = few.flatten(0, 1) if store.output.dims[0] == "slice" else few
+            self._build(options, FieldTransform.fit(few, open_end=self._is_cone))
         batches = FieldBatches(
             store, self._transform().forward, self.condition(store.theta), self._position(store),
             window=options.window, batch_size=options.batch_size,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
@@ -33,13 +35,48 @@ def test_round_trip_and_unit_variance(make):
 def test_cells_without_signal_are_a_channel_that_decides():
     x = ionised_field()
     transform = FieldTransform.fit(x)
-    assert transform.ionised == pytest.approx(float((x == 0).float().mean()))
     assert transform.positive
-    noisy = transform.forward(x) + 0.3 * normal(torch.tensor([5, 6]), (2, 32, 32))
+    noisy = transform.forward(x) + 0.1 * normal(torch.tensor([5, 6]), (2, 32, 32))
     back = transform.inverse(noisy)
-    # Halfway between the two values is 1 / (2 spread) = 1.1 away: 3.6 sigma of this noise.
+    # Cells beside an edge are tanh(1/4) = 0.24 from zero, 0.4 in units of the channel's spread.
     assert float(((back == 0) != (x == 0)).float().mean()) < 1e-3
     assert float(back.min()) == 0
+
+
+def test_depth_is_the_signed_distance_from_the_edge_of_a_bubble():
+    x = torch.ones(1, 24, 24)
+    x[0, :4, :4] = x[0, -4:, :4] = x[0, :4, -4:] = x[0, -4:, -4:] = 0  # around a corner
+    transform = FieldTransform.fit(x)
+    depth = transform.forward(x)[0, 1] * transform.spread + transform.ionised
+    far = torch.atanh(depth.clamp(-0.9999, 0.9999)) * 2.0
+    assert far[0, 0] == pytest.approx(3.5, abs=0.05)
+    assert far[0, 3] == pytest.approx(0.5, abs=1e-3)
+    assert far[0, 4] == pytest.approx(-0.5, abs=1e-3)
+    assert far[5, 5] == pytest.approx(0.5 - 2 * 2**0.5, abs=1e-2)
+    assert torch.equal(depth, depth.flip(0).roll(0, 0))
+    assert torch.equal(depth, depth.T)
+    opened = FieldTransform.fit(x, open_end=True)
+    depth = opened.forward(x)[0, 1] * opened.spread + opened.ionised
+    # Without the bubble's other half its first cell is four cells from the edge, which is enough.
+    assert depth[0, 0] == pytest.approx(math.tanh(3.5 / 2), abs=1e-5)
+
+
+@pytest.mark.parametrize("value", [0.0, 20.0])
+def test_fields_without_an_edge_saturate(value):
+    transform = FieldTransform.fit(ionised_field())
+    x = torch.full((1, 32, 32), value)
+    assert torch.allclose(transform.inverse(transform.forward(x)), x, atol=1e-4)
+
+
+def test_emulators_from_before_have_ones_and_zeros():
+    x = ionised_field()
+    values = FieldTransform.fit(x).to_dict()
+    share = float((x == 0).float().mean())
+    for new in ("spread", "edge", "open_end"):
+        del values[new]
+    old = FieldTransform.from_dict(values | {"ionised": share})
+    assert len(old.forward(x)[:, 1].unique()) == 2
+    assert torch.allclose(old.inverse(old.forward(x)), x, atol=1e-3)
 
 
 def test_skewness_is_taken_out():
