@@ -80,6 +80,24 @@ def test_small_matrices_and_biases_are_left_to_adamw():
     assert all(p.grad is None for p in net.parameters())
 
 
+def test_a_network_without_kernels_is_left_to_adamw():
+    with initial_weights(3):
+        net = nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 1))
+    optimizer = Muon(net, 1e-3, 0.0)
+    assert optimizer.kernels == []
+    net(torch.ones(2, 4)).sum().backward()
+    before = net[0].weight.detach().clone()
+    optimizer.step()
+    assert not torch.equal(net[0].weight, before)
+    Muon(net, 1e-3, 0.0).load_state_dict(optimizer.state_dict())
+
+
+def test_stacked_networks_are_no_matrix():
+    net = nn.Module()
+    net.stack = nn.Parameter(torch.ones(20, 4, 8))
+    assert Muon(net, 1e-3, 0.0).kernels == []
+
+
 def test_a_network_learns():
     net = network()
     optimizer = make_optimizer(net, "muon", 0.01, 0.0)

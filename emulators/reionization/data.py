@@ -2,8 +2,8 @@
 
 A field shifted around the axes of the sky, mirrored or with them exchanged is as good a
 simulation as before; of a coeval cube that is true of all axes. Which of them a step sees is a
-function of (seed, epoch, step) alone. Fields are kept in memory up to a limit, and read again
-beyond it.
+function of (seed, epoch, step) alone. Channels are kept in memory up to a limit; beyond it fields
+are read, and their channels made, again.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ __all__ = ["Batch", "FieldBatches"]
 Batch = tuple[Tensor, ...]
 """Channels (B, C, *n), condition (B, P), and the position (B, n[-1]) of stretches of a cone."""
 
-_KEPT = 1 << 30  # bytes of fields that are kept in memory
+_KEPT = 1 << 30  # bytes of channels that are kept in memory
+_AROUND = 16  # cells beyond a stretch of a cone that its channels may depend on
 
 
 class FieldBatches:
@@ -91,30 +92,45 @@ class FieldBatches:
 
     def _draw(self, row: int, rng: np.random.Generator) -> tuple[Tensor, int]:
         """Channels of a field (C, *n), and the first cell along the line of sight of a cone."""
-        field, start = self._read(row), 0
-        if self._planes:
-            field = field[int(rng.integers(len(field)))]
-        free = field.ndim - 1
-        if self.position is not None:
-            free -= 1
-            start = int(rng.integers(field.shape[-1] - self.window + 1))
-            field = field[..., start : start + self.window]
+        field, start = self._cut(row, rng)
+        free = field.ndim - 1 - (self.position is not None)
         shifts = [int(s) for s in rng.integers(0, field.shape[1], free)]
         field = torch.roll(field, shifts, tuple(range(1, 1 + free)))
         order = [0, *(1 + int(a) for a in rng.permutation(free)), *range(1 + free, field.ndim)]
         flips = [1 + axis for axis in range(free) if rng.random() < 0.5]
         return field.permute(order).flip(flips), start
 
-    @property
-    def _planes(self) -> bool:
-        return self.store.output.dims[0] == "slice"
+    def _cut(self, row: int, rng: np.random.Generator) -> tuple[Tensor, int]:
+        """Channels of a plane, of a cube, or of a stretch of a cone and its first cell."""
+        shape = self.store.output.shape
+        if self.store.output.dims[0] == "slice":
+            plane = int(rng.integers(shape[0]))
+            kept = self._read(row)
+            return self.channels(kept[plane][None])[0] if kept.ndim == 3 else kept[plane], 0
+        start = 0
+        if self.position is not None:
+            start = int(rng.integers(shape[-1] - self.window + 1))
+        kept = self._read(row)
+        if self.position is None:
+            return self.channels(kept[None])[0] if kept.ndim == len(shape) else kept, start
+        if kept.ndim > len(shape):
+            return kept[..., start : start + self.window], start
+        before = min(start, _AROUND)
+        part = kept[None, ..., start - before : start + self.window + _AROUND]
+        return self.channels(part)[0][..., before : before + self.window], start
 
     def _read(self, row: int) -> Tensor:
-        """Channels of one simulation: (slice, C, *n) or (C, *n)."""
+        """Channels of a simulation, with an axis more than itself; itself where they are too many.
+
+        Making channels of one field at a time takes longer, but not more memory.
+        """
         if row in self._kept:
             return self._kept[row]
         field = self.store.read([row])[0]
-        field = self.channels(field) if self._planes else self.channels(field[None])[0]
-        if (len(self._kept) + 1) * field.nbytes <= _KEPT:
-            self._kept[row] = field
-        return field
+        if (len(self._kept) + 1) * 2 * self.store.output.nbytes > _KEPT:
+            return field
+        if self.store.output.dims[0] == "slice":
+            self._kept[row] = self.channels(field)
+        else:
+            self._kept[row] = self.channels(field[None])[0]
+        return self._kept[row]

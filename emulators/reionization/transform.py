@@ -68,13 +68,13 @@ class FieldTransform:
         exponent = float(np.clip(yeojohnson_normmax(few), 0.0, 2.0)) if few.size > 2 else 1.0
         values = _forward(torch.from_numpy(cells / scale), exponent)
         found = cls(
-            scale, exponent, float(values.mean()), float(values.std()), None,
+            scale, exponent, float(values.mean()), float(values.std()) or 1.0, None,
             bool((cells >= 0).all()), edge=_EDGE, open_end=open_end,
         )  # fmt: skip
         if share <= _FEWEST:
             return found
         depth = found._depth(fields).double()
-        return replace(found, ionised=float(depth.mean()), spread=float(depth.std()))
+        return replace(found, ionised=float(depth.mean()), spread=float(depth.std()) or 1.0)
 
     @property
     def channels(self) -> int:
@@ -102,7 +102,7 @@ class FieldTransform:
     @property
     def _spread(self) -> float:
         share = self.ionised or 0.0
-        return self.spread or (share * (1 - share)) ** 0.5
+        return (share * (1 - share)) ** 0.5 if self.spread is None else self.spread
 
     def _depth(self, x: Tensor) -> Tensor:
         """How deep cells are in ionised bubbles, -1 to 1, as x."""

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from .emulator import ReionizationEmulator
 
-__all__ = ["compare"]
+__all__ = ["compare", "cylindrical"]
 
 _STRETCH = 32  # cells along the line of sight that are taken for one epoch
 _PDF_EDGES = np.linspace(0.5, 60.5, 31)  # mK, above the spike of ionised cells
@@ -31,10 +31,10 @@ def compare(
     """Emulated fields at the parameters of held-out simulations.
 
     Each has other parameters: spectra are compared at equal ones, by the mean of the logarithm of
-    their ratio. Of light cones, planes across the line of sight are compared, eight cells apart.
-    The noise floor is the reference against itself: planes across another axis of the same cubes,
-    planes of a cone four cells farther. That leaves out the variance from cube to cube, and is
-    therefore too strict. For cubes there is none.
+    their ratio. Of light cones, planes across the line of sight are compared, eight cells apart,
+    and cylindrical spectra. The noise floor is the reference against itself: planes across another
+    axis of the same cubes, planes of a cone four cells farther. That leaves out the variance from
+    cube to cube, and is therefore too strict. For cubes there is none.
 
     Args:
         emulator: fitted.
@@ -70,7 +70,7 @@ def compare(
         "curves": {"power over reference": ratios},
         "noise_floor": {"power over reference": np.abs(floor - 1)},
         "pdf": _densities(first, second, drawn[0]),
-        "errors": _errors(sets, first, second, drawn[0]) | _cylindrical(emulator, x, whole[0]),
+        "errors": _errors(sets, first, second, drawn[0]) | cylindrical(emulator, x, whole[0]),
         "fields": _fields(first, drawn),
         "fields_label": "brightness temperature [mK]",
         "fields_caption": "The same parameters in every panel, of a held-out simulation; the "
@@ -128,20 +128,22 @@ def _errors(
     return {key: {name: out[name][key] for name in out} for key in out["emulator"]}
 
 
-def _cylindrical(
+def cylindrical(
     emulator: ReionizationEmulator, x: Tensor, drawn: Tensor
 ) -> dict[str, dict[str, float]]:
-    """Of light cones alone, in stretches of a window's length at most."""
+    """Distance of cylindrical spectra, of light cones alone: {} for other fields."""
     if emulator.output.dims[-1] != "los":
         return {}
     cell, n_los = emulator.simulator.box_size / emulator.simulator.n, x.shape[-1]
     length = min(_STRETCH, n_los // 2)
     edges = np.linspace(0, np.pi / cell, 5) + 1e-6  # without the means of planes
+    n = (n_los - length // 2) // length
 
     def spectra(fields: Tensor, start: int) -> np.ndarray:
-        chunks = np.arange(start, n_los - length // 2 + 1, length)
-        found = cylindrical_power(fields, cell, edges, edges, window="hann", chunks=chunks)
-        return found.power[:, : (n_los - length // 2) // length]
+        chunks = start + length * np.arange(n + 1)
+        return cylindrical_power(
+            fields, cell, edges, edges, window="hann", chunks=chunks
+        ).power  # fmt: skip
 
     truth = spectra(x, 0)
     others = {"emulator": spectra(drawn, 0), "reference, other planes": spectra(x, length // 2)}

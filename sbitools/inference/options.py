@@ -83,12 +83,6 @@ def check_options(options: Any, spec: FieldSpec) -> None:
         unused = _NOT_FOR_LIKELIHOODS
     elif len(spec.shape) < 2:
         unused = ("symmetry",)
-    if getattr(options, "symmetry", "none") == "cube" and LINE_OF_SIGHT in spec.dims:
-        raise ConfigError(
-            "option 'symmetry' of train", expected="'none' or 'sky' for a light cone, which is "
-            "another one when it is mirrored along its line of sight", got="'cube'",
-            fix="use symmetry='sky'",
-        )  # fmt: skip
     fields = type(options).model_fields
     for name in unused:
         if name in fields and getattr(options, name) != fields[name].default:
@@ -100,6 +94,15 @@ def check_options(options: Any, spec: FieldSpec) -> None:
                 got=repr(getattr(options, name)),
                 fix="leave it out" + (", or name a flow, e.g. flow='zuko_nsf'" if named else ""),
             )  # fmt: skip
+    symmetry, cone = getattr(options, "symmetry", "none"), spec.dims[-1:] == (LINE_OF_SIGHT,)
+    if (symmetry == "cube" and LINE_OF_SIGHT in spec.dims) or (symmetry == "sky" and not cone):
+        raise ConfigError(
+            "option 'symmetry' of train", expected="'sky' for light cones, whose last axis is "
+            f"named {LINE_OF_SIGHT!r} and is not to be mirrored, 'cube' for others",
+            got=f"{symmetry!r} for axes {spec.dims}",
+            fix="use symmetry='sky' and put the line of sight last"
+            if symmetry == "cube" else "use symmetry='cube', or name the axis",
+        )  # fmt: skip
 
 
 def only(model: type[BaseModel], options: BaseModel) -> Any:

@@ -17,6 +17,7 @@ __all__ = ["Muon", "make_optimizer"]
 
 # A matrix with a side below this has few directions: AdamW serves it as well.
 _SMALLEST = 16
+_MAPS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
 def make_optimizer(module: nn.Module, name: str, rate: float, decay: float) -> Any:
@@ -34,7 +35,7 @@ def make_optimizer(module: nn.Module, name: str, rate: float, decay: float) -> A
 
 
 class Muon:
-    """Muon for weights with two axes or more, AdamW for what is left.
+    """Muon for the weights of linear maps and convolutions, AdamW for what is left.
 
     Args:
         module: whose parameters are trained.
@@ -43,15 +44,18 @@ class Muon:
     """
 
     def __init__(self, module: nn.Module, rate: float, decay: float) -> None:
-        every = list(module.parameters())
-        self.kernels = [p for p in every if _is_matrix(p)]
+        self.kernels = _kernels(module)
+        seen = {id(p) for p in self.kernels}
         # The same memory as the kernels: a step of one is a step of the other.
         self.matrices = [nn.Parameter(p.detach().view(len(p), -1)) for p in self.kernels]
-        muon = torch.optim.Muon(
-            self.matrices, lr=rate, weight_decay=decay, adjust_lr_fn="match_rms_adamw"
-        )
-        rest = [p for p in every if not _is_matrix(p)]
-        self.parts = [muon, _adamw(rest, rate, decay)] if rest else [muon]
+        rest = [p for p in module.parameters() if id(p) not in seen]
+        self.parts: list[torch.optim.Optimizer] = []
+        if self.matrices:
+            self.parts.append(torch.optim.Muon(
+                self.matrices, lr=rate, weight_decay=decay, adjust_lr_fn="match_rms_adamw"
+            ))  # fmt: skip
+        if rest:
+            self.parts.append(_adamw(rest, rate, decay))
 
     @property
     def param_groups(self) -> list[dict[str, Any]]:
@@ -81,17 +85,24 @@ class Muon:
 
     def load_state_dict(self, values: dict[str, Any]) -> None:
         """Inverse of `state_dict`."""
-        ends = [*self._firsts()[1:], len(self.kernels) + 10**9]
-        for first, end, part in zip(self._firsts(), ends, self.parts, strict=True):
+        for first, part in zip(self._firsts(), self.parts, strict=True):
+            end = first + sum(len(group["params"]) for group in part.param_groups)
             state = {i - first: row for i, row in values["state"].items() if first <= i < end}
             part.load_state_dict({**part.state_dict(), "state": state})
 
     def _firsts(self) -> list[int]:
-        return [0, len(self.kernels)][: len(self.parts)]
+        return [0, len(self.kernels)][: len(self.parts)] if self.matrices else [0]
 
 
-def _is_matrix(p: nn.Parameter) -> bool:
-    return p.ndim > 1 and min(len(p), p[0].numel()) >= _SMALLEST
+def _kernels(module: nn.Module) -> list[nn.Parameter]:
+    """Weights of linear maps and convolutions that are not too small.
+
+    Other weights with more than one axis need not be matrices: those of networks that are stacked
+    to be run at once, say.
+    """
+    found = {id(m.weight): m.weight for m in module.modules() if isinstance(m, _MAPS)}
+    large = (p for p in found.values() if min(len(p), p[0].numel()) >= _SMALLEST)
+    return [p for p in large if isinstance(p, nn.Parameter)]  # what is computed is not trained
 
 
 def _adamw(parameters: list[nn.Parameter], rate: float, decay: float) -> torch.optim.AdamW:

@@ -20,6 +20,8 @@ __all__ = ["RunState"]
 _KIND = "training-state"
 # These may change between a run and its continuation without changing what is computed.
 _FREE = ("checkpoint_seconds", "time_limit", "threads", "workers")
+# What was so before it became an option.
+_BEFORE = {"optimizer": "adamw"}
 
 
 class RunState:
@@ -78,9 +80,10 @@ class RunState:
         if not folders:
             return None
         config, tensors = load_checkpoint(folders[-1], _KIND)
-        changed = [k for k, v in self.options.items() if config["options"].get(k) != v]
+        before = _BEFORE | config["options"]
+        changed = [k for k, v in self.options.items() if before.get(k) != v]
         if changed:
-            was = {k: config["options"].get(k) for k in changed}
+            was = {k: before.get(k) for k in changed}
             raise TrainingError(
                 f"run_dir {self.run_dir}", expected=f"a run with {was}",
                 got=f"{ {k: self.options[k] for k in changed} }",

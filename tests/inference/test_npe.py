@@ -135,6 +135,12 @@ def test_a_light_cone_is_not_mirrored_along_its_line_of_sight(tmp_path):
     with pytest.raises(ConfigError, match="symmetry='sky'"):
         sbitools.train(store, run_dir=tmp_path / "r", symmetry="cube", **options)
     sbitools.train(store, run_dir=tmp_path / "r", symmetry="sky", **options)
+    spec = FieldSpec("cube", ("x", "y", "z"), (4, 4, 8))
+    store = SimulationStore.from_arrays(
+        tmp_path / "c", SPACE.design(32, 1), normal(range(32), (4, 4, 8)), SPACE, spec
+    )
+    with pytest.raises(ConfigError, match="symmetry='cube'"):
+        sbitools.train(store, run_dir=tmp_path / "q", symmetry="sky", **options)
 
 
 def test_bad_requests_raise_typed_errors(store, tmp_path):

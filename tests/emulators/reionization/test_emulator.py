@@ -6,11 +6,14 @@ import numpy as np
 import pytest
 import torch
 
+from emulators.reionization import data
 from emulators.reionization.data import FieldBatches
 from emulators.reionization.diffusion import n_calls
 from emulators.reionization.emulator import ReionizationEmulator
+from emulators.reionization.simulator import ReionizationSimulator
 from emulators.reionization.statistics import distances, measure
-from emulators.reionization.validation import compare
+from emulators.reionization.transform import FieldTransform
+from emulators.reionization.validation import compare, cylindrical
 from sbitools.errors import ConfigError, ShapeError, StoreError, TrainingError
 from sbitools.seeds import normal
 
@@ -29,11 +32,11 @@ def fitted(store, tmp_path_factory):
     return emulator
 
 
-def batches(store, position=None, **changes):
+def batches(store, position=None, channels=lambda x: x[:, None], **changes):
     condition = torch.linspace(-1, 1, len(store))[:, None]
     settings = {"window": 8, "batch_size": 6, "steps": 3, "validation_fraction": 0.2, "seed": 1}
     return FieldBatches(
-        store, lambda x: x[:, None], condition, position, **settings | changes
+        store, channels, condition, position, **settings | changes
     )  # fmt: skip
 
 
@@ -57,6 +60,26 @@ def test_batches_depend_on_seed_epoch_and_step_alone(store):
     assert not torch.equal(first[0][0], first[1][0])
     assert not torch.equal(first[0][0], next(iter(batches(store).train(3)))[0])
     assert not torch.equal(first[0][0], next(iter(batches(store, seed=2).train(2)))[0])
+
+
+@pytest.mark.parametrize("quantity", ["slice", "cube", "lightcone"])
+def test_batches_are_the_same_when_memory_is_short(quantity, tmp_path, monkeypatch):
+    reference = tiny.simulator(quantity, **({"n_los": 64} if quantity == "lightcone" else {}))
+    simulations = tiny.store(tmp_path / "store", reference, 6)
+    cone = quantity == "lightcone"
+    few = simulations.read(range(6))
+    few = few.flatten(0, 1) if quantity == "slice" else few
+    channels = FieldTransform.fit(few, open_end=cone).forward
+    place = reference.position(simulations.theta) if cone else None
+    found = []
+    for limit in (1 << 30, 0):
+        monkeypatch.setattr(data, "_KEPT", limit)
+        found.append(list(batches(simulations, place, channels=channels).train(0)))
+        assert found[-1][0][0].shape[1] == 2
+    for kept, again in zip(*found, strict=True):
+        # Depth beyond 16 cells is within 2e-7 of its limit.
+        torch.testing.assert_close(kept[0], again[0], rtol=0, atol=1e-5)
+        assert all(torch.equal(a, b) for a, b in zip(kept[1:], again[1:], strict=True))
 
 
 def test_held_out_simulations_are_never_trained_on(store):
@@ -189,6 +212,17 @@ def test_cubes_and_cones_are_compared_too(quantity, tmp_path):
     assert (cylindrical is not None) == (quantity == "lightcone")
     if cylindrical:
         assert cylindrical["emulator"] > 2 * cylindrical["reference, other planes"] > 0
+
+
+@pytest.mark.parametrize("n_los", [8, 24, 64, 80, 100, 112])
+def test_cylindrical_spectra_of_cones_of_any_length(n_los):
+    cones = 20 + normal(torch.arange(3), (8, 8, n_los))
+    emulator = ReionizationEmulator(ReionizationSimulator("lightcone", 8, 32.0, n_los=n_los))
+    same = cylindrical(emulator, cones, cones)["cylindrical P(k)"]
+    assert same["emulator"] == 0
+    twice = cylindrical(emulator, cones, 2 * cones)["cylindrical P(k)"]
+    assert twice["emulator"] == pytest.approx(np.log(4), abs=1e-4)
+    assert 0 < same["reference, other planes"] < 1
 
 
 def test_the_report_gets_plain_values(fitted, store):

@@ -68,6 +68,15 @@ def test_fields_without_an_edge_saturate(value):
     assert torch.allclose(transform.inverse(transform.forward(x)), x, atol=1e-4)
 
 
+@pytest.mark.parametrize("value", [0.0, 20.0])
+def test_training_fields_without_structure_are_no_numbers_of_another_kind(value):
+    x = torch.full((2, 16, 16), value)
+    transform = FieldTransform.fit(x)
+    channels = transform.forward(x)
+    assert bool(torch.isfinite(channels).all())
+    assert torch.allclose(transform.inverse(channels), x)
+
+
 def test_emulators_from_before_have_ones_and_zeros():
     x = ionised_field()
     values = FieldTransform.fit(x).to_dict()

@@ -18,8 +18,9 @@ OPTIONS = {
 
 def simulator(quantity="slice", **changes):
     """A small simulator, of which only the specification is used."""
-    sizes = {"n": 16, "box_size": 32.0} | ({"n_los": 24} if quantity == "lightcone" else {})
-    return ReionizationSimulator(quantity, **sizes, **changes)
+    cone = {"n_los": 24} if quantity == "lightcone" else {}
+    sizes = {"n": 16, "box_size": 32.0} | cone | changes
+    return ReionizationSimulator(quantity, **sizes)
 
 
 def fields(theta, seeds, shape):
