@@ -140,7 +140,8 @@ def samplers(
     seeds = torch.arange(len(rows))
     exact = emulator.sampling(sampler="heun", sampler_steps=100).simulate(rows, seeds)
     truth, out = case.measure(exact), []
-    floor = distances(truth.part(slice(40)), truth.part(slice(40, None)))
+    half = len(rows) // 2
+    floor = distances(truth.part(slice(half)), truth.part(slice(half, None)))
     for name, steps in (("dpm3", 12), ("dpm3", 15), ("dpm3", 18), ("dpm2", 18), ("heun", 18)):
         begun = time.process_time()
         other = emulator.sampling(sampler=name, sampler_steps=steps)
@@ -158,13 +159,14 @@ def samplers(
 
 def memorised(emulator: ReionizationEmulator, store: Any) -> str:
     """Whether emulated planes are planes of the training set."""
-    rows = store.done[:64]
+    n = min(64, len(store.done) // 2)
+    rows, others = store.done[:n], store.done[n : n + 32]
     library = store.read(rows)
     if emulator.output.shape != store.output.shape:  # planes of cubes
         library = library[:, ::4].flatten(0, 1)
     theta = store.theta[rows[:32]]
     drawn = emulator.simulate(theta, torch.arange(len(theta)))
-    other = store.read(store.done[64:96])
+    other = store.read(others)
     other = other[:, 1] if other.ndim > drawn.ndim else other
     found = nearest_neighbour(drawn.numpy(), library.numpy()).correlation
     floor = nearest_neighbour(other.numpy(), library.numpy()).correlation
