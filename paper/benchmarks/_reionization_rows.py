@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 import torch
 from _reionization import SEED, Case, shifted, single
-from _table import Table
+from _table import Table, say
 from torch import Tensor
 
 from emulators.reionization.emulator import ReionizationEmulator
 from emulators.reionization.statistics import Distances, distances
 from sbitools.seeds import derive, mix
 
-__all__ = ["Comparison", "rows_of_response", "rows_of_scatter", "say"]
+__all__ = ["Comparison", "rows_of_response", "rows_of_scatter"]
 
 
 class Comparison:
@@ -138,8 +136,3 @@ def add(
 def median(x: np.ndarray) -> float:
     """Of absolute values."""
     return float(np.median(np.abs(x)))
-
-
-def say(text: str) -> None:
-    """Progress."""
-    print(f"{time.strftime('%H:%M:%S')} {text}", flush=True)

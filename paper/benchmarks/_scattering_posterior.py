@@ -5,13 +5,13 @@ All moments, densities and intervals are those of ln theta, in which both priors
 
 from __future__ import annotations
 
-import os
 import warnings
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
 import torch
+from _table import cpu_seconds
 from torch import Tensor
 
 from emulators.scattering.survey.likelihood import GainLikelihood
@@ -29,7 +29,6 @@ __all__ = [
     "ask_grid",
     "ask_network",
     "compare",
-    "cpu_seconds",
     "lost",
     "thirds",
 ]
@@ -83,11 +82,6 @@ class Answers:
         """Those of the first n tests."""
         every = {f.name: getattr(self, f.name) for f in fields(self)}
         return replace(self, **{k: v[:n] for k, v in every.items() if isinstance(v, np.ndarray)})
-
-
-def cpu_seconds() -> float:
-    """Of this process and of its children that have ended."""
-    return sum(os.times()[:4])
 
 
 def ask_grid(likelihood: GainLikelihood, tests: Tests) -> tuple[Answers, GridPosterior]:

@@ -13,11 +13,15 @@ import importlib.metadata
 import json
 import os
 import platform
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-__all__ = ["Table", "describe_machine", "options", "peak_memory_mb"]
+__all__ = [
+    "Table", "cpu_seconds", "describe_machine", "options", "peak_memory_mb", "say",
+    "simulating_parser",
+]  # fmt: skip
 
 RESULTS = Path(__file__).parent / "results"
 _PACKAGES = ("sbitools", "torch", "numpy", "scipy", "sbi", "zuko", "h5py", "numba")
@@ -32,6 +36,31 @@ def options(description: str, argv: Sequence[str] | None = None) -> argparse.Nam
     chosen = parser.parse_args(argv)
     chosen.out.mkdir(parents=True, exist_ok=True)
     return chosen
+
+
+def simulating_parser(description: str | None, default: int = 2) -> argparse.ArgumentParser:
+    """Options of benchmarks that simulate for long: `work`, a folder that is kept, and `workers`.
+
+    Args:
+        description: whose first line is shown.
+        default: number of workers.
+    """
+    parser = argparse.ArgumentParser(description=(description or "").partition("\n")[0])
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder for the table")
+    parser.add_argument("--quick", action="store_true", help="smaller sizes: a smoke test")
+    parser.add_argument("--work", type=Path, help="folder of all that is simulated and trained")
+    parser.add_argument("--workers", type=int, default=default, help="processes that simulate")
+    return parser
+
+
+def say(text: str) -> None:
+    """Progress of a long benchmark."""
+    print(f"{time.strftime('%H:%M:%S')} {text}", flush=True)
+
+
+def cpu_seconds() -> float:
+    """Of this process and of its children that have ended."""
+    return sum(os.times()[:4])
 
 
 def describe_machine() -> dict[str, str]:

@@ -10,7 +10,6 @@ an hour and a half on two cores; `--work` keeps simulations and weights.
 
 from __future__ import annotations
 
-import argparse
 import sys
 import tempfile
 import time
@@ -22,8 +21,8 @@ from typing import Any
 import numpy as np
 import torch
 from _reionization import CASES, SEED, Case, at, points, response_stores, train_store
-from _reionization_rows import Comparison, rows_of_response, rows_of_scatter, say
-from _table import RESULTS, Table
+from _reionization_rows import Comparison, rows_of_response, rows_of_scatter
+from _table import Table, say, simulating_parser
 from torch import Tensor
 
 from emulators.reionization.diffusion import n_calls
@@ -61,12 +60,8 @@ QUICK = Sizes(train=16, points=2, cubes=4, many=8, universes=2, steps=20, drawn=
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure and tabulate."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser = simulating_parser(__doc__)
     parser.add_argument("--case", choices=sorted(CASES), default="planes", help="what is emulated")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder for the table")
-    parser.add_argument("--quick", action="store_true", help="smaller sizes: a smoke test")
-    parser.add_argument("--work", type=Path, help="folder of simulations and weights, kept")
-    parser.add_argument("--workers", type=int, default=2, help="processes that simulate")
     parser.add_argument("--cubes", type=int, help="reference cubes per point, instead of 48")
     parser.add_argument("--weights", type=Path, help="a fitted emulator instead of a new fit")
     chosen = parser.parse_args(argv)

@@ -10,11 +10,8 @@ cubes. Beside them, `emcee` on the power spectrum of the same planes. Needs 21cm
 
 from __future__ import annotations
 
-import argparse
-import os
 import sys
 import tempfile
-import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -25,7 +22,7 @@ import numpy as np
 import torch
 from _reionization import CASES, train_store
 from _reionization_spectrum import SpectrumLikelihood, chains
-from _table import RESULTS, Table
+from _table import Table, cpu_seconds, say, simulating_parser
 
 import sbitools
 from sbitools.calibration import CalibrationResult
@@ -74,11 +71,7 @@ QUICK = Sizes(train=16, few=8, repair=24, draws=100)
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure and tabulate."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder for the table")
-    parser.add_argument("--quick", action="store_true", help="smaller sizes: a smoke test")
-    parser.add_argument("--work", type=Path, help="folder of simulations and posteriors, kept")
-    parser.add_argument("--workers", type=int, default=2, help="processes that simulate")
+    parser = simulating_parser(__doc__)
     chosen = parser.parse_args(argv)
     torch.set_num_threads(1)
     sizes = QUICK if chosen.quick else Sizes()
@@ -238,16 +231,6 @@ def paired(table: Table) -> list[str]:
 def _seconds(posterior: Any) -> object:
     """On the clock, of the last training alone; nothing for what was not trained."""
     return getattr(posterior, "info", {}).get("history", {}).get("seconds", "")
-
-
-def cpu_seconds() -> float:
-    """Of this process and of its children that have ended."""
-    return sum(os.times()[:4])
-
-
-def say(text: str) -> None:
-    """Progress."""
-    print(f"{time.strftime('%H:%M:%S')} {text}", flush=True)
 
 
 if __name__ == "__main__":

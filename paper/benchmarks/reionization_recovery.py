@@ -10,7 +10,6 @@ three stages of that work: summary, flow on top of it, both. Needs 21cmFAST
 
 from __future__ import annotations
 
-import argparse
 import sys
 import tempfile
 import time
@@ -20,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from _table import RESULTS, Table
+from _table import Table, say, simulating_parser
 
 import sbitools
 from emulators.reionization.simulator import ReionizationSimulator
@@ -58,11 +57,7 @@ QUICK = Sizes(train=24, test=24, pretrain=1, epochs=1)
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure and tabulate."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder for the table")
-    parser.add_argument("--quick", action="store_true", help="smaller sizes: a smoke test")
-    parser.add_argument("--work", type=Path, help="folder of simulations and posteriors, kept")
-    parser.add_argument("--workers", type=int, default=2, help="processes that simulate")
+    parser = simulating_parser(__doc__)
     parser.add_argument("--cones", type=int, help="to train on, instead of 500")
     chosen = parser.parse_args(argv)
     torch.set_num_threads(1)
@@ -136,11 +131,6 @@ def speed(posterior: Any, tests: sbitools.SimulationStore) -> str:
 
 def _weights(posterior: Any) -> int:
     return sum(p.numel() for p in posterior.estimator.parameters())
-
-
-def say(text: str) -> None:
-    """Progress."""
-    print(f"{time.strftime('%H:%M:%S')} {text}", flush=True)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ be a finished run of the demo.
 
 from __future__ import annotations
 
-import argparse
 import sys
 import tempfile
 import time
@@ -29,11 +28,10 @@ from _scattering_posterior import (
     ask_grid,
     ask_network,
     compare,
-    cpu_seconds,
     lost,
     thirds,
 )
-from _table import RESULTS, Table
+from _table import Table, cpu_seconds, say, simulating_parser
 
 import sbitools
 from emulators.scattering.simulator import TodSimulator
@@ -82,11 +80,7 @@ class Sizes:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure and tabulate."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder for the table")
-    parser.add_argument("--quick", action="store_true", help="smaller sizes: a smoke test")
-    parser.add_argument("--work", type=Path, help="folder of simulations and posteriors, kept")
-    parser.add_argument("--workers", type=int, default=1, help="processes that simulate")
+    parser = simulating_parser(__doc__, default=1)
     parser.add_argument("--nside", type=int, help="of the maps, instead of the demo's")
     chosen = parser.parse_args(argv)
     torch.set_num_threads(1)
@@ -238,11 +232,6 @@ def verdict(run: Run) -> str:
     """Of the transfer check, as the chain's report has it."""
     path = run.folder("calibration") / "result.json"
     return CalibrationResult.from_json(path).verdict
-
-
-def say(text: str) -> None:
-    """Progress."""
-    print(f"{time.strftime('%H:%M:%S')} {text}", flush=True)
 
 
 if __name__ == "__main__":
