@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from emulators.emulator import Emulator
 from emulators.options import fast_bfloat16, parse_options
 from sbitools.errors import ConfigError, ShapeError, StoreError
 from sbitools.priors.base import ndtr
 from sbitools.seeds import derive, normal
-from sbitools.training import TrainingHistory, mean_loss, run_training
+from sbitools.training import TrainingHistory, run_training
 
 from .data import FieldBatches
-from .diffusion import Denoise, Denoiser, Schedule, sample
+from .diffusion import SAMPLERS, Denoise, Denoiser, sample
 from .diffusion.windows import windowed
+from .loss import DenoisingLoss
 from .network import UNet
 from .options import STEPS_PER_EPOCH, EmulatorOptions
 from .simulator import ReionizationSimulator
@@ -76,6 +77,11 @@ class ReionizationEmulator(Emulator):
             TrainingError: if training diverges, or `run_dir` holds another run.
         """
         options = parse_options(EmulatorOptions, config).resolved()
+        if options.sampler == "distilled":
+            raise ConfigError(
+                "emulator option sampler", expected=f"one of {SAMPLERS}", got="'distilled'",
+                fix="fit first, then call distillation.distill",
+            )  # fmt: skip
         self._check_store(store, options)
         if options.start == "shipped":
             self._take_shipped(options)
@@ -92,8 +98,8 @@ class ReionizationEmulator(Emulator):
             validation_fraction=options.validation_fraction, seed=options.seed,
         )  # fmt: skip
         history = run_training(
-            self.module(), _Loss(options), batches.train, batches.validation, options, run_dir,
-            steps_per_epoch=batches.steps, resume=resume, on_epoch=on_epoch,
+            self.module(), DenoisingLoss(options), batches.train, batches.validation, options,
+            run_dir, steps_per_epoch=batches.steps, resume=resume, on_epoch=on_epoch,
             identity={"store": store.digest()},
         )  # fmt: skip
         self.module().requires_grad_(False)  # a fitted emulator is a function of its arguments
@@ -126,13 +132,13 @@ class ReionizationEmulator(Emulator):
         device = next(self.module().parameters()).device
         cells = latent[0].numel() // latent.shape[1] if len(latent) else 1
         size = max(1, _CELLS.get(device.type, _CELLS["cuda"]) // cells)
-        levels = self._schedule().levels(self.options.sampler_steps)
+        levels = self.options.levels()
         sky = range(2, latent.ndim - self._is_cone)
         out = torch.empty(len(theta), *self.output.shape)
         for first in range(0, len(theta), size):
             part = slice(first, first + size)
             noise = latent[part].to(device)
-            with self._autocast(device):
+            with self.autocast(device):
                 channels = sample(
                     self.options.sampler, self._denoise(theta[part], device), noise, levels, sky
                 )
@@ -140,11 +146,23 @@ class ReionizationEmulator(Emulator):
         return out
 
     def sampling(self, **changes: Any) -> Self:
-        """The same emulator with another sampler: `sampler`, `sampler_steps`."""
+        """The same emulator with another sampler: `sampler`, `sampler_steps`.
+
+        Raises:
+            ConfigError: for one that is not known, or if this emulator or the other is distilled:
+                such a network knows its own steps and no others.
+        """
         other = type(self)(self.simulator)
         other.options = parse_options(
             EmulatorOptions, self.options.model_dump() | changes
         )  # fmt: skip
+        if "distilled" in (self.options.sampler, other.options.sampler):
+            raise ConfigError(
+                "emulator option sampler",
+                expected=f"one of {SAMPLERS}, of an emulator that was not distilled",
+                got=f"{other.options.sampler!r} instead of {self.options.sampler!r}",
+                fix="use the emulator that was fitted, or distill it",
+            )  # fmt: skip
         other.transform, other.denoiser = self.transform, self.denoiser
         return other
 
@@ -185,9 +203,6 @@ class ReionizationEmulator(Emulator):
     def _transform(self) -> FieldTransform:
         return self._fitted(self.transform)
 
-    def _schedule(self) -> Schedule:
-        return _schedule(self.options)
-
     @property
     def _is_cone(self) -> bool:
         return self.simulator.quantity == "lightcone"
@@ -202,7 +217,8 @@ class ReionizationEmulator(Emulator):
         window, overlap = self.options.window, self.options.overlap
         return windowed(self.module(), condition, position, window, overlap)
 
-    def _autocast(self, device: torch.device) -> torch.autocast:
+    def autocast(self, device: torch.device) -> torch.autocast:
+        """The precision that the network computes in."""
         # Weights trained in bfloat16 also run in float32, where that is the faster of the two.
         half = self.options.precision == "bfloat16" and fast_bfloat16()
         return torch.autocast(device.type, torch.bfloat16, half)
@@ -258,31 +274,3 @@ class ReionizationEmulator(Emulator):
                 "fields", expected=f"axes (windows of a cone) that are multiples of {multiple}",
                 got=f"{tuple(seen)}", fix="use another grid, window, patch or fewer levels",
             )  # fmt: skip
-
-
-def _schedule(options: EmulatorOptions) -> Schedule:
-    return Schedule(options.noise_schedule, center=options.center, width=options.width)
-
-
-class _Loss:
-    """The denoiser's loss of a batch, a few pieces of it at the same time."""
-
-    def __init__(self, options: EmulatorOptions) -> None:
-        self.pieces, self.schedule = options.pieces, _schedule(options)
-
-    def __call__(self, module: nn.Module, batch: Sequence[Tensor], rng: torch.Generator) -> Tensor:
-        assert isinstance(module, Denoiser)  # noqa: S101  (it is what was given to the loop)
-        device = next(module.parameters()).device
-        x = batch[0]
-        sigma = self.schedule.draw(len(x), rng).float()
-        noise = torch.randn(x.shape, generator=rng)
-        rows = [t.to(device) for t in (*batch, sigma, noise)]
-        n = self.pieces if len(x) % self.pieces == 0 and device.type == "cpu" else 1
-        size = len(x) // n
-
-        def piece(i: int) -> Tensor:
-            fields, condition, *position, s, e = (t[i * size : (i + 1) * size] for t in rows)
-            place = position[0] if position else None
-            return module.loss(fields, condition, place, s, e, self.schedule).mean()
-
-        return mean_loss(piece, n, list(module.parameters()), n)

@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import Literal
 
 from pydantic import Field, model_validator
+from torch import Tensor
 
 from emulators.options import fast_bfloat16
 from sbitools.training import TrainingOptions
+
+from .diffusion import Schedule
 
 __all__ = ["EmulatorOptions"]
 
@@ -30,7 +33,8 @@ class EmulatorOptions(TrainingOptions):
         noise_schedule: ``"edm"`` or ``"flow"``, see `diffusion.schedules`.
         center: of ln sigma in training, with ``"edm"``.
         width: standard deviation of ln sigma in training, with ``"edm"``.
-        sampler: ``"dpm3"``, ``"dpm2"`` or ``"heun"``, see `diffusion.samplers`.
+        sampler: ``"dpm3"``, ``"dpm2"`` or ``"heun"``, see `diffusion.samplers`; ``"distilled"``
+            is what `distillation.distill` makes.
         sampler_steps: noise levels; ``"heun"`` calls the network twice for each but the last.
     """
 
@@ -54,7 +58,7 @@ class EmulatorOptions(TrainingOptions):
     noise_schedule: Literal["edm", "flow"] = "edm"
     center: float = 0.3
     width: float = Field(1.6, gt=0)
-    sampler: Literal["dpm3", "dpm2", "heun"] = "dpm3"
+    sampler: Literal["dpm3", "dpm2", "heun", "distilled"] = "dpm3"
     sampler_steps: int = Field(18, ge=2)
 
     @model_validator(mode="after")
@@ -71,5 +75,16 @@ class EmulatorOptions(TrainingOptions):
         epochs = max(1, -(-self.steps // STEPS_PER_EPOCH))
         return self.model_copy(update={"precision": precision, "epochs": epochs})
 
+    def noise(self) -> Schedule:
+        """Noise levels of training and sampling."""
+        return Schedule(self.noise_schedule, center=self.center, width=self.width)
 
+    def levels(self) -> Tensor:
+        """At which the sampler stops, (sampler_steps + 1,)."""
+        if self.sampler == "distilled":
+            return self.noise().levels(self.sampler_steps * SHORT_STEPS)[::SHORT_STEPS]
+        return self.noise().levels(self.sampler_steps)
+
+
+SHORT_STEPS = 6  # of a sampler, for each long one of a distilled network
 STEPS_PER_EPOCH = 250

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from _table import say
 from torch import Tensor
 
 import sbitools
@@ -17,9 +18,12 @@ from emulators.reionization.statistics import Statistics, measure
 from sbitools.priors import LogUniform, Prior, Uniform
 from sbitools.seeds import derive
 
-__all__ = ["CASES", "Case", "at", "points", "response_stores", "single", "train_store"]
+__all__ = [
+    "CASES", "SEED", "SHOWN", "Case", "reference", "response_stores", "single", "train_store",
+]  # fmt: skip
 
 SEED = 101
+SHOWN = 0.95  # a field with more ionised cells has no spectrum to speak of
 _TWO: dict[str, Prior] = {"zeta": LogUniform(10.0, 100.0), "log10_Tvir": Uniform(4.3, 5.3)}
 
 
@@ -97,6 +101,29 @@ def at(
     )
     x = store.read(range(n))
     return x if quantity == "slices" else x[:, None]
+
+
+def reference(
+    case: Case, root: Path, n_points: int, cubes: int, many: int | None, workers: int
+) -> tuple[Tensor, list[Tensor], list[int]]:
+    """Held-out points, fields of each, and which are not all ionised and have a spectrum.
+
+    Args:
+        case: what is emulated.
+        root: where the fields are kept.
+        n_points: how many.
+        cubes: of each point.
+        many: of the first, if more.
+        workers: processes.
+    """
+    theta, fields = points(case, n_points), []
+    for i, row in enumerate(theta.tolist()):
+        values = dict(zip(case.priors, row, strict=True))
+        n = many if many and i == 0 else cubes
+        fields.append(at(case, root, f"point-{i:02d}", values, n, workers, derive(SEED, 2, i)))
+        say(f"reference at point {i}: {fields[-1].mean():.2f} mK")
+    shown = [i for i, x in enumerate(fields) if float((x == 0).float().mean()) < SHOWN]
+    return theta, fields, shown
 
 
 def single(x: Tensor, n: int) -> Tensor:

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from _reionization import CASES, SEED, Case, at, points, response_stores, train_store
+from _reionization import CASES, SHOWN, Case, reference, response_stores, train_store
 from _reionization_rows import Comparison, rows_of_response, rows_of_scatter
 from _table import Table, say, simulating_parser
 from torch import Tensor
@@ -28,11 +28,9 @@ from torch import Tensor
 from emulators.reionization.diffusion import n_calls
 from emulators.reionization.emulator import ReionizationEmulator
 from emulators.reionization.statistics import Statistics, distances
-from sbitools.seeds import derive
 from sbitools.statistics import nearest_neighbour
 
 NAME = "reionization_emulator"
-SHOWN = 0.95  # a field with more ionised cells has no spectrum to speak of
 LIMIT = {"planes": 0.05, "four": 0.05, "cubes": 0.1}  # of ln P(k)
 REQUIRED = (
     "ln P(k): median <= {0} and <= 1.3 times the floor, no bin beyond {0} + 2 standard errors "
@@ -81,13 +79,7 @@ def run(
     case = CASES[name]
     store = train_store(case, work, sizes.train or case.train, workers)
     emulator, fitted = fit(case, work, store, sizes, weights)
-    theta, truth = points(case, sizes.points), []
-    for i, row in enumerate(theta.tolist()):
-        values = dict(zip(case.priors, row, strict=True))
-        n = sizes.many if i == 0 else sizes.cubes
-        truth.append(at(case, work, f"point-{i:02d}", values, n, workers, derive(SEED, 2, i)))
-        say(f"reference at point {i}: {truth[-1].mean():.2f} mK")
-    shown = [i for i, x in enumerate(truth) if float((x == 0).float().mean()) < SHOWN]
+    theta, truth, shown = reference(case, work, sizes.points, sizes.cubes, sizes.many, workers)
     title = f"Emulated against 21cmFAST, at held-out parameters: {case.title}"
     columns = ("statistic", "emulator", "noise floor", "required", "met")
     suffix = "" if name == "planes" else f"_{name}"

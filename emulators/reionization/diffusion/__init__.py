@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from .denoiser import Denoise, Denoiser
-from .samplers import SAMPLERS, Sampler, n_calls, sample
+from .samplers import SAMPLERS, Sampler, n_calls, sample, states
 from .schedules import SCHEDULES, Schedule
 
 __all__ = [
     "SAMPLERS", "SCHEDULES", "Denoise", "Denoiser", "Sampler", "Schedule", "n_calls", "sample",
+    "states",
 ]  # fmt: skip

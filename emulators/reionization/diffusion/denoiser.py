@@ -51,19 +51,18 @@ class Denoiser(nn.Module):
         return lambda x, sigma: self(x, sigma, condition, position)
 
     def loss(
-        self, x: Tensor, condition: Tensor, position: Tensor | None, sigma: Tensor, noise: Tensor,
-        schedule: Schedule,
+        self, noisy: Tensor, target: Tensor, condition: Tensor, position: Tensor | None,
+        sigma: Tensor, schedule: Schedule,
     ) -> Tensor:  # fmt: skip
         """Weighted squared error of each field, (B,).
 
         Args:
-            x: fields, (B, C, *n).
+            noisy: fields with noise, (B, C, *n).
+            target: what they should become, as noisy.
             condition: (B, P).
             position: (B, n[-1]) or None.
             sigma: noise levels, (B,).
-            noise: standard normal, as x.
             schedule: whose weights are used.
         """
-        noisy = x + sigma.view(-1, *[1] * (x.ndim - 1)) * noise
-        error = self(noisy, sigma, condition, position) - x
+        error = self(noisy, sigma, condition, position) - target
         return schedule.weight(sigma) * error.square().flatten(1).mean(1)
