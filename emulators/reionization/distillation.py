@@ -90,7 +90,7 @@ def distill(
     history = run_training(
         module, StepLoss(options), batches.train, batches.validation, options,
         run_dir / "training", steps_per_epoch=batches.steps, resume=resume, on_epoch=on_epoch,
-        identity={"store": store.digest()},
+        identity={"store": store.digest()}, optimizer_threads=options.pieces,
     )  # fmt: skip
     module.requires_grad_(False)
     return student, history

@@ -100,7 +100,7 @@ class ReionizationEmulator(Emulator):
         history = run_training(
             self.module(), DenoisingLoss(options), batches.train, batches.validation, options,
             run_dir, steps_per_epoch=batches.steps, resume=resume, on_epoch=on_epoch,
-            identity={"store": store.digest()},
+            identity={"store": store.digest()}, optimizer_threads=options.pieces,
         )  # fmt: skip
         self.module().requires_grad_(False)  # a fitted emulator is a function of its arguments
         return history

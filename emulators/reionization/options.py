@@ -39,7 +39,7 @@ class EmulatorOptions(TrainingOptions):
     """
 
     start: Literal["fresh", "shipped"] = "fresh"
-    steps: int = Field(7000, ge=0)
+    steps: int = Field(6500, ge=0)
     batch_size: int = Field(16, ge=1)
     optimizer: Literal["adamw", "muon"] = "muon"
     learning_rate: float = Field(2e-3, gt=0)

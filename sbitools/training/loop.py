@@ -124,6 +124,7 @@ def run_training(
     resume: bool = False,
     identity: Mapping[str, Any] | None = None,
     on_epoch: Callable[[dict[str, float]], None] | None = None,
+    optimizer_threads: int = 1,
 ) -> TrainingHistory:
     """Train `module` in place; it leaves with the averaged weights of the best epoch.
 
@@ -141,13 +142,17 @@ def run_training(
         identity: plain values that tell this run from others, e.g. the digest of its store: a run
             of another identity is not resumed.
         on_epoch: called with each new row of the history, for progress.
+        optimizer_threads: that a step of the optimiser may use, as many as the loss does.
 
     Raises:
         TrainingError: if gradients stay non-finite, or `run_dir` holds another run.
     """
     run = options.model_dump(mode="json") | {"steps": max(1, steps_per_epoch)}
     state = RunState(Path(run_dir), run | dict(identity or {}))
-    trainer = _Trainer(module, loss, options, state, steps_per_epoch, on_epoch)
+    optimizer = make_optimizer(
+        module, options.optimizer, options.learning_rate, options.weight_decay, optimizer_threads
+    )
+    trainer = _Trainer(module, loss, options, optimizer, state, steps_per_epoch, on_epoch)
     device = next(module.parameters()).device
     with distributed.session(device), _threads(options.threads):
         trainer.start(resume)
@@ -160,14 +165,11 @@ class _Trainer:
     """State of one run; see `run_training`."""
 
     def __init__(
-        self, module: nn.Module, loss: Loss, options: TrainingOptions, state: RunState, steps: int,
-        on_epoch: Callable[[dict[str, float]], None] | None,
+        self, module: nn.Module, loss: Loss, options: TrainingOptions, optimizer: Any,
+        state: RunState, steps: int, on_epoch: Callable[[dict[str, float]], None] | None,
     ) -> None:  # fmt: skip
         self.module, self.loss, self.options, self.steps = module, loss, options, max(1, steps)
-        self.on_epoch = on_epoch
-        self.optimizer = make_optimizer(
-            module, options.optimizer, options.learning_rate, options.weight_decay
-        )
+        self.on_epoch, self.optimizer = on_epoch, optimizer
         self.average = copy.deepcopy(module).requires_grad_(False)
         self.best = copy.deepcopy(self.average)
         self.history = TrainingHistory()

@@ -8,6 +8,7 @@ used; it takes matrices alone, and the kernels of convolutions are shown to it a
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import torch
@@ -20,7 +21,9 @@ _SMALLEST = 16
 _MAPS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
-def make_optimizer(module: nn.Module, name: str, rate: float, decay: float) -> Any:
+def make_optimizer(
+    module: nn.Module, name: str, rate: float, decay: float, threads: int = 1
+) -> Any:
     """`"adamw"` or `"muon"`, with the interface of `torch.optim.Optimizer` that training uses.
 
     Args:
@@ -28,9 +31,10 @@ def make_optimizer(module: nn.Module, name: str, rate: float, decay: float) -> A
         name: of the optimiser.
         rate: learning rate.
         decay: of weights, not of biases and gains.
+        threads: that Muon may use; the result does not depend on them.
     """
     if name == "muon":
-        return Muon(module, rate, decay)
+        return Muon(module, rate, decay, threads)
     return _adamw(list(module.parameters()), rate, decay)
 
 
@@ -41,19 +45,20 @@ class Muon:
         module: whose parameters are trained.
         rate: learning rate.
         decay: of weights, not of biases and gains.
+        threads: each orthogonalises some of the matrices.
     """
 
-    def __init__(self, module: nn.Module, rate: float, decay: float) -> None:
+    def __init__(self, module: nn.Module, rate: float, decay: float, threads: int = 1) -> None:
+        self.threads = threads
         self.kernels = _kernels(module)
         seen = {id(p) for p in self.kernels}
         # The same memory as the kernels: a step of one is a step of the other.
         self.matrices = [nn.Parameter(p.detach().view(len(p), -1)) for p in self.kernels]
         rest = [p for p in module.parameters() if id(p) not in seen]
-        self.parts: list[torch.optim.Optimizer] = []
-        if self.matrices:
-            self.parts.append(torch.optim.Muon(
-                self.matrices, lr=rate, weight_decay=decay, adjust_lr_fn="match_rms_adamw"
-            ))  # fmt: skip
+        self.parts: list[torch.optim.Optimizer] = [
+            torch.optim.Muon(some, lr=rate, weight_decay=decay, adjust_lr_fn="match_rms_adamw")
+            for some in _equal_work(self.matrices, threads)
+        ]
         if rest:
             self.parts.append(_adamw(rest, rate, decay))
 
@@ -73,8 +78,12 @@ class Muon:
         """One step of both."""
         for matrix, kernel in zip(self.matrices, self.kernels, strict=True):
             matrix.grad = None if kernel.grad is None else kernel.grad.view(len(kernel), -1)
-        for part in self.parts:
-            part.step()
+        if self.threads == 1:
+            for part in self.parts:
+                part.step()
+            return
+        with ThreadPoolExecutor(self.threads) as pool:
+            list(pool.map(lambda part: part.step(), self.parts))
 
     def state_dict(self) -> dict[str, Any]:
         """The states of both, numbered one after the other."""
@@ -91,7 +100,17 @@ class Muon:
             part.load_state_dict({**part.state_dict(), "state": state})
 
     def _firsts(self) -> list[int]:
-        return [0, len(self.kernels)][: len(self.parts)] if self.matrices else [0]
+        sizes = [sum(len(g["params"]) for g in part.param_groups) for part in self.parts]
+        return [sum(sizes[:i]) for i in range(len(sizes))]
+
+
+def _equal_work(matrices: list[nn.Parameter], n: int) -> list[list[nn.Parameter]]:
+    """At most n runs of consecutive matrices that take equally long to orthogonalise."""
+    work = [min(m.shape) * m.numel() for m in matrices]
+    out: list[list[nn.Parameter]] = [[] for _ in range(n)]
+    for i, matrix in enumerate(matrices):
+        out[min(n - 1, int(n * (sum(work[:i]) + work[i] / 2) / sum(work)))].append(matrix)
+    return [some for some in out if some]
 
 
 def _kernels(module: nn.Module) -> list[nn.Parameter]:
