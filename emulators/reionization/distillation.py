@@ -1,16 +1,20 @@
 """Few calls of the network for a field: it learns where many short steps of a sampler end.
 
-A sampler's way from noise to a field is cut into a few long steps. The network, which begins as
+The way of `dpm3` from noise to a field is cut into a few long steps. The network, which begins as
 the fitted one, is trained to take each of them in one call: at the k-th level sigma_k its answer D
 leads to x_{k+1} = r x_k + (1 - r) D, r = sigma_{k+1} / sigma_k. What it learns from are whole ways
 of the fitted network, from noise alone (Luhman & Luhman 2021, arXiv:2101.02388, of one step;
 Salimans & Ho 2022, arXiv:2202.00512, of steps that are halved again and again): the same noise
 leads to the same field as before, and no simulation is needed.
+
+Of light cones the ways of single windows are learned. In a whole cone, windows that overlap are
+averaged at every call: of few long steps, that is less often than the fitted network's.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -31,14 +35,18 @@ from .emulator import ReionizationEmulator
 from .loss import StepLoss
 from .options import SHORT_STEPS, STEPS_PER_EPOCH, EmulatorOptions
 
-__all__ = ["Ways", "distill"]
+__all__ = ["StepBatches", "Ways", "distill"]
 
 Batch = tuple[Tensor, ...]
 """x (B, C, *n), target (B, C, *n), sigma (B,), condition (B, P), and positions (B, n[-1])."""
 
 _START = 41  # of derived seeds
-_CHANGED = {*TrainingOptions.model_fields, "steps", "pieces"}
-_DEFAULTS: dict[str, Any] = {"steps": 3000, "learning_rate": 1e-3}
+_CODE = 1
+"""To be raised whenever the same emulator and seeds give other ways."""
+_CHANGED = {*TrainingOptions.model_fields, "steps", "pieces"} - {"epochs"}
+# "auto": the emulator may have been fitted on another processor.
+_DEFAULTS: dict[str, Any] = {"steps": 3000, "learning_rate": 1e-3, "precision": "auto"}
+_CELLS = 1 << 17  # of fields whose ways are followed at the same time: bounds the memory
 
 
 def distill(
@@ -59,17 +67,21 @@ def distill(
         emulator: fitted.
         calls: of the network, 2 or more.
         config: of training, `TrainingOptions` and ``steps`` and ``pieces`` of `EmulatorOptions`;
-            what it does not name is as in the fit, but for 3,000 steps and half the rate.
-        run_dir: for the ways, metrics and the resumable state.
-        n_ways: from noise to a field, that are learned from: each costs as much as 1.3 fields.
+            what it does not name is as in the fit, but for 3,000 steps and a rate of 1e-3.
+        run_dir: for the ways, metrics and the resumable state; of one emulator and number of
+            calls.
+        n_ways: from noise to a field, that are learned from: each takes 1 + 6 calls calls of
+            the fitted network. Those that are in `run_dir` already are not made again.
         workers: processes that make them.
-        resume: take up an interrupted run.
+        resume: take up interrupted training.
         progress: show how many ways there are, on stderr.
         on_epoch: called after each epoch.
 
     Raises:
         ConfigError: for a distilled emulator, fewer than 2 calls, or options of the network.
         TrainingError: before a fit, if training diverges, or `run_dir` holds another run.
+        StoreError: if `run_dir` holds the ways of another emulator, or the disk is full.
+        CampaignError: if workers cannot start or were stopped.
     """
     _check(emulator, calls, config or {})
     given = emulator.options.model_dump() | _DEFAULTS | dict(config or {})
@@ -84,9 +96,9 @@ def distill(
     student = ReionizationEmulator.from_config(
         emulator.config() | {"options": options.model_dump(mode="json")}
     )
-    module = student.module()
+    module = student.module().to(next(emulator.module().parameters()).device)
     module.load_state_dict(emulator.module().state_dict())
-    batches = _Steps(store, ways, options)
+    batches = StepBatches(store, ways, options)
     history = run_training(
         module, StepLoss(options), batches.train, batches.validation, options,
         run_dir / "training", steps_per_epoch=batches.steps, resume=resume, on_epoch=on_epoch,
@@ -140,24 +152,30 @@ class Ways:
 
     @property
     def version(self) -> str:
-        """That of the emulator, and the levels."""
-        return f"ways of {self.emulator.version}, levels {self.levels}"
+        """That of the code and the emulator, and the levels."""
+        return f"ways {_CODE} of {self.emulator.version}, levels {self.levels}"
 
     def simulate(self, theta: Tensor, seeds: Tensor) -> Tensor:
         """Answers (B, calls, C, *n)."""
+        size = max(1, _CELLS // (self.output.nbytes // 4))
+        parts = [slice(i, i + size) for i in range(0, len(theta), size)]
+        return torch.cat([self._answers(theta[p], seeds[p]) for p in parts])
+
+    def _answers(self, theta: Tensor, seeds: Tensor) -> Tensor:
         module = self.emulator.module()
         device = next(module.parameters()).device
         noise = self.noise(seeds).to(device)
-        told = [None if t is None else t.to(device) for t in self.context(theta, seeds)]
-        assert told[0] is not None  # noqa: S101  (a condition there always is)
-        with torch.no_grad(), self.emulator.autocast(device):
-            way = states("dpm3", module.at(told[0], told[1]), noise, self.fine, self.sky)
-            found = list(way)
+        condition, position = self.context(theta, seeds)
+        denoise = module.at(
+            condition.to(device), None if position is None else position.to(device)
+        )  # fmt: skip
         answers, x = [], self.levels[0] * noise
-        for k, after in enumerate(found[SHORT_STEPS - 1 :: SHORT_STEPS]):
-            r = self.levels[k + 1] / self.levels[k]
-            answers.append((after - r * x) / (1 - r))
-            x = after
+        with torch.no_grad(), self.emulator.autocast(device):
+            way = states("dpm3", denoise, noise, self.fine, self.sky)
+            for k, after in enumerate(islice(way, SHORT_STEPS - 1, None, SHORT_STEPS)):
+                r = self.levels[k + 1] / self.levels[k]
+                answers.append((after - r * x) / (1 - r))
+                x = after
         return torch.stack(answers, dim=1).float().cpu()
 
     def noise(self, seeds: Tensor) -> Tensor:
@@ -185,13 +203,15 @@ class Ways:
         return out
 
 
-class _Steps:
-    """Batches of long steps, moved around the sky by what the network is indifferent to."""
+class StepBatches:
+    """Batches of long steps.
+
+    They are not moved around the sky: the network is indifferent to that.
+    """
 
     def __init__(self, store: SimulationStore, ways: Ways, options: EmulatorOptions) -> None:
         self.store, self.ways, self.options = store, ways, options
         self.steps = min(options.steps, STEPS_PER_EPOCH)
-        self.unit = options.patch * 2 ** (len(options.widths) - 1)
         self.training, self.held_out = split(store, options.validation_fraction, options.seed)
 
     def train(self, epoch: int, start: int = 0) -> Iterator[Batch]:
@@ -212,11 +232,10 @@ class _Steps:
     def _batch(self, rows: np.ndarray, rng: np.random.Generator) -> Batch:
         ways, seeds = self.ways, self.store.seeds[rows]
         answers, noise = self.store.read(rows), ways.noise(seeds)
-        call = torch.from_numpy(rng.permutation(len(rows))) % answers.shape[1]
+        calls = answers.shape[1]
+        call = torch.from_numpy(rng.permutation(len(rows)) + rng.integers(calls)) % calls
         x = ways.state(noise, answers, call)
         target = answers[torch.arange(len(rows)), call]
-        shifts = [self.unit * int(i) for i in rng.integers(0, x.shape[2], len(ways.sky))]
-        x, target = (torch.roll(t, shifts, ways.sky) for t in (x, target))
         condition, position = ways.context(self.store.theta[rows], seeds)
         sigma = torch.tensor(ways.levels, dtype=torch.float32)[call]
         return x, target, sigma, condition, *([] if position is None else [position])

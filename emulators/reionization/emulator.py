@@ -93,7 +93,7 @@ class ReionizationEmulator(Emulator):
             self._build(options, FieldTransform.fit(few, open_end=self._is_cone))
         batches = FieldBatches(
             store, self._transform().forward, self.condition(store.theta), self._position(store),
-            window=options.window, batch_size=options.batch_size,
+            window=min(options.window, self.output.shape[-1]), batch_size=options.batch_size,
             steps=min(options.steps, STEPS_PER_EPOCH),
             validation_fraction=options.validation_fraction, seed=options.seed,
         )  # fmt: skip
@@ -156,7 +156,7 @@ class ReionizationEmulator(Emulator):
         other.options = parse_options(
             EmulatorOptions, self.options.model_dump() | changes
         )  # fmt: skip
-        if "distilled" in (self.options.sampler, other.options.sampler):
+        if changes and "distilled" in (self.options.sampler, other.options.sampler):
             raise ConfigError(
                 "emulator option sampler",
                 expected=f"one of {SAMPLERS}, of an emulator that was not distilled",

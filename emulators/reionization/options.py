@@ -10,7 +10,7 @@ from torch import Tensor
 from emulators.options import fast_bfloat16
 from sbitools.training import TrainingOptions
 
-from .diffusion import Schedule
+from .diffusion import Sampler, Schedule
 
 __all__ = ["EmulatorOptions"]
 
@@ -21,7 +21,8 @@ class EmulatorOptions(TrainingOptions):
     Attributes:
         start: ``"fresh"`` weights, or the ``"shipped"`` ones, which fit the shipped planes'
             simulator and network alone; with no steps they are taken as they are.
-        steps: of training in all; an epoch, after which there is a validation, is 250 of them.
+        steps: of training in all; an epoch, after which there is a validation, is 250 of them,
+            and more than one epoch are whole ones.
         precision: of the activations; weights are float32. ``"auto"`` is bfloat16 where the
             processor multiplies it in hardware, else float32.
         pieces: parts of a batch that are computed at the same time, one thread each.
@@ -58,7 +59,7 @@ class EmulatorOptions(TrainingOptions):
     noise_schedule: Literal["edm", "flow"] = "edm"
     center: float = 0.3
     width: float = Field(1.6, gt=0)
-    sampler: Literal["dpm3", "dpm2", "heun", "distilled"] = "dpm3"
+    sampler: Sampler = "dpm3"
     sampler_steps: int = Field(18, ge=2)
 
     @model_validator(mode="after")

@@ -37,11 +37,10 @@ class FieldTransform:
         exponent: of Yeo & Johnson, 0 to 2: a bijection of the real line.
         mean: of the transformed temperature.
         std: of the transformed temperature.
-        ionised: mean of the second channel; None: there is none, all cells have a signal.
-        positive: the signal is never negative, as without a spin temperature.
+        depth: mean of the second channel; None: there is none, all cells have a signal.
         spread: standard deviation of the second channel.
-        edge: cells from a bubble's edge over which depth saturates. None: the second channel is
-            1 in ionised cells and 0 in others, as in emulators that were fitted before.
+        positive: the signal is never negative, as without a spin temperature.
+        edge: cells from a bubble's edge over which depth saturates.
         open_end: fields do not wrap around along their last axis, as light cones.
     """
 
@@ -49,10 +48,10 @@ class FieldTransform:
     exponent: float
     mean: float
     std: float
-    ionised: float | None
+    depth: float | None
+    spread: float
     positive: bool
-    spread: float | None = None
-    edge: float | None = None
+    edge: float = _EDGE
     open_end: bool = False
 
     @classmethod
@@ -68,25 +67,25 @@ class FieldTransform:
         exponent = float(np.clip(yeojohnson_normmax(few), 0.0, 2.0)) if few.size > 2 else 1.0
         values = _forward(torch.from_numpy(cells / scale), exponent)
         found = cls(
-            scale, exponent, float(values.mean()), float(values.std()) or 1.0, None,
-            bool((cells >= 0).all()), edge=_EDGE, open_end=open_end,
+            scale, exponent, float(values.mean()), float(values.std()) or 1.0, None, 1.0,
+            bool((cells >= 0).all()), open_end=open_end,
         )  # fmt: skip
         if share <= _FEWEST:
             return found
         depth = found._depth(fields).double()
-        return replace(found, ionised=float(depth.mean()), spread=float(depth.std()) or 1.0)
+        return replace(found, depth=float(depth.mean()), spread=float(depth.std()) or 1.0)
 
     @property
     def channels(self) -> int:
         """1, or 2 with the ionised cells."""
-        return 1 if self.ionised is None else 2
+        return 1 if self.depth is None else 2
 
     def forward(self, x: Tensor) -> Tensor:
         """Fields (B, *n) in mK to channels (B, C, *n)."""
         value = (_forward(x / self.scale, self.exponent) - self.mean) / self.std
-        if self.ionised is None:
+        if self.depth is None:
             return value[:, None]
-        depth = (self._depth(x) - self.ionised) / self._spread
+        depth = (self._depth(x) - self.depth) / self.spread
         return torch.stack([value, depth], dim=1)
 
     def inverse(self, channels: Tensor) -> Tensor:
@@ -94,21 +93,13 @@ class FieldTransform:
         x = self.scale * _inverse(channels[:, 0] * self.std + self.mean, self.exponent)
         if self.positive:
             x = x.clamp(min=0)
-        if self.ionised is None:
+        if self.depth is None:
             return x
-        middle = 0.5 if self.edge is None else 0.0
-        return x.masked_fill(channels[:, 1] * self._spread + self.ionised > middle, 0.0)
-
-    @property
-    def _spread(self) -> float:
-        share = self.ionised or 0.0
-        return (share * (1 - share)) ** 0.5 if self.spread is None else self.spread
+        return x.masked_fill(channels[:, 1] * self.spread + self.depth > 0, 0.0)
 
     def _depth(self, x: Tensor) -> Tensor:
         """How deep cells are in ionised bubbles, -1 to 1, as x."""
         ionised = (x == 0).numpy()
-        if self.edge is None:
-            return torch.from_numpy(ionised).to(x)
         pad = math.ceil(_SATURATED * self.edge)
         widths = [(pad, pad)] * (x.ndim - 2) + [(0, 0) if self.open_end else (pad, pad)]
         inner = tuple(slice(a, a + n) for (a, _), n in zip(widths, x.shape[1:], strict=True))

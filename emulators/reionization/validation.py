@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from .emulator import ReionizationEmulator
 
-__all__ = ["compare", "cylindrical"]
+__all__ = ["compare", "cylindrical", "cylindrical_distance"]
 
 _STRETCH = 32  # cells along the line of sight that are taken for one epoch
 _PDF_EDGES = np.linspace(0.5, 60.5, 31)  # mK, above the spike of ionised cells
@@ -135,19 +135,31 @@ def cylindrical(
     if emulator.output.dims[-1] != "los":
         return {}
     cell, n_los = emulator.simulator.box_size / emulator.simulator.n, x.shape[-1]
+    farther = min(_STRETCH, n_los // 2) // 2
+    return {"cylindrical P(k)": {
+        "emulator": cylindrical_distance(drawn, x, cell),
+        "reference, other planes": cylindrical_distance(x, x, cell, farther),
+    }}  # fmt: skip
+
+
+def cylindrical_distance(x: Tensor, truth: Tensor, cell: float, farther: int = 0) -> float:
+    """Of light cones: median over redshifts and bins of the mean over cones of ln P(k) ratios.
+
+    Args:
+        x: brightness temperature in mK, (B, n, n, n_los).
+        truth: of the same parameters, as x.
+        cell: side in Mpc.
+        farther: cells by which stretches of `x` begin beyond those of `truth`.
+    """
+    n_los = x.shape[-1]
     length = min(_STRETCH, n_los // 2)
     edges = np.linspace(0, np.pi / cell, 5) + 1e-6  # without the means of planes
-    n = (n_los - length // 2) // length
-
-    def spectra(fields: Tensor, start: int) -> np.ndarray:
-        chunks = start + length * np.arange(n + 1)
-        return cylindrical_power(
-            fields, cell, edges, edges, window="hann", chunks=chunks
-        ).power  # fmt: skip
-
-    truth = spectra(x, 0)
-    others = {"emulator": spectra(drawn, 0), "reference, other planes": spectra(x, length // 2)}
-    return {"cylindrical P(k)": {name: _apart(p, truth) for name, p in others.items()}}
+    cuts = length * np.arange((n_los - length // 2) // length + 1)
+    found = (
+        cylindrical_power(y, cell, edges, edges, window="hann", chunks=cuts + first).power
+        for y, first in ((x, farther), (truth, 0))
+    )
+    return _apart(*found)
 
 
 def _apart(power: np.ndarray, truth: np.ndarray) -> float:

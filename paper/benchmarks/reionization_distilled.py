@@ -18,12 +18,12 @@ import torch
 from _reionization import CASES, Case, reference
 from _reionization_rows import Comparison
 from _table import Table, say, simulating_parser
+from reionization_emulator import QUICK, Sizes
 
 from emulators.reionization.diffusion import n_calls
 from emulators.reionization.distillation import distill
 from emulators.reionization.emulator import ReionizationEmulator
 from emulators.reionization.shipped import emulator as shipped
-from emulators.reionization.statistics import distances
 
 NAME = "reionization_distilled"
 
@@ -44,10 +44,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(work: Path, calls: list[int], workers: int, quick: bool) -> Table:
     """Distil, then compare at every point."""
-    case, cubes = CASES["planes"], 4 if quick else 48
-    path = work / "emulator"
+    case, sizes, path = CASES["planes"], QUICK if quick else Sizes(), work / "emulator"
     teacher = ReionizationEmulator.load(path) if path.exists() else shipped()
-    every, notes = {"fitted": teacher}, []
+    if teacher.simulator.version != case.simulator.version:
+        raise SystemExit(f"{path} is an emulator of something else than {case.title}")
+    theta, truth, shown = reference(case, work, sizes.points, sizes.cubes, sizes.many, workers)
+    every, notes = {"fitted": teacher}, [f"the fitted emulator: {teacher.version}"]
     for n in calls:
         begun = time.monotonic()
         config, n_ways = ({"steps": 20}, 32) if quick else (None, 4096)
@@ -62,18 +64,19 @@ def run(work: Path, calls: list[int], workers: int, quick: bool) -> Table:
             f"{history.seconds:.0f} s of training; this run {time.monotonic() - begun:.0f} s"
         )
         few.save(work / f"distilled-{n}" / "emulator")
-    theta, truth, shown = reference(case, work, 2 if quick else 20, cubes, None, workers)
     columns = ("statistic", *every, "noise floor")
     table = Table(NAME, "Planes by few calls of the network", columns, quick=quick)
     made = {
-        name: Comparison(case, e, theta, truth, shown, cubes // 2, 96) for name, e in every.items()
+        name: Comparison(case, e, theta, truth, shown, sizes.cubes // 2, sizes.drawn)
+        for name, e in every.items()
     }
     tables = [Table(name, "", ("statistic", "value", "floor", "required", "met")) for name in made]
     for compared, one in zip(made.values(), tables, strict=True):
         compared.rows(one, 0.05)
     for rows in zip(*(one.rows for one in tables), strict=True):
-        table.add(rows[0][0], *[row[1] for row in rows], rows[0][2])
-    table.add("from the same noise, ln P: mean of |.|", 0.0, *same_noise(case, every), "")
+        table.add(str(rows[0][0]).partition(" (")[0], *[row[1] for row in rows], rows[0][2])
+    apart = same_noise(case, every)
+    table.add("ln P of single planes, from the same noise: mean of |.|", 0.0, *apart, "")
     table.add("calls", *[n_calls(e.options.sampler, e.options.sampler_steps)
                          for e in every.values()], "")  # fmt: skip
     table.add("CPU s per plane", *[seconds(e) for e in every.values()], "")
@@ -90,7 +93,8 @@ def same_noise(case: Case, every: dict[str, ReionizationEmulator]) -> list[float
     out = []
     for other in others:
         mine = case.measure(other.simulate(theta, seeds))
-        out.append(float(np.abs(distances(mine, exact).power).mean()))
+        both = (exact.power.min(1) > 0) & (mine.power.min(1) > 0)
+        out.append(float(np.abs(np.log(mine.power[both] / exact.power[both])).mean()))
     return out
 
 

@@ -178,7 +178,7 @@ class Job:
             estimator, _Loss(self), self.training.batches, lambda: self.validation.batches(0),
             options or only(TrainingOptions, self.options), run_dir,
             steps_per_epoch=self.training.steps, resume=resume, identity=self.identity(),
-            on_epoch=on_epoch,
+            on_epoch=on_epoch, optimizer_threads=self.options.workers,
         )  # fmt: skip
 
     def info(self, history: TrainingHistory, seconds: float) -> dict[str, Any]:

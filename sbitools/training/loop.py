@@ -142,7 +142,7 @@ def run_training(
         identity: plain values that tell this run from others, e.g. the digest of its store: a run
             of another identity is not resumed.
         on_epoch: called with each new row of the history, for progress.
-        optimizer_threads: that a step of the optimiser may use, as many as the loss does.
+        optimizer_threads: that a step of Muon may use.
 
     Raises:
         TrainingError: if gradients stay non-finite, or `run_dir` holds another run.

@@ -5,10 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
-from emulators.reionization.distillation import Ways, distill
+from emulators.reionization.distillation import StepBatches, Ways, distill
 from emulators.reionization.emulator import ReionizationEmulator
+from emulators.reionization.loss import StepLoss
 from emulators.reionization.options import SHORT_STEPS
-from sbitools.errors import ConfigError, TrainingError
+from emulators.testing import check_emulator
+from sbitools import simulate
+from sbitools.errors import ConfigError, StoreError, TrainingError
 
 from . import tiny
 
@@ -67,18 +70,61 @@ def test_a_network_that_answered_right_would_make_the_same_fields(fitted, monkey
     assert len(seen) == n_calls("distilled", 3) == 3
 
 
+def test_windows_of_a_cone_are_ways_of_cones_of_that_length(tmp_path):
+    emulator = ReionizationEmulator(tiny.simulator("lightcone", n_los=8))
+    store = tiny.store(tmp_path / "store", emulator.simulator, 8)
+    emulator.fit(store, tiny.OPTIONS | {"window": 32}, run_dir=tmp_path / "fit")
+    ways = ways_of(emulator)
+    theta, seeds = emulator.parameters.design(2, 1), torch.tensor([4, 5])
+    whole = emulator.sampling(sampler_steps=3 * SHORT_STEPS).simulate(theta, seeds)
+    ended = emulator.transform.inverse(ways.simulate(theta, seeds)[:, -1])
+    torch.testing.assert_close(ended, whole, rtol=0, atol=1e-3)
+
+
+def test_every_call_is_learned_whatever_the_batch(fitted, tmp_path):
+    options = fitted.options.model_copy(
+        update={"sampler": "distilled", "sampler_steps": 5, "batch_size": 3, "steps": 20}
+    )
+    ways = Ways(fitted, options)
+    store = simulate(ways, 8, tmp_path / "ways", seed=1, workers=1, progress=False)
+    found = [sigma for _, _, sigma, *_ in StepBatches(store, ways, options).train(0)]
+    times = torch.stack([(torch.cat(found) == s).sum() for s in torch.tensor(ways.levels[:-1])])
+    # 60 of 5 kinds, three different ones in each batch: 12 ± 2 of each; four sigma.
+    assert times.sum() == 60
+    assert int((times - 12).abs().max()) <= 8
+
+
 def test_distilled_emulators_are_emulators(fitted, tmp_path):
     few, history = distill(fitted, 3, FEW, run_dir=tmp_path / "few", **SETTINGS)
     assert history.epochs[-1]["step"] == 6
     assert (few.options.sampler, few.options.sampler_steps) == ("distilled", 3)
-    again = ReionizationEmulator.load(few.save(tmp_path / "checkpoint"))
-    theta, seeds = few.parameters.design(2, 0), torch.tensor([1, 2])
-    assert torch.equal(few.simulate(theta, seeds), again.simulate(theta, seeds))
-    assert few.version == again.version != fitted.version
-    repeated, _ = distill(
-        fitted, 3, FEW, run_dir=tmp_path / "few", resume=True, **SETTINGS
-    )  # fmt: skip
-    assert torch.equal(few.simulate(theta, seeds), repeated.simulate(theta, seeds))
+    assert few.version != fitted.version
+    check_emulator(few, folder=tmp_path / "conformance")
+
+
+def test_an_interrupted_run_is_taken_up(fitted, tmp_path, monkeypatch):
+    def steps(**settings):
+        few, _ = distill(fitted, 2, FEW, **SETTINGS, **settings)
+        return few.module().state_dict()
+
+    whole = steps(run_dir=tmp_path / "whole")
+    calls, loss = 0, StepLoss.__call__
+
+    def until(self, module, batch, rng):
+        nonlocal calls
+        calls += 1
+        if calls == 4:
+            raise KeyboardInterrupt
+        return loss(self, module, batch, rng)
+
+    monkeypatch.setattr(StepLoss, "__call__", until)
+    with pytest.raises(KeyboardInterrupt):
+        steps(run_dir=tmp_path / "again")
+    monkeypatch.undo()
+    again = steps(run_dir=tmp_path / "again", resume=True)
+    assert all(torch.equal(v, again[k]) for k, v in whole.items())
+    with pytest.raises(StoreError, match="output of the store"):
+        distill(fitted, 3, FEW, run_dir=tmp_path / "again", **SETTINGS)
 
 
 def test_what_cannot_be_distilled(fitted, tmp_path):
@@ -86,8 +132,9 @@ def test_what_cannot_be_distilled(fitted, tmp_path):
         distill(ReionizationEmulator(tiny.simulator()), run_dir=tmp_path)
     with pytest.raises(ConfigError, match=r"calls.*2 or more"):
         distill(fitted, 1, run_dir=tmp_path)
-    with pytest.raises(ConfigError, match="widths"):
-        distill(fitted, 2, {"widths": (8,)}, run_dir=tmp_path)
+    for changed in ({"widths": (8,)}, {"epochs": 3}):
+        with pytest.raises(ConfigError, match=next(iter(changed))):
+            distill(fitted, 2, changed, run_dir=tmp_path)
     few, _ = distill(fitted, 2, FEW, run_dir=tmp_path / "few", **SETTINGS)
     with pytest.raises(ConfigError, match="distilled"):
         distill(few, 2, run_dir=tmp_path)

@@ -47,7 +47,7 @@ def test_depth_is_the_signed_distance_from_the_edge_of_a_bubble():
     x = torch.ones(1, 24, 24)
     x[0, :4, :4] = x[0, -4:, :4] = x[0, :4, -4:] = x[0, -4:, -4:] = 0  # around a corner
     transform = FieldTransform.fit(x)
-    depth = transform.forward(x)[0, 1] * transform.spread + transform.ionised
+    depth = transform.forward(x)[0, 1] * transform.spread + transform.depth
     far = torch.atanh(depth.clamp(-0.9999, 0.9999)) * 2.0
     assert far[0, 0] == pytest.approx(3.5, abs=0.05)
     assert far[0, 3] == pytest.approx(0.5, abs=1e-3)
@@ -56,7 +56,7 @@ def test_depth_is_the_signed_distance_from_the_edge_of_a_bubble():
     assert torch.equal(depth, depth.flip(0).roll(0, 0))
     assert torch.equal(depth, depth.T)
     opened = FieldTransform.fit(x, open_end=True)
-    depth = opened.forward(x)[0, 1] * opened.spread + opened.ionised
+    depth = opened.forward(x)[0, 1] * opened.spread + opened.depth
     # Without the bubble's other half its first cell is four cells from the edge, which is enough.
     assert depth[0, 0] == pytest.approx(math.tanh(3.5 / 2), abs=1e-5)
 
@@ -77,21 +77,10 @@ def test_training_fields_without_structure_are_no_numbers_of_another_kind(value)
     assert torch.allclose(transform.inverse(channels), x)
 
 
-def test_emulators_from_before_have_ones_and_zeros():
-    x = ionised_field()
-    values = FieldTransform.fit(x).to_dict()
-    share = float((x == 0).float().mean())
-    for new in ("spread", "edge", "open_end"):
-        del values[new]
-    old = FieldTransform.from_dict(values | {"ionised": share})
-    assert len(old.forward(x)[:, 1].unique()) == 2
-    assert torch.allclose(old.inverse(old.forward(x)), x, atol=1e-3)
-
-
 def test_skewness_is_taken_out():
     x = heated_field()
     transform = FieldTransform.fit(x)
-    assert transform.ionised is None
+    assert transform.depth is None
     assert not transform.positive
 
     def skewness(y):
