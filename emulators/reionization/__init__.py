@@ -9,12 +9,16 @@ from typing import TYPE_CHECKING, Any
 from .system import system
 
 if TYPE_CHECKING:
+    from .distillation import distill
     from .emulator import ReionizationEmulator
     from .simulator import ReionizationSimulator
 
-__all__ = ["ReionizationEmulator", "ReionizationSimulator", "system"]
+__all__ = ["ReionizationEmulator", "ReionizationSimulator", "distill", "system"]
 
-_HOME = {"ReionizationEmulator": "emulator", "ReionizationSimulator": "simulator"}
+_HOME = {
+    "ReionizationEmulator": "emulator", "ReionizationSimulator": "simulator",
+    "distill": "distillation",
+}  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

@@ -80,7 +80,7 @@ class ReionizationEmulator(Emulator):
         if options.sampler == "distilled":
             raise ConfigError(
                 "emulator option sampler", expected=f"one of {SAMPLERS}", got="'distilled'",
-                fix="fit first, then call distillation.distill",
+                fix="fit first, then call emulators.reionization.distill",
             )  # fmt: skip
         self._check_store(store, options)
         if options.start == "shipped":
