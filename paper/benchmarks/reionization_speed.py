@@ -34,6 +34,9 @@ COLUMNS = (
 )  # fmt: skip
 
 
+LONG = 10.0  # CPU seconds; what is compiled or cached at first is small beside it
+
+
 @dataclass(frozen=True)
 class Kind:
     """A kind of field: the simulator's arguments, and how many are timed together."""
@@ -130,8 +133,12 @@ def products() -> float:
 
 
 def seconds(run: Callable[[], object], repeats: int) -> float:
-    """Least CPU seconds of a few runs, after one that is not counted."""
+    """Least CPU seconds of a few runs, after one that is not counted; of one, if it takes long."""
+    begun = time.process_time()
     run()
+    first = time.process_time() - begun
+    if first > LONG:
+        return first
     best = float("inf")
     for _ in range(repeats):
         begun = time.process_time()
