@@ -32,7 +32,7 @@ from sbitools.training import TrainingHistory, TrainingOptions, run_training, sp
 
 from .diffusion import states
 from .emulator import ReionizationEmulator
-from .loss import StepLoss
+from .loss import TargetLoss
 from .options import SHORT_STEPS, STEPS_PER_EPOCH, EmulatorOptions
 
 __all__ = ["StepBatches", "Ways", "distill"]
@@ -78,12 +78,13 @@ def distill(
         on_epoch: called after each epoch.
 
     Raises:
-        ConfigError: for a distilled emulator, fewer than 2 calls, or options of the network.
+        ConfigError: for a distilled emulator, fewer than 2 calls or 4 ways, or options of the
+            network.
         TrainingError: before a fit, if training diverges, or `run_dir` holds another run.
         StoreError: if `run_dir` holds the ways of another emulator, or the disk is full.
         CampaignError: if workers cannot start or were stopped.
     """
-    _check(emulator, calls, config or {})
+    _check(emulator, calls, n_ways, config or {})
     given = emulator.options.model_dump() | _DEFAULTS | dict(config or {})
     given |= {"sampler": "distilled", "sampler_steps": calls, "start": "fresh"}
     options = parse_options(EmulatorOptions, given).resolved()
@@ -100,7 +101,7 @@ def distill(
     module.load_state_dict(emulator.module().state_dict())
     batches = StepBatches(store, ways, options)
     history = run_training(
-        module, StepLoss(options), batches.train, batches.validation, options,
+        module, TargetLoss(options), batches.train, batches.validation, options,
         run_dir / "training", steps_per_epoch=batches.steps, resume=resume, on_epoch=on_epoch,
         identity={"store": store.digest()}, optimizer_threads=options.pieces,
     )  # fmt: skip
@@ -108,12 +109,15 @@ def distill(
     return student, history
 
 
-def _check(emulator: ReionizationEmulator, calls: int, config: Mapping[str, Any]) -> None:
+def _check(
+    emulator: ReionizationEmulator, calls: int, n_ways: int, config: Mapping[str, Any]
+) -> None:
     emulator.module()
     unknown = sorted(set(config) - _CHANGED)
     rules = {
         "emulator": (emulator.options.sampler != "distilled", "distilled", "one that was fitted"),
         "calls": (calls >= 2, calls, "2 or more"),
+        "n_ways": (n_ways >= 4, n_ways, "4 or more, to train and to validate with"),
         "config": (not unknown, unknown, f"options of {sorted(_CHANGED)}"),
     }
     for name, (ok, got, expected) in rules.items():
@@ -138,7 +142,7 @@ class Ways:
 
     def __init__(self, emulator: ReionizationEmulator, options: EmulatorOptions) -> None:
         self.emulator, self.parameters = emulator, emulator.parameters
-        self.fine = options.noise().levels(options.sampler_steps * SHORT_STEPS)
+        self.fine = options.make_schedule().levels(options.sampler_steps * SHORT_STEPS)
         self.levels = options.levels().tolist()
         dims, shape = emulator.output.dims, list(emulator.output.shape)
         if dims[-1] == "los":

@@ -76,15 +76,15 @@ class EmulatorOptions(TrainingOptions):
         epochs = max(1, -(-self.steps // STEPS_PER_EPOCH))
         return self.model_copy(update={"precision": precision, "epochs": epochs})
 
-    def noise(self) -> Schedule:
+    def make_schedule(self) -> Schedule:
         """Noise levels of training and sampling."""
         return Schedule(self.noise_schedule, center=self.center, width=self.width)
 
     def levels(self) -> Tensor:
         """At which the sampler stops, (sampler_steps + 1,)."""
         if self.sampler == "distilled":
-            return self.noise().levels(self.sampler_steps * SHORT_STEPS)[::SHORT_STEPS]
-        return self.noise().levels(self.sampler_steps)
+            return self.make_schedule().levels(self.sampler_steps * SHORT_STEPS)[::SHORT_STEPS]
+        return self.make_schedule().levels(self.sampler_steps)
 
 
 SHORT_STEPS = 6  # of a sampler, for each long one of a distilled network

@@ -72,7 +72,7 @@ class FieldTransform:
         )  # fmt: skip
         if share <= _FEWEST:
             return found
-        depth = found._depth(fields).double()
+        depth = found._signed_depth(fields).double()
         return replace(found, depth=float(depth.mean()), spread=float(depth.std()) or 1.0)
 
     @property
@@ -85,7 +85,7 @@ class FieldTransform:
         value = (_forward(x / self.scale, self.exponent) - self.mean) / self.std
         if self.depth is None:
             return value[:, None]
-        depth = (self._depth(x) - self.depth) / self.spread
+        depth = (self._signed_depth(x) - self.depth) / self.spread
         return torch.stack([value, depth], dim=1)
 
     def inverse(self, channels: Tensor) -> Tensor:
@@ -97,7 +97,7 @@ class FieldTransform:
             return x
         return x.masked_fill(channels[:, 1] * self.spread + self.depth > 0, 0.0)
 
-    def _depth(self, x: Tensor) -> Tensor:
+    def _signed_depth(self, x: Tensor) -> Tensor:
         """How deep cells are in ionised bubbles, -1 to 1, as x."""
         ionised = (x == 0).numpy()
         pad = math.ceil(_SATURATED * self.edge)

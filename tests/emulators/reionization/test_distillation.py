@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
+from emulators.reionization.diffusion import n_calls, sample
 from emulators.reionization.distillation import StepBatches, Ways, distill
 from emulators.reionization.emulator import ReionizationEmulator
-from emulators.reionization.loss import StepLoss
+from emulators.reionization.loss import TargetLoss
 from emulators.reionization.options import SHORT_STEPS
 from emulators.testing import check_emulator
 from sbitools import simulate
@@ -63,8 +64,6 @@ def test_a_network_that_answered_right_would_make_the_same_fields(fitted, monkey
         torch.testing.assert_close(x, seen[-1], rtol=1e-5, atol=1e-4)
         return answers[:, len(seen) - 1]
 
-    from emulators.reionization.diffusion import n_calls, sample
-
     made = sample("distilled", denoise, noise, torch.tensor(ways.levels), ways.sky)
     assert torch.equal(made, answers[:, -1])
     assert len(seen) == n_calls("distilled", 3) == 3
@@ -108,7 +107,7 @@ def test_an_interrupted_run_is_taken_up(fitted, tmp_path, monkeypatch):
         return few.module().state_dict()
 
     whole = steps(run_dir=tmp_path / "whole")
-    calls, loss = 0, StepLoss.__call__
+    calls, loss = 0, TargetLoss.__call__
 
     def until(self, module, batch, rng):
         nonlocal calls
@@ -117,7 +116,7 @@ def test_an_interrupted_run_is_taken_up(fitted, tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return loss(self, module, batch, rng)
 
-    monkeypatch.setattr(StepLoss, "__call__", until)
+    monkeypatch.setattr(TargetLoss, "__call__", until)
     with pytest.raises(KeyboardInterrupt):
         steps(run_dir=tmp_path / "again")
     monkeypatch.undo()
@@ -132,6 +131,8 @@ def test_what_cannot_be_distilled(fitted, tmp_path):
         distill(ReionizationEmulator(tiny.simulator()), run_dir=tmp_path)
     with pytest.raises(ConfigError, match=r"calls.*2 or more"):
         distill(fitted, 1, run_dir=tmp_path)
+    with pytest.raises(ConfigError, match=r"n_ways.*4 or more"):
+        distill(fitted, 2, run_dir=tmp_path, n_ways=3)
     for changed in ({"widths": (8,)}, {"epochs": 3}):
         with pytest.raises(ConfigError, match=next(iter(changed))):
             distill(fitted, 2, changed, run_dir=tmp_path)
@@ -149,6 +150,18 @@ def test_a_fit_cannot_begin_distilled(tmp_path):
     store = tiny.store(tmp_path / "store", emulator.simulator, 6)
     with pytest.raises(ConfigError, match="distilled"):
         emulator.fit(store, tiny.OPTIONS | {"sampler": "distilled"}, run_dir=tmp_path / "fit")
+
+
+def test_other_schedules_have_long_steps_too(tmp_path):
+    emulator = ReionizationEmulator(tiny.simulator())
+    store = tiny.store(tmp_path / "store", emulator.simulator, 8)
+    options = tiny.OPTIONS | {"noise_schedule": "flow"}
+    emulator.fit(store, options, run_dir=tmp_path / "fit")
+    few, _ = distill(emulator, 3, FEW, run_dir=tmp_path / "few", **SETTINGS | {"n_ways": 4})
+    levels = few.options.levels()
+    assert torch.equal(levels, few.options.make_schedule().levels(3 * SHORT_STEPS)[::SHORT_STEPS])
+    drawn = few.simulate(few.parameters.design(2, 0), torch.tensor([1, 2]))
+    assert bool(torch.isfinite(drawn).all())
 
 
 @pytest.mark.slow
