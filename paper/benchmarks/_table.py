@@ -13,14 +13,16 @@ import importlib.metadata
 import json
 import os
 import platform
+import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 __all__ = [
     "Table", "cpu_seconds", "describe_machine", "options", "peak_memory_mb", "say",
-    "simulating_parser",
+    "simulating_parser", "work_folder",
 ]  # fmt: skip
 
 RESULTS = Path(__file__).parent / "results"
@@ -51,6 +53,15 @@ def simulating_parser(description: str | None, default: int = 2) -> argparse.Arg
     parser.add_argument("--work", type=Path, help="folder of all that is simulated and trained")
     parser.add_argument("--workers", type=int, default=default, help="processes that simulate")
     return parser
+
+
+@contextmanager
+def work_folder(chosen: argparse.Namespace) -> Iterator[Path]:
+    """`work` of the options, or a folder that is gone at the end."""
+    with tempfile.TemporaryDirectory() as folder:
+        work: Path = chosen.work or Path(folder)
+        work.mkdir(parents=True, exist_ok=True)
+        yield work
 
 
 def say(text: str) -> None:

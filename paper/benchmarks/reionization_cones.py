@@ -10,7 +10,6 @@ cells and makes whole cones of overlapping windows. At each held-out point there
 from __future__ import annotations
 
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from _table import Table, say, simulating_parser
+from _table import Table, say, simulating_parser, work_folder
 from reionization_recovery import LIMIT, TRAIN, simulator
 from torch import Tensor
 
@@ -73,8 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     chosen = parser.parse_args(argv)
     torch.set_num_threads(1)
     sizes = QUICK if chosen.quick else Sizes(train=chosen.cones or Sizes.train)
-    with tempfile.TemporaryDirectory() as folder:
-        work = chosen.work or Path(folder)
+    with work_folder(chosen) as work:
         table = run(work, sizes, chosen.workers, chosen.quick)
     table.write(chosen.out)
     return 0
@@ -82,7 +80,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(work: Path, sizes: Sizes, workers: int, quick: bool) -> Table:
     """Simulate, fit, compare."""
-    work.mkdir(parents=True, exist_ok=True)
     n = sizes.train
     lessons = sbitools.simulate(
         simulator(), n, work / f"train-{n}", seed=TRAIN, workers=workers, time_limit=LIMIT

@@ -8,7 +8,6 @@ distilled, and the planes simulated. Needs 21cmFAST (`sbitools[reionization]`).
 from __future__ import annotations
 
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +16,7 @@ import numpy as np
 import torch
 from _reionization import CASES, Case, reference
 from _reionization_rows import Comparison
-from _table import Table, say, simulating_parser
+from _table import Table, say, simulating_parser, work_folder
 from reionization_emulator import QUICK, Sizes
 
 from emulators.reionization.diffusion import n_calls
@@ -34,9 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--calls", type=int, action="append", help="of the network; repeatable")
     chosen = parser.parse_args(argv)
     torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory() as folder:
-        work = chosen.work or Path(folder)
-        work.mkdir(parents=True, exist_ok=True)
+    with work_folder(chosen) as work:
         table = run(work, chosen.calls or [4], chosen.workers, chosen.quick)
     table.write(chosen.out)
     return 0

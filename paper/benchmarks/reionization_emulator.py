@@ -11,7 +11,6 @@ an hour and a half on two cores; `--work` keeps simulations and weights.
 from __future__ import annotations
 
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ import numpy as np
 import torch
 from _reionization import CASES, SHOWN, Case, reference, response_stores, train_store
 from _reionization_rows import Comparison, rows_of_response, rows_of_scatter
-from _table import Table, say, simulating_parser
+from _table import Table, say, simulating_parser, work_folder
 from torch import Tensor
 
 from emulators.reionization.diffusion import n_calls
@@ -64,9 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--weights", type=Path, help="a fitted emulator instead of a new fit")
     chosen = parser.parse_args(argv)
     sizes = QUICK if chosen.quick else Sizes(cubes=chosen.cubes or Sizes.cubes)
-    with tempfile.TemporaryDirectory() as folder:
-        work = chosen.work or Path(folder)
-        work.mkdir(parents=True, exist_ok=True)
+    with work_folder(chosen) as work:
         table = run(chosen.case, work, sizes, chosen.workers, chosen.weights, chosen.quick)
     table.write(chosen.out)
     return 0

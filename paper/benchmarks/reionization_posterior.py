@@ -11,7 +11,6 @@ cubes. Beside them, `emcee` on the power spectrum of the same planes. Needs 21cm
 from __future__ import annotations
 
 import sys
-import tempfile
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ import numpy as np
 import torch
 from _reionization import CASES, train_store
 from _reionization_spectrum import SpectrumLikelihood, chains
-from _table import Table, cpu_seconds, say, simulating_parser
+from _table import Table, cpu_seconds, say, simulating_parser, work_folder
 
 import sbitools
 from sbitools.calibration import CalibrationResult
@@ -75,8 +74,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     chosen = parser.parse_args(argv)
     torch.set_num_threads(1)
     sizes = QUICK if chosen.quick else Sizes()
-    with tempfile.TemporaryDirectory() as folder:
-        bench = Bench(chosen.work or Path(folder), sizes, chosen.workers, chosen.quick)
+    with work_folder(chosen) as work:
+        bench = Bench(work, sizes, chosen.workers, chosen.quick)
         table = bench.run(chosen.quick)
     table.write(chosen.out)
     return 0

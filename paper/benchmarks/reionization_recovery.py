@@ -11,7 +11,6 @@ three stages of that work: summary, flow on top of it, both. Needs 21cmFAST
 from __future__ import annotations
 
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from _table import Table, say, simulating_parser
+from _table import Table, say, simulating_parser, work_folder
 
 import sbitools
 from emulators.reionization.simulator import ReionizationSimulator
@@ -63,8 +62,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     chosen = parser.parse_args(argv)
     torch.set_num_threads(1)
     sizes = QUICK if chosen.quick else Sizes(train=chosen.cones or Sizes.train)
-    with tempfile.TemporaryDirectory() as folder:
-        table = run(chosen.work or Path(folder), sizes, chosen.workers, chosen.quick)
+    with work_folder(chosen) as work:
+        table = run(work, sizes, chosen.workers, chosen.quick)
     table.write(chosen.out)
     return 0
 
@@ -79,7 +78,6 @@ def simulator() -> ReionizationSimulator:
 
 def run(work: Path, sizes: Sizes, workers: int, quick: bool) -> Table:
     """Simulate, train both networks, test both."""
-    work.mkdir(parents=True, exist_ok=True)
     begun = time.monotonic()
     lessons, tests = (
         sbitools.simulate(
