@@ -94,12 +94,12 @@ class Estimator(nn.Module):
         return self.flow.inverse(z[:, None].to(self.device), features[row])[0][:, 0]
 
     def draw(self, z: Tensor, features: Tensor, density: bool = True) -> tuple[Tensor, Tensor]:
-        """u (B, n, P) and log q(u | x) (B, n) of latents z (B, n, n_latents).
+        """u (B, n, P) and log q(u | x) (B, n), which may be NaN without `density`.
 
-        The density comes with the draw, whether it is asked for or not.
+        Of latents z (B, n, n_latents).
         """
         z = z.to(self.device)
-        u, log_det = self.flow.inverse(z, features)
+        u, log_det = self.flow.inverse(z, features, density)
         return u, normal_log_prob(z) + log_det
 
     def latent(self, u: Tensor, features: Tensor, rng: torch.Generator) -> Tensor:

@@ -1,4 +1,4 @@
-"""Conditional flows behind one interface: the only module that touches zuko and nflows.
+"""Conditional flows behind one interface, of zuko and nflows.
 
 A flow here is a Gaussian head, u -> A(c)(u - m(c)) with A lower triangular, followed by the flow
 of a library. The head finds the place and the width of the posterior at once, which splines on a
@@ -68,9 +68,12 @@ class ConditionalFlow(nn.Module):
         z, second = self.body(v, c)
         return z, first + second
 
-    def inverse(self, z: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-        """u (B, n, P) and log |det dz/du| (B, n) for z (B, n, P) and c (B, F)."""
-        v, second = self.body.inverse(z, c)
+    def inverse(self, z: Tensor, c: Tensor, density: bool = True) -> tuple[Tensor, Tensor]:
+        """u (B, n, P) and log |det dz/du| (B, n) for z (B, n, P) and c (B, F).
+
+        Without `density` the determinant may be NaN, and is not worked out if that takes long.
+        """
+        v, second = self.body.inverse(z, c, density)
         u, first = self.head.inverse(v, c)
         return u, first + second
 
@@ -122,7 +125,7 @@ class GaussianHead(nn.Module):
 
 
 class _Zuko(nn.Module):
-    """A zuko flow; its lazy transform broadcasts features over draws."""
+    """A zuko flow; its lazy transform broadcasts features over draws. Its inverse is ours."""
 
     def __init__(self, net: Any) -> None:
         super().__init__()
@@ -131,9 +134,10 @@ class _Zuko(nn.Module):
     def forward(self, v: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
         return self.net(c[:, None]).transform.call_and_ladj(v)
 
-    def inverse(self, z: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-        v, log_det = self.net(c[:, None]).transform.inv.call_and_ladj(z)
-        return v, -log_det
+    def inverse(self, z: Tensor, c: Tensor, density: bool) -> tuple[Tensor, Tensor]:
+        from .autoregressive import invert
+
+        return invert(self.net.transform.transforms, z, c, density)
 
 
 class _NFlows(nn.Module):
@@ -146,7 +150,7 @@ class _NFlows(nn.Module):
     def forward(self, v: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
         return self._flat(self.transform, v, c)
 
-    def inverse(self, z: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+    def inverse(self, z: Tensor, c: Tensor, density: bool) -> tuple[Tensor, Tensor]:
         v, log_det = self._flat(self.transform.inverse, z, c)  # type: ignore[arg-type]
         return v, -log_det
 

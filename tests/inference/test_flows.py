@@ -62,3 +62,19 @@ def test_weights_are_a_function_of_the_seed():
 def test_unknown_family_is_a_config_error():
     with pytest.raises(ConfigError, match="zuko_nsf"):
         build_flow("realnvp", 2, 5, hidden=8, transforms=2, seed=0)
+
+
+@pytest.mark.parametrize("family", ["zuko_nsf", "zuko_maf"])
+@pytest.mark.parametrize("n", [1, 2, 6])
+def test_draws_in_one_pass_are_those_of_zuko(family, n):
+    flow = shaken(family, n)
+    c, z = normal([1, 2, 3], (5,), torch.float64), normal([4, 5, 6], (50, n), torch.float64)
+    with torch.no_grad():
+        found, log_det = flow.body.inverse(z, c, density=True)
+        alone, nothing = flow.body.inverse(z, c, density=False)
+        expected, minus = flow.body.net(c[:, None]).transform.inv.call_and_ladj(z)
+    # The same sums in another order: float64 round-off.
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
+    torch.testing.assert_close(log_det, -minus, rtol=0, atol=1e-11)
+    assert torch.equal(alone, found)
+    assert nothing.isnan().all()
