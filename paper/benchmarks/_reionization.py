@@ -126,10 +126,16 @@ def reference(
     return theta, fields, shown
 
 
-def single(x: Tensor, n: int) -> Tensor:
-    """One field of each of the first n universes, planes across all axes."""
-    rows = torch.arange(n)
-    return x[rows, rows % x.shape[1]]
+def single(x: Tensor, n: int, choice: int = 0) -> Tensor:
+    """One field of each of the first n universes, planes across all axes.
+
+    Args:
+        x: of each universe all planes, or the cube: (n, m, *field).
+        n: universes.
+        choice: of the planes, and of which universes come first.
+    """
+    rows = torch.arange(n).roll(-choice * (n // 8))
+    return x[rows, (rows + choice * (x.shape[1] // 8)) % x.shape[1]]
 
 
 def shifted(name: str, step: float) -> dict[str, float]:
