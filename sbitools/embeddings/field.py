@@ -87,15 +87,15 @@ class FieldCNN(ScaledField):
         boundary: str | Sequence[str] = "periodic", maps: int | None = None,
         patch: int | None = None,
     ) -> None:  # fmt: skip
-        super().__init__(len(shape), maps)
         if len(shape) not in _CONV:
             raise ConfigError(
                 "convolutional embedding", expected="fields of one to three axes",
                 got=f"shape {tuple(shape)}", fix="choose another embedding",
             )  # fmt: skip
-        self.n_features = features
-        words = axis_boundaries(boundary, self.axes)
+        words = axis_boundaries(boundary, len(shape))
         axis = evolving_axis(words)
+        super().__init__(shape, maps, axis)
+        self.n_features = features
         self.evolving = None if axis is None else 2 + axis
         self.patch = patch or _patch(shape, channels)
         sizes = [[-(-n // self.patch) for n in shape]]

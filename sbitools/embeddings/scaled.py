@@ -1,4 +1,4 @@
-"""What networks for fields on a grid share: one scale per map."""
+"""What networks for fields on a grid share: the scale of their data."""
 
 from __future__ import annotations
 
@@ -11,29 +11,34 @@ __all__ = ["ScaledField"]
 class ScaledField(nn.Module):
     """Takes out the mean and the standard deviation of the training data, one each per map.
 
+    Along an axis on which the field evolves they are those of each cell: a light cone varies by a
+    hundred mK where the gas is cold and by a few where it is ionised, and both are to be seen.
+
     Args:
-        axes: of space.
+        shape: of one field, space alone.
         maps: fields in one simulation, on an axis before those of space; None if there is no such
             axis.
+        evolving: which axis of space evolves, None if none does.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, axes: int, maps: int | None) -> None:
+    def __init__(self, shape: tuple[int, ...], maps: int | None, evolving: int | None) -> None:
         super().__init__()
-        self.axes, self.maps = axes, maps
-        shape = () if maps is None else (maps, *[1] * axes)
-        self.register_buffer("mean", torch.zeros(shape))
-        self.register_buffer("std", torch.ones(shape))
+        self.axes, self.maps = len(shape), maps
+        self._over = tuple(a - self.axes for a in range(self.axes) if a != evolving)
+        kept = [n if a == evolving else 1 for a, n in enumerate(shape)]
+        size = (*([] if maps is None else [maps]), *kept)
+        self.register_buffer("mean", torch.zeros(size))
+        self.register_buffer("std", torch.ones(size))
 
     def set_scale(self, mean: Tensor, std: Tensor) -> None:
-        """Mean and standard deviation of the training data per cell; one each per map is kept."""
-        axes = tuple(range(mean.ndim - self.axes, mean.ndim))
-        centre = mean.mean(axes, keepdim=True)
-        spread = (std**2 + (mean - centre) ** 2).mean(axes, keepdim=True).sqrt()
-        self.mean.copy_(centre.view(self.mean.shape))
-        self.std.copy_(spread.where(spread > 0, torch.ones_like(spread)).view(self.std.shape))
+        """Mean and standard deviation of the training data per cell, in the shape of a field."""
+        centre = mean.mean(self._over, keepdim=True)
+        spread = (std**2 + (mean - centre) ** 2).mean(self._over, keepdim=True).sqrt()
+        self.mean.copy_(centre)
+        self.std.copy_(spread.where(spread > 0, torch.ones_like(spread)))
 
     def standardise(self, x: Tensor) -> Tensor:
         """(B, *shape), or (B, maps, *shape), to (B, maps or 1, *shape)."""

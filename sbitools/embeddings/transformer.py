@@ -70,15 +70,15 @@ class FieldTransformer(ScaledField):
         boundary: str | Sequence[str] = "periodic", maps: int | None = None,
         patch: int | Sequence[int] | None = None, depth: int = 4, heads: int = 4,
     ) -> None:  # fmt: skip
-        super().__init__(len(shape), maps)
         if not 1 <= len(shape) <= 3:
             raise ConfigError(
                 "transformer embedding", expected="fields of one to three axes",
                 got=f"shape {tuple(shape)}", fix="choose another embedding",
             )  # fmt: skip
+        words, inputs, width = axis_boundaries(boundary, len(shape)), maps or 1, _WIDTH * channels
+        super().__init__(shape, maps, evolving_axis(words))
         self.n_features = features
         self.expected = tuple(shape) if maps is None else (maps, *shape)
-        words, inputs, width = axis_boundaries(boundary, self.axes), maps or 1, _WIDTH * channels
         sides = patch_sides(shape, words, patch)
         grid = token_grid(shape, sides)
         pairs = _pairs(width, heads, grid)

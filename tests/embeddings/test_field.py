@@ -77,6 +77,19 @@ def test_channels_are_scaled_one_by_one(seeded):
     assert not torch.equal(net(x.flip(1)), before)
 
 
+@pytest.mark.parametrize("kind", ["cnn", "transformer"])
+def test_cells_of_an_evolving_axis_are_scaled_one_by_one(seeded, kind):
+    spec = FieldSpec("cone", ("x", "y", "los"), (8, 8, 12))
+    words = ("periodic", "periodic", "evolving")
+    net = seeded(lambda: build_embedding(kind, spec, 6, 4, words))
+    x = normal(range(64), spec.shape)
+    net.set_scale(x.mean(0), x.std(0))
+    before = net(x)
+    x = torch.linspace(-100, 20, 12) + torch.linspace(30.0, 0.1, 12) * x
+    net.set_scale(x.mean(0), x.std(0))
+    torch.testing.assert_close(net(x), before, rtol=1e-3, atol=1e-3)
+
+
 def test_power_is_that_of_white_noise_and_correlations_are_told():
     power = LogPower((16, 16, 16), maps=2)
     a = normal(range(64), (16, 16, 16))
