@@ -45,8 +45,8 @@ class EmbeddingOptions(BaseModel):
             says, see `build_embedding`.
         attention: learned weighted means of a set.
         padded: the last column of a set says which items are there.
-        patch: of a transformer: cells per side of a patch, for all axes or one per axis; None
-            chooses, see `patch_sides`.
+        patch: cells per side that a CNN merges into one at first, or that are one token of a
+            transformer, for all axes or one per axis; None chooses, see `FieldCNN`, `patch_sides`.
         depth: blocks of a transformer; None is 4.
         heads: of a transformer's attention; None is 4.
     """
@@ -116,7 +116,7 @@ def build_embedding(
         mask: for ``"healpix"``: where the maps are seen, see `HealpixCNN`.
         attention: for ``"set"``: learned weighted means, see `SetEmbedding`.
         padded: for ``"set"``: the last column says which items are there.
-        patch: for ``"transformer"``: cells per side, for all axes or one per axis.
+        patch: for ``"cnn"`` and ``"transformer"``: cells per side, for all axes or one per axis.
         depth: for ``"transformer"``: blocks; None is 4.
         heads: for ``"transformer"``: of attention; None is 4.
 
@@ -134,12 +134,13 @@ def build_embedding(
         kind,
         healpix={"ordering": ordering is not None, "mask": mask is not None},
         set={"attention": bool(attention), "padded": padded},
-        transformer={"patch": patch is not None, "depth": depth is not None,
-                     "heads": heads is not None},
+        transformer={"depth": depth is not None, "heads": heads is not None},
     )  # fmt: skip
+    if kind != "cnn":
+        _check_options(kind, transformer={"patch": patch is not None})
     if kind == "cnn":
         maps, space = _channels(spec)
-        return FieldCNN(space, features, channels, boundary, maps)
+        return FieldCNN(space, features, channels, boundary, maps, patch)
     if kind == "transformer":
         maps, space = _channels(spec)
         return FieldTransformer(

@@ -74,18 +74,20 @@ class FieldCNN(ScaledField):
             too and pools in up to 8 segments along that axis; one word for all axes, or one each.
         maps: fields in one simulation, on an axis before those of `shape`; None if there is no
             such axis.
-        patch: cells per side that the first convolution merges into one; None takes 1, or the
-            power of two with which the first level has 4 million numbers per field at most. The
-            power spectrum is that of the field itself.
+        patch: cells per side that the first convolution merges into one, for all axes (those that
+            are shorter are one patch long) or one number per axis; None takes 1, or the power of
+            two with which the first level has 4 million numbers per field at most. The power
+            spectrum is that of the field itself.
 
     Raises:
-        ConfigError: if the boundary does not fit the axes, or the field has no or too many axes.
+        ConfigError: if the boundary or the patch does not fit the axes, or the field has no or
+            too many axes.
     """
 
     def __init__(
         self, shape: tuple[int, ...], features: int, channels: int = 16,
         boundary: str | Sequence[str] = "periodic", maps: int | None = None,
-        patch: int | None = None,
+        patch: int | Sequence[int] | None = None,
     ) -> None:  # fmt: skip
         if len(shape) not in _CONV:
             raise ConfigError(
@@ -97,15 +99,15 @@ class FieldCNN(ScaledField):
         super().__init__(shape, maps, axis)
         self.n_features = features
         self.evolving = None if axis is None else 2 + axis
-        self.patch = patch or _patch(shape, channels)
-        sizes = [[-(-n // self.patch) for n in shape]]
+        self.patch = _sides(shape, _patch(shape, channels) if patch is None else patch)
+        sizes = [[-(-n // p) for n, p in zip(shape, self.patch, strict=True)]]
         levels = max(1, int(math.log2(max(2, typical_size(tuple(sizes[0]))))) - 1)
         for _ in range(levels - 1):  # the coarsest has about 4 cells per side or less
             sizes.append([-(-n // 2) for n in sizes[-1]])
         widths = [min(channels << i, max(channels, _MAX_CHANNELS)) for i in range(levels)]
         inputs = maps or 1
-        if self.patch > 1:
-            self.stem = _Patches(inputs, widths[0], self.patch, self.axes)
+        if max(self.patch) > 1:
+            self.stem = _Patches(inputs, widths[0], self.patch)
         else:
             self.stem = PaddedConv(inputs, widths[0], 3, words)
         self.blocks = nn.ModuleList(_Residual(w, words) for w in widths)
@@ -158,16 +160,27 @@ def _patch(shape: tuple[int, ...], channels: int) -> int:
     return patch
 
 
-class _Patches(nn.Module):
-    """Cubes of cells become one cell each; a cube that sticks out repeats the last cells."""
+def _sides(shape: tuple[int, ...], patch: int | Sequence[int]) -> tuple[int, ...]:
+    """Of a patch, one number per axis."""
+    sides = tuple(min(patch, n) for n in shape) if isinstance(patch, int) else tuple(patch)
+    if len(sides) != len(shape) or not all(1 <= p <= n for p, n in zip(sides, shape, strict=True)):
+        raise ConfigError(
+            "patch of a CNN", expected="one number of cells, or one per axis and none longer than "
+            "its axis", got=f"{patch} for a field of shape {shape}", fix="e.g. patch=2",
+        )  # fmt: skip
+    return sides
 
-    def __init__(self, a: int, b: int, patch: int, axes: int) -> None:
+
+class _Patches(nn.Module):
+    """Boxes of cells become one cell each; a box that sticks out repeats the last cells."""
+
+    def __init__(self, a: int, b: int, sides: tuple[int, ...]) -> None:
         super().__init__()
-        self.patch = patch
-        self.conv = _CONV[axes](a, b, patch, stride=patch)
+        self.sides = sides
+        self.conv = _CONV[len(sides)](a, b, sides, stride=sides)
 
     def forward(self, x: Tensor) -> Tensor:
-        missing = [-n % self.patch for n in reversed(x.shape[2:])]
+        missing = [-n % p for n, p in zip(x.shape[2:], self.sides, strict=True)][::-1]
         if any(missing):
             x = F.pad(x, [m for n in missing for m in (0, n)], mode="replicate")
         return self.conv(x)

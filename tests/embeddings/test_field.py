@@ -108,13 +108,24 @@ def test_thin_fields_keep_their_power():
 
 
 def test_large_fields_begin_in_patches(seeded):
-    assert seeded(lambda: FieldCNN((64, 64, 64), 4, 16)).patch == 1
-    assert seeded(lambda: FieldCNN((1024, 1024), 4, 16)).patch == 2
-    net = seeded(lambda: FieldCNN((9, 10, 11), 4, 4, "open", patch=2))
+    assert seeded(lambda: FieldCNN((64, 64, 64), 4, 16)).patch == (1, 1, 1)
+    assert seeded(lambda: FieldCNN((1024, 1024), 4, 16)).patch == (2, 2)
+
+
+@pytest.mark.parametrize(("patch", "cells"), [(2, (5, 5, 6)), ((1, 2, 4), (9, 5, 3))])
+def test_patches_are_merged_into_cells(seeded, patch, cells):
+    spec = FieldSpec("f", ("x", "y", "z"), (9, 10, 11))
+    net = seeded(lambda: build_embedding("cnn", spec, 4, 4, "open", patch=patch))
     sizes = []
     net.stem.register_forward_hook(lambda module, args, out: sizes.append(tuple(out.shape[2:])))
     assert net(normal([1], (9, 10, 11))).shape == (1, 4)
-    assert sizes == [(5, 5, 6)]
+    assert sizes == [cells]
+
+
+@pytest.mark.parametrize("patch", [(2, 2), (2, 2, 0), (2, 2, 12), 0])
+def test_patches_that_do_not_fit_are_refused(patch):
+    with pytest.raises(ConfigError, match="patch of a CNN"):
+        FieldCNN((9, 10, 11), 4, 4, "open", patch=patch)
 
 
 @pytest.mark.parametrize("boundary", [
