@@ -91,7 +91,7 @@ class Estimator(nn.Module):
 
     def place(self, z: Tensor, features: Tensor, row: Tensor) -> Tensor:
         """u (R, P) of latents z (R, P) for observations row (R,) of the features (B, F)."""
-        return self.flow.inverse(z[:, None].to(self.device), features[row])[0][:, 0]
+        return self.flow.inverse(z[:, None].to(self.device), features[row], density=False)[0][:, 0]
 
     def draw(self, z: Tensor, features: Tensor, density: bool = True) -> tuple[Tensor, Tensor]:
         """u (B, n, P) and log q(u | x) (B, n), which may be NaN without `density`.
