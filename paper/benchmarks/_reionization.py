@@ -134,7 +134,7 @@ def single(x: Tensor, n: int, choice: int = 0) -> Tensor:
         n: universes.
         choice: of the planes, and of which universes come first.
     """
-    rows = torch.arange(n).roll(-choice * (n // 8))
+    rows = torch.arange(n).roll(-choice * max(1, n // 8))
     return x[rows, (rows + choice * (x.shape[1] // 8)) % x.shape[1]]
 
 

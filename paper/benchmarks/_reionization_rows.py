@@ -38,7 +38,7 @@ class Comparison:
             mine, rest = measure(drawn), measure(x[:, ::3].flatten(0, 1))
             self.fair.append([])
             self.floor.append([])
-            for choice, some in enumerate(drawn.split(half)):
+            for choice, some in enumerate(drawn[: n_drawn // half * half].split(half)):
                 alone = single(x, 2 * half, choice)
                 first, second = measure(alone[:half]), measure(alone[half:])
                 self.fair[i].append(distances(measure(some), second))

@@ -51,7 +51,9 @@ def simulating_parser(description: str | None, default: int = 2) -> argparse.Arg
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder for the table")
     parser.add_argument("--quick", action="store_true", help="smaller sizes: a smoke test")
     parser.add_argument("--work", type=Path, help="folder of all that is simulated and trained")
-    parser.add_argument("--workers", type=int, default=default, help="processes that simulate")
+    parser.add_argument(
+        "--workers", type=int, default=default, help="processes that simulate, threads that train"
+    )
     return parser
 
 

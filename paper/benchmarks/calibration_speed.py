@@ -102,7 +102,7 @@ def sbi_posterior(posterior: Posterior, x: Tensor):
         def sample(self, sample_shape: torch.Size, condition: Tensor, **_: object) -> Tensor:
             n = sample_shape.numel()
             z = torch.randn(len(condition), n, len(SPACE))
-            u = self.net.draw(z, self.net.features(condition))[0]
+            u = self.net.draw(z, self.net.features(condition), density=False)[0]
             return u.transpose(0, 1).reshape(*sample_shape, len(condition), len(SPACE))
 
     prior = torch.distributions.MultivariateNormal(torch.zeros(len(SPACE)), torch.eye(len(SPACE)))

@@ -3,9 +3,10 @@
 `--case` is one of `_reionization.CASES`: planes with two parameters, with four, or small cubes.
 The emulator is fitted to planes of some hundred cubes; at each of 20 points of the prior there are
 48 reference cubes. The noise floor compares 24 of them with the other 24, one plane each, and the
-emulator's column does the same with 24 emulated planes; where the floor is not needed, a third of
-the planes of all cubes is used. Needs 21cmFAST (`sbitools[reionization]`) and, from nothing, about
-an hour and a half on two cores; `--work` keeps simulations and weights.
+emulator's column does the same with 24 emulated planes; four choices of these planes are averaged.
+Where the floor is not needed, a third of the planes of all cubes is used. Needs 21cmFAST
+(`sbitools[reionization]`) and, from nothing, about an hour and a half on two cores; `--work` keeps
+simulations and weights.
 """
 
 from __future__ import annotations
@@ -82,7 +83,8 @@ def run(
     suffix = "" if name == "planes" else f"_{name}"
     table = Table(NAME + suffix, title, columns, quick=quick)
     table.requirement = REQUIRED.format(LIMIT[name])
-    compared = Comparison(case, emulator, theta, truth, shown, sizes.cubes // 2, sizes.drawn)
+    half = sizes.cubes // 2
+    compared = Comparison(case, emulator, theta, truth, shown, half, max(half, sizes.drawn))
     compared.rows(table, LIMIT[name])
     first = shown[0] if name != "planes" else 0
     rows_of_scatter(table, case, emulator, theta[first], truth[first],

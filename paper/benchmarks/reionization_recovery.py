@@ -32,7 +32,7 @@ LIMIT = 300.0  # seconds for a cone, that one which hangs does not stop the othe
 DRAWS = 10_000
 COMMON: dict[str, Any] = {
     "batch_size": 16, "symmetry": "sky", "flow_transforms": 4, "features": 16, "channels": 8,
-    "optimizer": "muon", "learning_rate": 2e-3, "warmup_steps": 20,
+    "optimizer": "muon", "learning_rate": 2e-3, "warmup_steps": 20, "patience": 6,
     "boundary": ("periodic", "periodic", "evolving"),
 }  # fmt: skip
 NETWORKS: dict[str, dict[str, Any]] = {

@@ -135,9 +135,8 @@ def build_embedding(
         healpix={"ordering": ordering is not None, "mask": mask is not None},
         set={"attention": bool(attention), "padded": padded},
         transformer={"depth": depth is not None, "heads": heads is not None},
+        cnn_or_transformer={"patch": patch is not None},
     )  # fmt: skip
-    if kind != "cnn":
-        _check_options(kind, transformer={"patch": patch is not None})
     if kind == "cnn":
         maps, space = _channels(spec)
         return FieldCNN(space, features, channels, boundary, maps, patch)
@@ -198,9 +197,11 @@ def _channels(spec: FieldSpec) -> tuple[int | None, tuple[int, ...]]:
 
 def _check_options(kind: str, **options: dict[str, bool]) -> None:
     for owner, given in options.items():
-        strange = [name for name, used in given.items() if used and kind != owner]
+        owners = owner.split("_or_")
+        strange = [name for name, used in given.items() if used and kind not in owners]
         if strange:
             raise ConfigError(
-                f"option {strange[0]!r} of the embedding", expected=f"embedding = {owner!r}",
+                f"option {strange[0]!r} of the embedding",
+                expected=f"embedding = {' or '.join(map(repr, owners))}",
                 got=repr(kind), fix="leave the option out, or choose the other embedding",
             )  # fmt: skip

@@ -71,7 +71,8 @@ class FieldCNN(ScaledField):
         features: numbers that come out.
         channels: width at full resolution; it doubles with every level, up to 64.
         boundary: ``"periodic"`` wraps around, ``"open"`` pads with zeros, ``"evolving"`` does
-            too and pools in up to 8 segments along that axis; one word for all axes, or one each.
+            too, scales each cell of that axis by itself and pools in up to 8 segments along it;
+            one word for all axes, or one each.
         maps: fields in one simulation, on an axis before those of `shape`; None if there is no
             such axis.
         patch: cells per side that the first convolution merges into one, for all axes (those that
@@ -107,7 +108,7 @@ class FieldCNN(ScaledField):
         widths = [min(channels << i, max(channels, _MAX_CHANNELS)) for i in range(levels)]
         inputs = maps or 1
         if max(self.patch) > 1:
-            self.stem = _Patches(inputs, widths[0], self.patch)
+            self.stem = _Patches(inputs, widths[0], self.patch, words)
         else:
             self.stem = PaddedConv(inputs, widths[0], 3, words)
         self.blocks = nn.ModuleList(_Residual(w, words) for w in widths)
@@ -172,17 +173,25 @@ def _sides(shape: tuple[int, ...], patch: int | Sequence[int]) -> tuple[int, ...
 
 
 class _Patches(nn.Module):
-    """Boxes of cells become one cell each; a box that sticks out repeats the last cells."""
+    """Boxes of cells become one cell each.
 
-    def __init__(self, a: int, b: int, sides: tuple[int, ...]) -> None:
+    A box that sticks out goes round a periodic axis, and repeats the last cell of another.
+    """
+
+    def __init__(
+        self, a: int, b: int, sides: tuple[int, ...], boundaries: tuple[str, ...]
+    ) -> None:
         super().__init__()
-        self.sides = sides
+        self.sides, self.boundaries = sides, boundaries
         self.conv = _CONV[len(sides)](a, b, sides, stride=sides)
 
     def forward(self, x: Tensor) -> Tensor:
-        missing = [-n % p for n, p in zip(x.shape[2:], self.sides, strict=True)][::-1]
-        if any(missing):
-            x = F.pad(x, [m for n in missing for m in (0, n)], mode="replicate")
+        for axis, (p, word) in enumerate(zip(self.sides, self.boundaries, strict=True), start=2):
+            n, missing = x.shape[axis], -x.shape[axis] % p
+            if missing:
+                first, count = (0, missing) if word == "periodic" else (n - 1, 1)
+                more = x.narrow(axis, first, count)
+                x = torch.cat([x, *[more] * (missing // count)], dim=axis)
         return self.conv(x)
 
 

@@ -7,6 +7,10 @@ from torch import Tensor, nn
 
 __all__ = ["ScaledField"]
 
+# Cells of an evolving axis that vary less than this share of those that vary most are not blown
+# up: their variation is rounding, or next to nothing.
+_LEAST = 1e-3
+
 
 class ScaledField(nn.Module):
     """Takes out the mean and the standard deviation of the training data, one each per map.
@@ -27,7 +31,7 @@ class ScaledField(nn.Module):
     def __init__(self, shape: tuple[int, ...], maps: int | None, evolving: int | None) -> None:
         super().__init__()
         self.axes, self.maps = len(shape), maps
-        self._over = tuple(a - self.axes for a in range(self.axes) if a != evolving)
+        self._over = [a - self.axes for a in range(self.axes) if a != evolving]
         kept = [n if a == evolving else 1 for a, n in enumerate(shape)]
         size = (*([] if maps is None else [maps]), *kept)
         self.register_buffer("mean", torch.zeros(size))
@@ -35,8 +39,12 @@ class ScaledField(nn.Module):
 
     def set_scale(self, mean: Tensor, std: Tensor) -> None:
         """Mean and standard deviation of the training data per cell, in the shape of a field."""
-        centre = mean.mean(self._over, keepdim=True)
-        spread = (std**2 + (mean - centre) ** 2).mean(self._over, keepdim=True).sqrt()
+        # An empty list of axes would be all of them.
+        centre = mean.mean(self._over, keepdim=True) if self._over else mean
+        square = std**2 + (mean - centre) ** 2
+        spread = (square.mean(self._over, keepdim=True) if self._over else square).sqrt()
+        most = spread.amax(tuple(range(-self.axes, 0)), keepdim=True)
+        spread = spread.maximum(_LEAST * most)
         self.mean.copy_(centre)
         self.std.copy_(spread.where(spread > 0, torch.ones_like(spread)))
 

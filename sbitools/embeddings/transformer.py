@@ -53,7 +53,8 @@ class FieldTransformer(ScaledField):
         boundary: ``"periodic"``, ``"open"`` or ``"evolving"``, one word for all axes or one each.
             Along periodic axes the features do not change when the field is shifted by whole
             patches, if these divide the axes; along the others the network knows where it is. Of
-            an evolving axis the power spectrum is measured in up to 8 segments.
+            an evolving axis each cell is scaled by itself, and the power spectrum is measured in
+            up to 8 segments.
         maps: fields in one simulation, on an axis before those of `shape`; None if there is no
             such axis.
         patch: cells per side, for all axes or one per axis; None chooses, see `patch_sides`.

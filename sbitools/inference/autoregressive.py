@@ -3,7 +3,8 @@
 y_k depends on x_k and on x_1 ... x_{k-1}, so x is found from y one parameter after the other. A
 hidden unit of a masked network (Germain et al. 2015, arXiv:1502.03509) sees only some of the
 parameters, and is final as soon as these are: each is computed once, where zuko's own inverse
-computes all units and all splines once per parameter.
+computes all units and all splines once per parameter. Networks of other kinds than `flows` builds
+(residual ones, activations that are not ReLU, graphs instead of an order) are not for it.
 """
 
 from __future__ import annotations
@@ -108,12 +109,12 @@ def _by_readiness(transform: MaskedAutoregressiveTransform) -> tuple[list[_Layer
         mask: Tensor = module.mask  # type: ignore[assignment]
         weight = mask * module.weight
         context = weight[:, n:] if i == 0 else weight[:, :0]
-        ready, units = (mask[:, inputs] * when).amax(1).sort(stable=True)
+        ready, places = (mask[:, inputs] * when).amax(1).sort(stable=True)
         final = torch.searchsorted(ready, steps, right=True).tolist()
         if i == len(linear) - 1:
-            units = torch.arange(len(units), device=order.device)
-        out.append(_Layer(weight[units][:, inputs], module.bias[units], context[units], final))
-        inputs, when = units, ready
+            places = torch.arange(len(places), device=order.device)
+        out.append(_Layer(weight[places][:, inputs], module.bias[places], context[places], final))
+        inputs, when = places, ready
     return out[:-1], out[-1]
 
 

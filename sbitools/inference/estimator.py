@@ -94,9 +94,9 @@ class Estimator(nn.Module):
         return self.flow.inverse(z[:, None].to(self.device), features[row], density=False)[0][:, 0]
 
     def draw(self, z: Tensor, features: Tensor, density: bool = True) -> tuple[Tensor, Tensor]:
-        """u (B, n, P) and log q(u | x) (B, n), which may be NaN without `density`.
+        """u (B, n, P) and log q(u | x) (B, n) of latents z (B, n, n_latents).
 
-        Of latents z (B, n, n_latents).
+        The latter may be NaN without `density`.
         """
         z = z.to(self.device)
         u, log_det = self.flow.inverse(z, features, density)

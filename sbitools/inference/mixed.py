@@ -108,6 +108,7 @@ class MixedEstimator(nn.Module):
     def draw(self, z: Tensor, features: Tensor, density: bool = True) -> tuple[Tensor, Tensor]:
         """Codes and u (B, n, P) and their log posterior (B, n) of latents z (B, n, P).
 
+        The latter may be NaN without `density`.
         A code is the quantile of its column's z, so the same seeds give the same draws.
         """
         z = z.to(self.device)
@@ -120,7 +121,7 @@ class MixedEstimator(nn.Module):
             known = self._with(known, code, j)
         if self.flow is not None:
             rows = z[..., self.continuous].flatten(0, 1)[:, None]
-            value, log_det = self.flow.inverse(rows, _per_draw(features, known))
+            value, log_det = self.flow.inverse(rows, _per_draw(features, known), density)
             u[..., self.continuous] = value.view(*z.shape[:2], -1).to(u.dtype)
             total = total + (normal_log_prob(rows) + log_det).view(total.shape)
         return u, total

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from sbitools import FieldSpec
 from sbitools.embeddings import EmbeddingOptions, FieldCNN, build_embedding
 from sbitools.embeddings.power import LogPower
+from sbitools.embeddings.scaled import ScaledField
 from sbitools.errors import ConfigError
 from sbitools.networks.convolution import PaddedConv
 from sbitools.seeds import normal
@@ -78,16 +79,30 @@ def test_channels_are_scaled_one_by_one(seeded):
 
 
 @pytest.mark.parametrize("kind", ["cnn", "transformer"])
-def test_cells_of_an_evolving_axis_are_scaled_one_by_one(seeded, kind):
-    spec = FieldSpec("cone", ("x", "y", "los"), (8, 8, 12))
-    words = ("periodic", "periodic", "evolving")
+@pytest.mark.parametrize(("dims", "shape", "words"), [
+    (("x", "y", "los"), (8, 8, 12), ("periodic", "periodic", "evolving")),
+    (("los", "x"), (12, 8), ("evolving", "periodic")), (("los",), (12,), "evolving"),
+    (("channel", "los"), (2, 12), "evolving"),
+])  # fmt: skip
+def test_cells_of_an_evolving_axis_are_scaled_one_by_one(seeded, kind, dims, shape, words):
+    spec = FieldSpec("cone", dims, shape)
     net = seeded(lambda: build_embedding(kind, spec, 6, 4, words))
     x = normal(range(64), spec.shape)
     net.set_scale(x.mean(0), x.std(0))
     before = net(x)
-    x = torch.linspace(-100, 20, 12) + torch.linspace(30.0, 0.1, 12) * x
+    along = [12 if n == "los" else 1 for n in dims]
+    x = torch.linspace(-100, 20, 12).view(along) + torch.linspace(30.0, 1.0, 12).view(along) * x
+    if dims[0] == "channel":
+        x = torch.tensor([1.0, 1e4])[:, None] * x
     net.set_scale(x.mean(0), x.std(0))
     torch.testing.assert_close(net(x), before, rtol=1e-3, atol=1e-3)
+
+
+def test_cells_that_never_change_are_not_blown_up():
+    cone = ScaledField((8, 8, 3), None, 2)
+    x = normal(range(64), (8, 8, 3)) * torch.tensor([1.0, 1e-7, 0.0]) - 37.3
+    cone.set_scale(x.mean(0), x.std(0))
+    assert float(cone.standardise(x + 1e-3)[..., 1:].abs().max()) < 2  # thousandths are one
 
 
 def test_power_is_that_of_white_noise_and_correlations_are_told():
@@ -120,6 +135,14 @@ def test_patches_are_merged_into_cells(seeded, patch, cells):
     net.stem.register_forward_hook(lambda module, args, out: sizes.append(tuple(out.shape[2:])))
     assert net(normal([1], (9, 10, 11))).shape == (1, 4)
     assert sizes == [cells]
+
+
+def test_patches_that_stick_out_go_round_periodic_axes(seeded):
+    net = seeded(lambda: FieldCNN((5, 7), 4, 4, ("periodic", "open"), patch=(2, 3)))
+    x = normal([1], (1, 5, 7))
+    around = torch.cat([x, x[:, :, :1]], dim=2)
+    expected = net.stem.conv(torch.cat([around, *[around[..., -1:]] * 2], dim=3))
+    torch.testing.assert_close(net.stem(x), expected)
 
 
 @pytest.mark.parametrize("patch", [(2, 2), (2, 2, 0), (2, 2, 12), 0])

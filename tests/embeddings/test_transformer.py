@@ -164,7 +164,8 @@ def test_it_is_never_chosen_by_itself(seeded, axes):
     ("mlp", {"patch": 2}), ("auto", {"depth": 4}), ("cnn", {"depth": 4}), ("cnn", {"heads": 4}),
 ])  # fmt: skip
 def test_its_options_are_refused_for_other_kinds(kind, option):
-    with pytest.raises(ConfigError, match=f"option '{next(iter(option))}'.*transformer"):
+    owners = "'cnn' or 'transformer'" if option == {"patch": 2} else "'transformer'"
+    with pytest.raises(ConfigError, match=f"option '{next(iter(option))}'.*embedding = {owners}"):
         build_embedding(kind, FieldSpec("f", ("x", "y"), (8, 8)), 4, 4, **option)
 
 
