@@ -91,7 +91,10 @@ class Estimator(nn.Module):
 
     def place(self, z: Tensor, features: Tensor, row: Tensor) -> Tensor:
         """u (R, P) of latents z (R, P) for observations row (R,) of the features (B, F)."""
-        return self.flow.inverse(z[:, None].to(self.device), features[row], density=False)[0][:, 0]
+        z = z.to(self.device)
+        if len(features) == 1:  # what the features say is worked out once, not for every draw
+            return self.flow.inverse(z[None], features, density=False)[0][0]
+        return self.flow.inverse(z[:, None], features[row], density=False)[0][:, 0]
 
     def draw(self, z: Tensor, features: Tensor, density: bool = True) -> tuple[Tensor, Tensor]:
         """u (B, n, P) and log q(u | x) (B, n) of latents z (B, n, n_latents).

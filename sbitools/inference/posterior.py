@@ -33,9 +33,9 @@ __all__ = ["Posterior"]
 
 _KIND, _REPAIRED = "posterior", "repaired posterior"
 _FAMILIAR = "familiarity."  # prefix of its tensors in a checkpoint
-# Rows of (observation, draw) that go through the flow at once: their activations, 2 MB a layer,
-# stay in a processor's cache, which saves a quarter of the time of 10^5 rows.
-_CHUNK_ROWS = 1 << 13
+# Rows of (observation, draw) that go through the flow at once: few enough for their activations,
+# 4 MB a layer, to stay in a processor's cache, and many enough for its operations to be long.
+_CHUNK_ROWS = 1 << 14
 # Numbers per layer of an embedding at once: 256 MB in float32.
 _EMBEDDED_NUMBERS = 1 << 26
 _PROBES = 4
