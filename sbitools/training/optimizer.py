@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Muon", "make_optimizer"]
+__all__ = ["Muon", "make_optimizer", "orthogonalised"]
 
 # A matrix with a side below this has few directions: AdamW serves it as well.
 _SMALLEST = 16
