@@ -102,35 +102,42 @@ class FieldBatches:
 
     def _cut(self, row: int, rng: np.random.Generator) -> tuple[Tensor, int]:
         """Channels of a plane, of a cube, or of a stretch of a cone and its first cell."""
-        shape = self.store.output.shape
-        if self.store.output.dims[0] == "slice":
-            plane = int(rng.integers(shape[0]))
-            kept = self._read(row)
-            return self.channels(kept[plane][None])[0] if kept.ndim == 3 else kept[plane], 0
-        start = 0
-        if self.position is not None:
-            start = int(rng.integers(shape[-1] - self.window + 1))
-        kept = self._read(row)
+        if self._planes:
+            return self._plane(row, rng), 0
         if self.position is None:
-            return self.channels(kept[None])[0] if kept.ndim == len(shape) else kept, start
-        if kept.ndim > len(shape):
+            return self._cube(row), 0
+        return self._stretch(row, rng)
+
+    def _plane(self, row: int, rng: np.random.Generator) -> Tensor:
+        plane = int(rng.integers(self.store.output.shape[0]))
+        kept = self._whole(row)
+        return self.channels(self.store.read([row])[:, plane])[0] if kept is None else kept[plane]
+
+    def _cube(self, row: int) -> Tensor:
+        kept = self._whole(row)
+        return self.channels(self.store.read([row]))[0] if kept is None else kept
+
+    def _stretch(self, row: int, rng: np.random.Generator) -> tuple[Tensor, int]:
+        start = int(rng.integers(self.store.output.shape[-1] - self.window + 1))
+        kept = self._whole(row)
+        if kept is not None:
             return kept[..., start : start + self.window], start
         before = min(start, _AROUND)
-        part = kept[None, ..., start - before : start + self.window + _AROUND]
+        part = self.store.read([row])[..., start - before : start + self.window + _AROUND]
         return self.channels(part)[0][..., before : before + self.window], start
 
-    def _read(self, row: int) -> Tensor:
-        """Channels of a simulation, with an axis more than itself; itself where they are too many.
+    def _whole(self, row: int) -> Tensor | None:
+        """Channels of a whole simulation, in memory from then on; None where they are too many.
 
         Making channels of one field at a time takes longer, but not more memory.
         """
-        if row in self._kept:
-            return self._kept[row]
-        field = self.store.read([row])[0]
-        if (len(self._kept) + 1) * 2 * self.store.output.nbytes > _KEPT:
-            return field
-        if self.store.output.dims[0] == "slice":
-            self._kept[row] = self.channels(field)
-        else:
-            self._kept[row] = self.channels(field[None])[0]
+        if row not in self._kept:
+            if (len(self._kept) + 1) * 2 * self.store.output.nbytes > _KEPT:
+                return None
+            field = self.store.read([row])
+            self._kept[row] = self.channels(field[0]) if self._planes else self.channels(field)[0]
         return self._kept[row]
+
+    @property
+    def _planes(self) -> bool:
+        return self.store.output.dims[0] == "slice"
