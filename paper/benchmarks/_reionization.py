@@ -104,7 +104,7 @@ def at(
 
 
 def reference(
-    case: Case, root: Path, n_points: int, cubes: int, many: int, workers: int
+    case: Case, root: Path, n_points: int, cubes: int, workers: int
 ) -> tuple[Tensor, list[Tensor], list[int]]:
     """Held-out points, fields of each, and which are not all ionised and have a spectrum.
 
@@ -113,14 +113,12 @@ def reference(
         root: where the fields are kept.
         n_points: how many.
         cubes: of each point.
-        many: of the first, if those are more.
         workers: processes.
     """
     theta, fields = points(case, n_points), []
     for i, row in enumerate(theta.tolist()):
         values = dict(zip(case.priors, row, strict=True))
-        n = max(cubes, many) if i == 0 else cubes
-        fields.append(at(case, root, f"point-{i:02d}", values, n, workers, derive(SEED, 2, i)))
+        fields.append(at(case, root, f"point-{i:02d}", values, cubes, workers, derive(SEED, 2, i)))
         say(f"reference at point {i}: {fields[-1].mean():.2f} mK")
     shown = [i for i, x in enumerate(fields) if float((x == 0).float().mean()) < SHOWN]
     return theta, fields, shown

@@ -45,7 +45,7 @@ def run(work: Path, calls: list[int], workers: int, quick: bool) -> Table:
     teacher = ReionizationEmulator.load(path) if path.exists() else shipped()
     if teacher.simulator.version != case.simulator.version:
         raise SystemExit(f"{path} is an emulator of something else than {case.title}")
-    theta, truth, shown = reference(case, work, sizes.points, sizes.cubes, sizes.many, workers)
+    theta, truth, shown = reference(case, work, sizes.points, sizes.cubes, workers)
     every, notes = {"fitted": teacher}, [f"the fitted emulator: {teacher.version}"]
     for n in calls:
         begun = time.monotonic()

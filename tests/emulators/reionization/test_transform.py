@@ -26,9 +26,10 @@ def test_round_trip_and_unit_variance(make):
     transform = FieldTransform.fit(x)
     channels = transform.forward(x)
     assert channels.shape == (2, transform.channels, 32, 32)
-    flat = channels.transpose(0, 1).flatten(1).double()
-    assert flat.mean(1) == pytest.approx([0.0] * transform.channels, abs=1e-5)
-    assert flat.std(1) == pytest.approx([1.0] * transform.channels, abs=1e-3)
+    # Depths of all cells, temperatures of those that have a signal.
+    for channel, some in zip(channels.transpose(0, 1), (x != 0, x == x), strict=False):
+        assert channel[some].mean().item() == pytest.approx(0.0, abs=1e-5)
+        assert channel[some].std().item() == pytest.approx(1.0, abs=1e-3)
     assert torch.allclose(transform.inverse(channels), x, atol=1e-4 * float(x.std()))
 
 
@@ -59,6 +60,21 @@ def test_depth_is_the_signed_distance_from_the_edge_of_a_bubble():
     depth = opened.forward(x)[0, 1] * opened.spread + opened.depth
     # Without the bubble's other half its first cell is four cells from the edge, which is enough.
     assert depth[0, 0] == pytest.approx(math.tanh(3.5 / 2), abs=1e-5)
+
+
+def test_temperature_goes_on_into_bubbles_and_fades():
+    x = (10 + torch.arange(32.0)).repeat(8, 1)[None]
+    x[..., 16:] = 0
+    transform = FieldTransform.fit(x)
+    value = transform.forward(x)[0, 0, 5]
+    weights = torch.softmax(-(torch.arange(-6.0, 7.0) ** 2) / (2 * 1.5**2), 0)[:6]
+    expected = (weights * value[10:16]).sum() / (weights.sum() + 0.01)
+    assert float(value[16]) == pytest.approx(float(expected), abs=1e-5)
+    assert value[22:26].tolist() == [0] * 4  # six cells and more from all with a signal
+    assert float(value[31]) < -0.5  # next to the first cell, the lowest, around the corner
+    opened = FieldTransform.fit(x, open_end=True).forward(x)[0, 0, 5]
+    assert torch.allclose(opened[:22], value[:22])
+    assert opened[22:].tolist() == [0] * 10
 
 
 @pytest.mark.parametrize("value", [0.0, 20.0])
