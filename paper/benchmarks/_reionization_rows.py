@@ -103,10 +103,11 @@ def rows_of_scatter(
     for i in points:
         seeds = mix(torch.arange(n), derive(SEED, 5, i))
         drawn = case.measure(emulator.simulate(theta[i : i + 1].expand(n, -1), seeds))
-        half = len(truth[i]) // 2
-        parts = [case.measure(x.flatten(0, 1)) for x in (truth[i], *truth[i].tensor_split([half]))]
-        mine.append(distances(drawn, parts[0]).scatter)
-        floor.append(distances(parts[1], parts[2]).scatter.mean())
+        whole = case.measure(truth[i].flatten(0, 1))
+        half = len(whole.mean) // 2  # of the cubes
+        halves = whole.part(slice(half)), whole.part(slice(half, None))
+        mine.append(distances(drawn, whole).scatter)
+        floor.append(distances(*halves).scatter.mean())
     table.data["scatter by bin"] = np.mean(mine, axis=0).tolist()
     each = np.mean(mine, axis=1)
     error = each.std(ddof=1) / len(each) ** 0.5 if len(each) > 1 else np.nan
