@@ -23,7 +23,7 @@ from .loss import DenoisingLoss
 from .network import UNet
 from .options import STEPS_PER_EPOCH, EmulatorOptions
 from .simulator import ReionizationSimulator
-from .transform import FieldTransform
+from .transform import CODE, FieldTransform
 
 if TYPE_CHECKING:
     from sbitools.store import SimulationStore
@@ -100,7 +100,7 @@ class ReionizationEmulator(Emulator):
         history = run_training(
             self.module(), DenoisingLoss(options), batches.train, batches.validation, options,
             run_dir, steps_per_epoch=batches.steps, resume=resume, on_epoch=on_epoch,
-            identity={"store": store.digest()}, optimizer_threads=options.pieces,
+            identity={"store": store.digest(), "channels": CODE}, optimizer_threads=options.pieces,
         )  # fmt: skip
         self.module().requires_grad_(False)  # a fitted emulator is a function of its arguments
         return history

@@ -23,7 +23,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["FieldTransform"]
+__all__ = ["CODE", "FieldTransform"]
+
+CODE = 2
+"""To be raised whenever the same fields give other channels."""
 
 _FEWEST = 1e-3  # share of cells without signal from which on they are a channel
 _MOST = 200_000  # cells that the skewness is measured on
@@ -35,7 +38,7 @@ _FAINT = 0.01  # sum of these weights at which the temperature has faded half wa
 
 @dataclass(frozen=True)
 class FieldTransform:
-    """An exact map of fields to channels of unit variance.
+    """An exact map of fields to channels of about unit variance, on the processor.
 
     Args:
         scale: in mK, divides first.
@@ -73,8 +76,8 @@ class FieldTransform:
         seen = shown if shown.size else cells
         values = _forward(torch.from_numpy(seen / scale), exponent)
         found = cls(
-            scale, exponent, float(values.mean()), float(values.std()) or 1.0, None, 1.0,
-            bool((cells >= 0).all()), open_end=open_end,
+            scale, exponent, float(values.mean()), float(values.std(correction=0)) or 1.0, None,
+            1.0, bool((cells >= 0).all()), open_end=open_end,
         )  # fmt: skip
         if share <= _FEWEST:
             return found

@@ -4,7 +4,7 @@
 The emulator is fitted to planes of some hundred cubes; at each of 20 points of the prior there are
 48 reference cubes. The noise floor compares 24 of them with the other 24, one plane each, and the
 emulator's column does the same with 24 emulated planes; averaged over eight choices of the planes,
-since one choice has a distance that depends on it by a tenth. Where the floor is not needed, a
+since the distance of one choice depends on it by a seventh. Where the floor is not needed, a
 third of the planes of all cubes is used, and all of them for the scatter between seeds. Needs
 21cmFAST (`sbitools[reionization]`) and, from nothing, about an hour and a half on two cores;
 `--work` keeps simulations and weights.
@@ -28,7 +28,7 @@ from torch import Tensor
 
 from emulators.reionization.diffusion import n_calls
 from emulators.reionization.emulator import ReionizationEmulator
-from emulators.reionization.statistics import Statistics, distances
+from emulators.reionization.statistics import distances
 from sbitools.statistics import nearest_neighbour
 
 NAME = "reionization_emulator"
@@ -130,9 +130,9 @@ def samplers(
     for name, steps in (("dpm3", 12), ("dpm3", 15), ("dpm3", 18), ("dpm2", 18), ("heun", 18)):
         begun = time.process_time()
         other = emulator.sampling(sampler=name, sampler_steps=steps)
-        mine: Statistics = case.measure(other.simulate(rows, seeds))
+        drawn = other.simulate(rows, seeds)
         seconds = (time.process_time() - begun) / len(rows)
-        d = distances(mine, truth)
+        d = distances(case.measure(drawn), truth)
         out.append(
             f"{name}, {n_calls(name, steps)} calls, against heun, 199, from the same noise: ln P "
             f"{d.power.min():+.3f} to {d.power.max():+.3f}, mean {d.mean:+.3f} mK, ionised "

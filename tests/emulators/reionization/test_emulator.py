@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -183,6 +185,16 @@ def test_wrong_options_latents_and_use_before_a_fit(fitted, store, tmp_path):
         ReionizationEmulator(tiny.simulator()).simulate(store.theta[:1], torch.tensor([1]))
 
 
+def test_training_does_not_go_on_with_other_channels(store, tmp_path, monkeypatch):
+    options = tiny.OPTIONS | {"steps": 2}
+    ReionizationEmulator(tiny.simulator()).fit(store, options, run_dir=tmp_path / "fit")
+    monkeypatch.setattr("emulators.reionization.emulator.CODE", 0)
+    with pytest.raises(TrainingError, match="channels"):
+        ReionizationEmulator(tiny.simulator()).fit(
+            store, options, run_dir=tmp_path / "fit", resume=True
+        )
+
+
 def test_distances_see_what_differs():
     x = 200 + 20 * normal(torch.arange(32), (32, 32))
     same = measure(x[:16], 64.0)
@@ -194,7 +206,10 @@ def test_distances_see_what_differs():
     assert found.values == pytest.approx(20.0, rel=1e-2)
     holes = x[:16].clone()
     holes[:, :8] = 0
-    assert distances(measure(holes, 64.0), same).ionised == pytest.approx(0.25)
+    found = distances(measure(holes, 64.0), same)
+    assert found.ionised == pytest.approx(0.25)
+    assert found.neutral < 2 < 45 < found.values  # a quarter of 200 mK, and other cells as before
+    assert np.isnan(distances(replace(same, values=np.zeros(9)), same).neutral)
 
 
 @pytest.mark.parametrize("quantity", ["cube", "lightcone"])

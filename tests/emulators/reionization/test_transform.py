@@ -93,6 +93,15 @@ def test_training_fields_without_structure_are_no_numbers_of_another_kind(value)
     assert torch.allclose(transform.inverse(channels), x)
 
 
+def test_a_single_neutral_cell_is_enough():
+    x = torch.zeros(2, 16, 16)
+    x[0, 3, 4] = 20.0
+    transform = FieldTransform.fit(x)
+    channels = transform.forward(x)
+    assert bool(torch.isfinite(channels).all())
+    assert torch.allclose(transform.inverse(channels), x)
+
+
 def test_skewness_is_taken_out():
     x = heated_field()
     transform = FieldTransform.fit(x)
