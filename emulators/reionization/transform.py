@@ -113,7 +113,8 @@ class FieldTransform:
         modes = ["wrap"] * (value.ndim - 2) + ["constant" if self.open_end else "wrap"]
         axes = tuple(range(1, value.ndim))
         total, weight = (
-            gaussian_filter(part.numpy(), _REACH, mode=modes, axes=axes)
+            # A mode for each axis is what scipy documents, and its signature does not say.
+            gaussian_filter(part.numpy(), _REACH, mode=modes, axes=axes)  # pyright: ignore[reportArgumentType]
             for part in (value.masked_fill(ionised, 0), (~ionised).to(value))
         )
         return torch.where(ionised, torch.from_numpy(total / (weight + _FAINT)), value)
