@@ -221,8 +221,10 @@ def test_cubes_and_cones_are_compared_too(quantity, tmp_path):
     found = compare(emulator, held_out)
     assert found["fields"]["reference"].shape == (16, 16)
     assert np.isfinite(found["errors"]["mean [mK]"]["emulator"])
-    # Planes at every eighth of 24 cells; those of an untrained emulator are far from the truth.
-    assert found["errors"]["values [mK]"]["emulator"] > 1
+    # Planes at every eighth of 24 cells; an untrained emulator knows mean and width of neutral
+    # cells from its transform, and nothing of the ionised ones.
+    values = found["errors"]["values [mK]"]
+    assert values["emulator"] > max(0.3, 2 * values["reference, other planes"])
     cylindrical = found["errors"].get("cylindrical P(k)")
     assert (cylindrical is not None) == (quantity == "lightcone")
     if cylindrical:
