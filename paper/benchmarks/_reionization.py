@@ -73,7 +73,7 @@ CASES = {
     ),
     "cubes": Case(
         "cubes of 32^3 cells and 128 Mpc at redshift 9, two parameters", quantity="cube", n=32,
-        train=400,
+        train=400, options={"batch_size": 4},  # as many cells of the network as of 16 planes
     ),
 }  # fmt: skip
 FIDUCIAL = {"zeta": 30.0, "log10_Tvir": 4.7, "Omega_m": 0.3158, "redshift": 9.0}

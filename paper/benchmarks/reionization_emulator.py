@@ -15,7 +15,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -52,9 +52,11 @@ class Sizes:
     steps: int | None = None
     drawn: int = 192  # fields per point
     derivative: int = 192  # emulated fields on each side
+    alike: int = 16  # fields at each of five points that compare samplers
 
 
 QUICK = Sizes(train=16, points=2, cubes=4, spread=1, universes=2, steps=20, drawn=8, derivative=16)
+CUBES = Sizes(drawn=48, derivative=48, alike=4)  # one costs as much as fifteen planes
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -64,7 +66,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--cubes", type=int, help="reference cubes per point, instead of 48")
     parser.add_argument("--weights", type=Path, help="a fitted emulator instead of a new fit")
     chosen = parser.parse_args(argv)
-    sizes = QUICK if chosen.quick else Sizes(cubes=chosen.cubes or Sizes.cubes)
+    sizes = QUICK if chosen.quick else CUBES if chosen.case == "cubes" else Sizes()
+    sizes = replace(sizes, cubes=chosen.cubes or sizes.cubes)
     with work_folder(chosen) as work:
         table = run(chosen.case, work, sizes, chosen.workers, chosen.weights, chosen.quick)
     table.write(chosen.out)
@@ -90,12 +93,12 @@ def run(
     rows_of_scatter(table, case, emulator, theta, truth, shown[: sizes.spread], sizes.drawn)
     sides = response_stores(case, work, sizes.universes, workers)
     rows_of_response(table, case, emulator, sides, sizes.derivative)
-    table.notes += [fitted, *samplers(case, emulator, theta, shown), memorised(emulator, store),
-                    speed(emulator)]  # fmt: skip
-    table.notes.append(
+    table.notes += [
+        fitted, *samplers(case, emulator, theta, shown, sizes.alike), memorised(emulator, store),
+        speed(emulator),
         f"{len(shown)} of {len(theta)} points have less than {SHOWN:.0%} of their cells ionised: "
-        "spectra and scattering are compared there; mean, ionised cells and values everywhere"
-    )
+        "spectra and scattering are compared there; mean, ionised cells and values everywhere",
+    ]  # fmt: skip
     table.passed = all(row[-1] != "NO" for row in table.rows)
     return table
 
@@ -118,10 +121,10 @@ def fit(case: Case, work: Path, store: Any, sizes: Sizes, weights: Path | None) 
 
 
 def samplers(
-    case: Case, emulator: ReionizationEmulator, theta: Tensor, shown: list[int]
+    case: Case, emulator: ReionizationEmulator, theta: Tensor, shown: list[int], each: int
 ) -> list[str]:
-    """What fewer calls of the network change, from the same noise."""
-    rows = theta[shown[:5]].repeat_interleave(16, 0)
+    """What fewer calls of the network change, from the same noise, of `each` fields per point."""
+    rows = theta[shown[:5]].repeat_interleave(each, 0)
     seeds = torch.arange(len(rows))
     exact = emulator.sampling(sampler="heun", sampler_steps=100).simulate(rows, seeds)
     truth, out = case.measure(exact), []
