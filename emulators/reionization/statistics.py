@@ -58,11 +58,11 @@ class Distances:
     Attributes:
         mean: difference of the mean temperatures in mK.
         ionised: difference of the shares of ionised cells.
-        power: ln of the ratio of mean spectra, (n_k,).
+        power: ln of the ratio of mean spectra, (n_k,); not finite where there is no structure.
         scattering: difference of the means of ln coefficients, (n,).
         values: Wasserstein distance of the cells' values in mK.
         neutral: the same of the cells with a signal; not a number where there are none.
-        scatter: ln of the ratio of the relative scatter of P(k) between fields, (n_k,).
+        scatter: ln of the ratio of the relative scatter of P(k) between fields, (n_k,); as power.
     """
 
     mean: float
@@ -104,14 +104,16 @@ def measure(fields: Tensor | np.ndarray, box_size: float) -> Statistics:
 
 def distances(first: Statistics, second: Statistics) -> Distances:
     """Of the first set from the second, which is the truth where one is."""
-    ratio = np.log(first.power.mean(0) / second.power.mean(0))
     neutral = [s.values[s.values != 0] for s in (first, second)]
-    scatter = [s.power.std(0, ddof=1) / s.power.mean(0) for s in (first, second)]
+    with np.errstate(divide="ignore", invalid="ignore"):  # fields that are ionised everywhere
+        ratio = np.log(first.power.mean(0) / second.power.mean(0))
+        spread = [s.power.std(0, ddof=1) / s.power.mean(0) for s in (first, second)]
+        scatter = np.log(spread[0] / spread[1])
     return Distances(
         float(first.mean.mean() - second.mean.mean()),
         float(first.ionised.mean() - second.ionised.mean()),
         ratio, first.scattering.mean(0) - second.scattering.mean(0),
         wasserstein(first.values, second.values),
         wasserstein(*neutral) if all(v.size for v in neutral) else float("nan"),
-        np.log(scatter[0] / scatter[1]),
+        scatter,
     )  # fmt: skip

@@ -22,6 +22,8 @@ __all__ = ["benchmarks", "collect", "main", "run"]
 
 HERE = Path(__file__).parent
 OTHERS = {"run_all", "figures", "reionization_figure", "c2st"}  # scripts that measure nothing
+# Scripts that write a table for each of several options; the others run once, without any.
+CASES = {"reionization_emulator": [["--case", name] for name in ("planes", "four", "cubes")]}
 
 
 def benchmarks() -> list[Path]:
@@ -31,13 +33,18 @@ def benchmarks() -> list[Path]:
 
 
 def run(script: Path, out: Path, quick: bool) -> bool:
-    """Run one benchmark with its output on the terminal; whether it ended well."""
+    """Run one benchmark in all its cases, its output on the terminal; whether all ended well."""
     command = [sys.executable, str(script), "--out", str(out), *(["--quick"] if quick else [])]
-    print(f"== {script.stem}", flush=True)
+    return all([_run(command, case) for case in CASES.get(script.stem, [[]])])
+
+
+def _run(command: list[str], case: list[str]) -> bool:
+    name = " ".join([Path(command[1]).stem, *case])
+    print(f"== {name}", flush=True)
     begun = time.perf_counter()
-    code = subprocess.run(command, check=False).returncode
+    code = subprocess.run([*command, *case], check=False).returncode
     ending = "done" if code == 0 else f"FAILED with exit status {code}"
-    print(f"== {script.stem} {ending} after {time.perf_counter() - begun:.0f} s\n", flush=True)
+    print(f"== {name} {ending} after {time.perf_counter() - begun:.0f} s\n", flush=True)
     return code == 0
 
 
