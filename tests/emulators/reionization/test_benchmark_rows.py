@@ -77,7 +77,7 @@ def verdicts(truth, fault=""):
     table, toy = Table("toy", "toy", ("statistic", "mine", "floor", "required", "met")), Toy(fault)
     shown = list(range(N_POINTS))
     compared = rows.Comparison(CASE, toy, theta, at_points, shown, CUBES // 2, DRAWN)
-    compared.rows(table, 0.12)
+    compared.rows(table, 0.12, 1.3)
     rows.rows_of_scatter(table, CASE, toy, theta, at_points, shown[:3], 2 * DRAWN)
     rows.rows_of_response(table, CASE, toy, sides, CUBES * PLANES)
     return {row[0].partition(" (")[0]: row[-1] for row in table.rows if row[-1]}
