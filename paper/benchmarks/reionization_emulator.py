@@ -6,8 +6,8 @@ The emulator is fitted to planes of some hundred cubes; at each of 20 points of 
 emulator's column does the same with 24 emulated planes; averaged over eight choices of the planes,
 since the distance of one choice depends on it by a seventh. Where the floor is not needed, a
 third of the planes of all cubes is used, and all of them for the scatter between seeds. Needs
-21cmFAST (`sbitools[reionization]`) and, from nothing, about an hour and a half on two cores;
-`--work` keeps simulations and weights.
+21cmFAST (`sbitools[reionization]`) and, from nothing, about an hour and a half on two cores, two
+hours for four parameters; `--work` keeps simulations and weights.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Sizes:
 
 
 QUICK = Sizes(train=16, points=2, cubes=4, spread=1, universes=2, steps=20, drawn=8, derivative=16)
-CUBES = Sizes(drawn=48, derivative=48, alike=4)  # one costs as much as fifteen planes
+CUBES = Sizes(drawn=48, derivative=48, alike=4)  # one costs as much as six to nine planes
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -35,7 +35,8 @@ def benchmarks() -> list[Path]:
 def run(script: Path, out: Path, quick: bool) -> bool:
     """Run one benchmark in all its cases, its output on the terminal; whether all ended well."""
     command = [sys.executable, str(script), "--out", str(out), *(["--quick"] if quick else [])]
-    return all([_run(command, case) for case in CASES.get(script.stem, [[]])])
+    ended = [_run(command, case) for case in CASES.get(script.stem, [[]])]
+    return all(ended)
 
 
 def _run(command: list[str], case: list[str]) -> bool:
