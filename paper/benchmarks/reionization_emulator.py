@@ -56,7 +56,9 @@ class Sizes:
     alike: int = 16  # fields at each of five points that compare samplers
 
 
-QUICK = Sizes(train=16, points=2, cubes=4, spread=1, universes=2, steps=20, drawn=8, derivative=16)
+QUICK = Sizes(
+    train=16, points=2, cubes=4, spread=1, universes=2, steps=20, drawn=8, derivative=16, alike=2
+)
 CUBES = Sizes(drawn=48, derivative=48, alike=4)  # one costs as much as six to nine planes
 
 
