@@ -8,8 +8,9 @@ training leaves 1.5 times the error in P(k).) The other one is the temperature a
 of Yeo & Johnson (2000, Biometrika 87, 954), which takes the skewness out. Within bubbles it goes
 on smoothly from the cells around them and fades to the mean: what it is there never shows, and a
 jump to the value of no signal at every edge would make the network smear the neutral cells beside
-it (after the same short training, 2.5 times the error in the values of neutral cells). The depth
-has zero mean and unit variance over the training set, the temperature over its neutral cells.
+it (after the same short training, 2.5 times the error in the values of neutral cells; this is of
+planes with cells of 2 Mpc, in cubes with cells of 4 Mpc it does harm, see the card). The depth has
+zero mean and unit variance over the training set, the temperature over its neutral cells.
 """
 
 from __future__ import annotations
