@@ -40,6 +40,9 @@ class Case:
         steps: half the differences of derivatives, of ln zeta and of the other parameters.
         train: cubes that the emulator is fitted to.
         options: of the emulator.
+        limit: of the median of |ln ratio of P(k)|, emulated to reference.
+        floors: the same in distances of the reference from itself; None where these are far below
+            what is asked for, as of 24 whole cubes.
     """
 
     title: str
@@ -50,6 +53,8 @@ class Case:
     steps: Mapping[str, float] = field(default_factory=lambda: {"zeta": 0.15, "log10_Tvir": 0.1})
     train: int = 256
     options: Mapping[str, Any] = field(default_factory=dict)
+    limit: float = 0.05
+    floors: float | None = 1.3
 
     @property
     def simulator(self) -> ReionizationSimulator:
@@ -73,7 +78,10 @@ CASES = {
     ),
     "cubes": Case(
         "cubes of 32^3 cells and 128 Mpc at redshift 9, two parameters", quantity="cube", n=32,
-        train=400, options={"batch_size": 4},  # as many cells of the network as of 16 planes
+        train=400,
+        # Bubbles are a few cells wide: the finest level of the network has cells as small.
+        options={"batch_size": 4, "patch": 1, "widths": (32, 64, 96, 128), "steps": 5000},
+        limit=0.1, floors=None,
     ),
 }  # fmt: skip
 FIDUCIAL = {"zeta": 30.0, "log10_Tvir": 4.7, "Omega_m": 0.3158, "redshift": 9.0}

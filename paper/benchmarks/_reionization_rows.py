@@ -31,7 +31,7 @@ class Comparison:
         self.floor: list[list[Distances]] = []
         self.whole: list[Distances] = []
         self.means: list[float] = []
-        self.half, measure = half, case.measure
+        self.case, self.half, measure = case, half, case.measure
         for i, x in enumerate(truth):
             seeds = mix(torch.arange(n_drawn), derive(SEED, 4, i))
             drawn = emulator.simulate(theta[i : i + 1].expand(n_drawn, -1), seeds)
@@ -47,12 +47,13 @@ class Comparison:
             self.means.append(float(rest.mean.mean()))
             say(f"emulated point {i}")
 
-    def rows(self, table: Table, limit: float, floors: float | None = None) -> None:
-        """Of the table; the median of ln P(k) may be `limit`, and so many floors if any."""
+    def rows(self, table: Table) -> None:
+        """Of the table."""
+        limit, times = self.case.limit, self.case.floors
         chosen = [[d for i in self.shown for d in x[i]] for x in (self.fair, self.floor)]
         mine, base = (median(stack(d, "power")) for d in chosen)
-        allowed = min(limit, floors * base) if floors else limit
-        required = f"<= {limit}, <= {floors * base:.3f}" if floors else f"<= {limit}"
+        allowed = min(limit, times * base) if times else limit
+        required = f"<= {limit}, <= {times * base:.3f}" if times else f"<= {limit}"
         add(table, f"ln P(k): median of |.|, {self.half} fields each", mine, base, required,
             mine <= allowed)  # fmt: skip
         whole = [self.whole[i] for i in self.shown]

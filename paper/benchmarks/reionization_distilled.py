@@ -69,7 +69,7 @@ def run(work: Path, calls: list[int], workers: int, quick: bool) -> Table:
     }
     tables = [Table(name, "", ("statistic", "value", "floor", "required", "met")) for name in made]
     for compared, one in zip(made.values(), tables, strict=True):
-        compared.rows(one, 0.05)
+        compared.rows(one)
     for rows in zip(*(one.rows for one in tables), strict=True):
         table.add(str(rows[0][0]).partition(" (")[0], *[row[1] for row in rows], rows[0][2])
     apart = same_noise(case, every)

@@ -32,8 +32,6 @@ from emulators.reionization.statistics import distances
 from sbitools.statistics import nearest_neighbour
 
 NAME = "reionization_emulator"
-# Of ln P(k), and in floors: that of 24 whole cubes is far below what is asked of them.
-LIMIT = {"planes": (0.05, 1.3), "four": (0.05, 1.3), "cubes": (0.1, None)}
 REQUIRED = (
     "ln P(k): median <= {0}{1}, no bin beyond {0} + 2 standard errors in the mean; scattering <= "
     "0.04; mean signal within 1 % of its range; ionised cells: bias <= 0.03; values: <= 1.2 times "
@@ -89,13 +87,11 @@ def run(
     columns = ("statistic", "emulator", "noise floor", "required", "met")
     suffix = "" if name == "planes" else f"_{name}"
     table = Table(NAME + suffix, title, columns, quick=quick)
-    limit, floors = LIMIT[name]
-    table.requirement = REQUIRED.format(
-        limit, f" and <= {floors} times the floor" if floors else ""
-    )
+    times = f" and <= {case.floors} times the floor" if case.floors else ""
+    table.requirement = REQUIRED.format(case.limit, times)
     half = sizes.cubes // 2
     compared = Comparison(case, emulator, theta, truth, shown, half, max(half, sizes.drawn))
-    compared.rows(table, limit, floors)
+    compared.rows(table)
     rows_of_scatter(table, case, emulator, theta, truth, shown[: sizes.spread], sizes.drawn)
     sides = response_stores(case, work, sizes.universes, workers)
     rows_of_response(table, case, emulator, sides, sizes.derivative)

@@ -77,6 +77,30 @@ def test_temperature_goes_on_into_bubbles_and_fades():
     assert opened[22:].tolist() == [0] * 10
 
 
+def test_where_cells_beside_bubbles_fade_temperature_falls_to_that_of_no_signal():
+    x = (10 + torch.arange(32.0)).repeat(8, 1)[None]
+    x[..., 16:] = 0
+    x[..., 15] = 0.8 * x[..., 14]
+    x[..., 0] = 0.8 * x[..., 1]  # around the corner
+    transform = FieldTransform.fit(x)
+    assert not transform.continued
+    value = transform.forward(x)[0, 0, 5]
+    expected = FieldTransform.fit(x[..., :16]).forward(torch.zeros(1, 1, 1))
+    assert value[16:].unique().tolist() == pytest.approx([float(expected)], abs=1e-5)
+    assert torch.allclose(transform.inverse(transform.forward(x)), x, atol=1e-4)
+
+
+@pytest.mark.parametrize(("factor", "continued"), [(1.1, True), (0.95, True), (0.85, False)])
+def test_fading_is_measured_at_the_edges_of_bubbles_alone(factor, continued):
+    # Cells far from bubbles are three times as bright: nothing that concerns their edges.
+    x = torch.full((2, 12, 12, 12), 60.0)
+    x[:, 2:8, 2:8, 2:8] = 20.0
+    x[:, 3:7, 3:7, 3:7] = 20.0 * factor
+    x[:, 4:6, 4:6, 4:6] = 0.0
+    for sign in (1, -1):  # in absorption as in emission
+        assert FieldTransform.fit(sign * x).continued == continued
+
+
 @pytest.mark.parametrize("value", [0.0, 20.0])
 def test_fields_without_an_edge_saturate(value):
     transform = FieldTransform.fit(ionised_field())
@@ -124,3 +148,9 @@ def test_values_beyond_the_training_set_come_back():
 def test_plain_values():
     transform = FieldTransform.fit(ionised_field())
     assert FieldTransform.from_dict(transform.to_dict()) == transform
+
+
+def test_descriptions_from_before_there_was_a_choice_go_on_into_bubbles():
+    values = FieldTransform.fit(ionised_field()).to_dict()
+    del values["continued"]
+    assert FieldTransform.from_dict(values).continued
