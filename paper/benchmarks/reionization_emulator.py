@@ -51,13 +51,13 @@ class Sizes:
     steps: int | None = None
     drawn: int = 192  # fields per point
     derivative: int = 192  # emulated fields on each side
-    alike: int = 16  # fields at each of five points that compare samplers
+    alike: int = 16  # fields at each of five points that compare samplers; 0: none
 
 
 QUICK = Sizes(
     train=16, points=2, cubes=4, spread=1, universes=2, steps=20, drawn=8, derivative=16, alike=2
 )
-CUBES = Sizes(drawn=24, derivative=24, alike=2)  # one costs as much as forty planes
+CUBES = Sizes(drawn=24, derivative=24, alike=0)  # one costs as much as forty planes
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -96,8 +96,9 @@ def run(
     sides = response_stores(case, work, sizes.universes, workers)
     rows_of_response(table, case, emulator, sides, sizes.derivative)
     table.notes += [
-        fitted, *samplers(case, emulator, theta, shown, sizes.alike), memorised(emulator, store),
-        speed(emulator),
+        fitted,
+        *(samplers(case, emulator, theta, shown, sizes.alike) if sizes.alike else []),
+        memorised(emulator, store), speed(emulator),
         f"{len(shown)} of {len(theta)} points have less than {SHOWN:.0%} of their cells ionised: "
         "spectra and scattering are compared there; mean, ionised cells and values everywhere",
     ]  # fmt: skip
