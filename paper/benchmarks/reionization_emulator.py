@@ -5,9 +5,10 @@ The emulator is fitted to planes of some hundred cubes; at each of 20 points of 
 48 reference cubes. The noise floor compares 24 of them with the other 24, one plane each, and the
 emulator's column does the same with 24 emulated planes; averaged over eight choices of the planes,
 since the distance of one choice depends on it by a seventh. Where the floor is not needed, a
-third of the planes of all cubes is used, and all of them for the scatter between seeds. Needs
-21cmFAST (`sbitools[reionization]`) and, from nothing, about an hour and a half on two cores, two
-hours for four parameters; `--work` keeps simulations and weights.
+third of the planes of all cubes is used, and all of them for the scatter between seeds. Emulated
+cubes are dear: 24 of them at each point make one choice, and samplers are compared on planes only.
+Needs 21cmFAST (`sbitools[reionization]`) and, from nothing, about an hour and a half on two cores,
+two hours for four parameters, two and a half for cubes; `--work` keeps simulations and weights.
 """
 
 from __future__ import annotations

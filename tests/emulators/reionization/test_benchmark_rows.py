@@ -15,6 +15,7 @@ sys.path.append(str(ROOT / "paper" / "benchmarks"))
 
 cases = importlib.import_module("_reionization")
 rows = importlib.import_module("_reionization_rows")
+script = importlib.import_module("reionization_emulator")
 Table = importlib.import_module("_table").Table
 
 # With 8 planes each, P(k) of the truth itself is 0.1 off.
@@ -27,6 +28,9 @@ class Toy:
 
     def __init__(self, fault=""):
         self.fault = fault
+
+    def sampling(self, **changes):
+        return self
 
     def simulate(self, theta, seeds):
         theta, n = theta.clone(), CASE.n
@@ -104,6 +108,15 @@ def test_a_fault_is_found(truth, fault, found_by):
     for words in found_by:
         row = next(name for name in found if name.startswith(words))
         assert found[row] == "NO", (row, found)
+
+
+def test_other_noise_is_that_of_the_same_parameters():
+    theta = torch.tensor([[10.0, 4.3], [30.0, 4.7], [90.0, 5.2]], dtype=torch.float64)
+    *samplers, other = script.samplers(CASE, Toy(), theta, [0, 1, 2], 32)
+    assert all("ln P +0.000 to +0.000" in note for note in samplers)
+    # 48 planes of either part, of the same points: 0.06. The first against the last half of the
+    # fields, which are other points, is 1.9 apart.
+    assert float(other.split("ln P ")[1].split()[0]) < 0.15
 
 
 def test_slopes_are_those_of_a_power_law():
