@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import torch
 from _reionization import SEED, Case, shifted, single
+from _reionization_emulated import Draw
 from _table import Table, say
 from torch import Tensor
 
-from emulators.reionization.emulator import ReionizationEmulator
 from emulators.reionization.statistics import Distances, distances
-from sbitools.seeds import derive, mix
+from sbitools.seeds import derive
 
 __all__ = ["Comparison", "rows_of_response", "rows_of_scatter"]
 
@@ -23,8 +23,8 @@ class Comparison:
     """
 
     def __init__(
-        self, case: Case, emulator: ReionizationEmulator, theta: Tensor, truth: list[Tensor],
-        shown: list[int], half: int, n_drawn: int,
+        self, case: Case, draw: Draw, theta: Tensor, truth: list[Tensor], shown: list[int],
+        half: int, n_drawn: int,
     ) -> None:  # fmt: skip
         self.shown = shown
         self.fair: list[list[Distances]] = []  # of each point, the choices
@@ -33,8 +33,7 @@ class Comparison:
         self.means: list[float] = []
         self.case, self.half, measure = case, half, case.measure
         for i, x in enumerate(truth):
-            seeds = mix(torch.arange(n_drawn), derive(SEED, 4, i))
-            drawn = emulator.simulate(theta[i : i + 1].expand(n_drawn, -1), seeds)
+            drawn = draw(f"point-{i:02d}", theta[i : i + 1], n_drawn, derive(SEED, 4, i))
             mine, rest = measure(drawn), measure(x[:, ::3].flatten(0, 1))
             self.fair.append([])
             self.floor.append([])
@@ -96,8 +95,8 @@ def stack(found: list[Distances], name: str) -> np.ndarray:
 
 
 def rows_of_scatter(
-    table: Table, case: Case, emulator: ReionizationEmulator, theta: Tensor, truth: list[Tensor],
-    points: list[int], n: int,
+    table: Table, case: Case, draw: Draw, theta: Tensor, truth: list[Tensor], points: list[int],
+    n: int,
 ) -> None:  # fmt: skip
     """Relative scatter of P(k) between n seeds, against that of all fields of all cubes.
 
@@ -106,8 +105,7 @@ def rows_of_scatter(
     """
     mine, floor = [], []
     for i in points:
-        seeds = mix(torch.arange(n), derive(SEED, 5, i))
-        drawn = case.measure(emulator.simulate(theta[i : i + 1].expand(n, -1), seeds))
+        drawn = case.measure(draw(f"scatter-{i:02d}", theta[i : i + 1], n, derive(SEED, 5, i)))
         whole = case.measure(truth[i].flatten(0, 1))
         cut = min(n, len(whole.mean) // 2)
         some, others = whole.part(slice(cut)), whole.part(slice(cut, None))
@@ -123,18 +121,17 @@ def rows_of_scatter(
 
 
 def rows_of_response(
-    table: Table, case: Case, emulator: ReionizationEmulator,
-    truth: dict[str, tuple[Tensor, Tensor]], n: int,
-) -> None:  # fmt: skip
+    table: Table, case: Case, draw: Draw, truth: dict[str, tuple[Tensor, Tensor]], n: int
+) -> None:
     """d ln P / d theta, reference and emulator each with the same universes on both sides."""
     for name, (down, up) in truth.items():
         step = case.steps[name]
         expected, error = slopes(case, down.flatten(0, 1), up.flatten(0, 1), step, len(down))
         sides = []
-        for sign in (-1, 1):
+        for side, sign in (("down", -1), ("up", 1)):
             values = shifted(name, sign * step)
             theta = torch.tensor([[values[p] for p in case.priors]], dtype=torch.float64)
-            sides.append(emulator.simulate(theta.expand(n, -1), torch.arange(n)))
+            sides.append(draw(f"response-{name}-{side}", theta, n, derive(SEED, 6)))
         found, own = slopes(case, *sides, step, n)
         table.data[f"response to {name}"] = {
             "reference": expected.tolist(), "emulator": found.tolist(),

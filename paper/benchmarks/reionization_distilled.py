@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from _reionization import CASES, Case, reference
+from _reionization_emulated import drawing
 from _reionization_rows import Comparison
 from _table import Table, say, simulating_parser, work_folder
 from reionization_emulator import QUICK, Sizes
@@ -64,7 +65,9 @@ def run(work: Path, calls: list[int], workers: int, quick: bool) -> Table:
     columns = ("statistic", *every, "noise floor")
     table = Table(NAME, "Planes by few calls of the network", columns, quick=quick)
     made = {
-        name: Comparison(case, e, theta, truth, shown, sizes.cubes // 2, sizes.drawn)
+        name: Comparison(
+            case, drawing(e, work, workers), theta, truth, shown, sizes.cubes // 2, sizes.drawn
+        )
         for name, e in every.items()
     }
     tables = [Table(name, "", ("statistic", "value", "floor", "required", "met")) for name in made]

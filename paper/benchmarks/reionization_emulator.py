@@ -8,7 +8,7 @@ since the distance of one choice depends on it by a seventh. Where the floor is 
 third of the planes of all cubes is used, and all of them for the scatter between seeds. Emulated
 cubes are dear: 24 of them at each point make one choice, and samplers are compared on planes only.
 Needs 21cmFAST (`sbitools[reionization]`) and, from nothing, about an hour and a half on two cores,
-two hours for four parameters, two and a half for cubes; `--work` keeps simulations and weights.
+two hours and a half for four parameters or cubes; `--work` keeps all fields and weights.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 from _reionization import CASES, SHOWN, Case, reference, response_stores, train_store
+from _reionization_emulated import drawing
 from _reionization_rows import Comparison, rows_of_response, rows_of_scatter
 from _table import Table, say, simulating_parser, work_folder
 from torch import Tensor
@@ -91,11 +92,12 @@ def run(
     times = f" and <= {case.floors} times the floor" if case.floors else ""
     table.requirement = REQUIRED.format(case.limit, times)
     half = sizes.cubes // 2
-    compared = Comparison(case, emulator, theta, truth, shown, half, max(half, sizes.drawn))
+    draw = drawing(emulator, work, workers)
+    compared = Comparison(case, draw, theta, truth, shown, half, max(half, sizes.drawn))
     compared.rows(table)
-    rows_of_scatter(table, case, emulator, theta, truth, shown[: sizes.spread], sizes.drawn)
+    rows_of_scatter(table, case, draw, theta, truth, shown[: sizes.spread], sizes.drawn)
     sides = response_stores(case, work, sizes.universes, workers)
-    rows_of_response(table, case, emulator, sides, sizes.derivative)
+    rows_of_response(table, case, draw, sides, sizes.derivative)
     table.notes += [
         fitted,
         *(samplers(case, emulator, theta, shown, sizes.alike) if sizes.alike else []),

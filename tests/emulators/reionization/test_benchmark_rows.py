@@ -9,11 +9,15 @@ import numpy as np
 import pytest
 import torch
 
+from emulators.reionization import shipped
+from sbitools.seeds import mix
+
 ROOT = Path(__file__).parents[3]
 # The scripts import each other by bare names, as they do when they are run.
 sys.path.append(str(ROOT / "paper" / "benchmarks"))
 
 cases = importlib.import_module("_reionization")
+emulated = importlib.import_module("_reionization_emulated")
 rows = importlib.import_module("_reionization_rows")
 script = importlib.import_module("reionization_emulator")
 Table = importlib.import_module("_table").Table
@@ -80,11 +84,15 @@ def verdicts(truth, fault=""):
     """Row to whether it is met."""
     theta, at_points, sides = truth
     table, toy = Table("toy", "toy", ("statistic", "mine", "floor", "required", "met")), Toy(fault)
+
+    def draw(name, at, n, seed):
+        return toy.simulate(at.expand(n, -1), mix(torch.arange(n), seed))
+
     shown = list(range(N_POINTS))
-    compared = rows.Comparison(CASE, toy, theta, at_points, shown, CUBES // 2, DRAWN)
+    compared = rows.Comparison(CASE, draw, theta, at_points, shown, CUBES // 2, DRAWN)
     compared.rows(table)
-    rows.rows_of_scatter(table, CASE, toy, theta, at_points, shown[:3], 2 * DRAWN)
-    rows.rows_of_response(table, CASE, toy, sides, CUBES * PLANES)
+    rows.rows_of_scatter(table, CASE, draw, theta, at_points, shown[:3], 2 * DRAWN)
+    rows.rows_of_response(table, CASE, draw, sides, CUBES * PLANES)
     return {row[0].partition(" (")[0]: row[-1] for row in table.rows if row[-1]}
 
 
@@ -125,3 +133,18 @@ def test_slopes_are_those_of_a_power_law():
     slope, error = rows.slopes(CASE, white * 0.9, white * 1.1, 0.1, 40)
     np.testing.assert_allclose(slope, math.log(1.1 / 0.9) / 0.1, rtol=1e-5)
     assert float(error.max()) < 1e-4  # the same universes on both sides: no noise is left
+
+
+def test_drawn_fields_are_those_of_the_emulator_and_are_kept(tmp_path, monkeypatch):
+    emulator, at = shipped.emulator(), torch.tensor([[30.0, 4.7]], dtype=torch.float64)
+    first = emulated.drawing(emulator, tmp_path, 2)("point", at, 8, 5)
+    few = emulated.drawing(emulator, tmp_path, 1)("few", at, 3, 5)
+    torch.testing.assert_close(few, first[:3])  # convolutions of other batches round differently
+    other = emulated.drawing(emulator, tmp_path, 1)("other", at + torch.tensor([5.0, 0.0]), 3, 5)
+    assert float((other - few).abs().max()) > 1.0  # mK
+
+    def never(*arguments):
+        raise AssertionError("drawn again")
+
+    monkeypatch.setattr(type(emulator), "simulate", never)
+    torch.testing.assert_close(emulated.drawing(emulator, tmp_path, 2)("point", at, 8, 5), first)
