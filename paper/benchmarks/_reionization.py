@@ -74,7 +74,7 @@ CASES = {
         "planes of 64 x 64 cells and 128 Mpc, four parameters, the redshift one of them",
         priors=_TWO | {"Omega_m": Uniform(0.2, 0.4), "redshift": Uniform(7.0, 11.0)},
         steps={"zeta": 0.15, "log10_Tvir": 0.1, "Omega_m": 0.02, "redshift": 0.4},
-        train=1000, options={"steps": 16_000},
+        train=1000, options={"steps": 18_000},
     ),
     "cubes": Case(
         "cubes of 32^3 cells and 128 Mpc at redshift 9, two parameters", quantity="cube", n=32,
