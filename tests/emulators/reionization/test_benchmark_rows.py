@@ -140,8 +140,9 @@ def test_drawn_fields_are_those_of_the_emulator_and_are_kept(tmp_path, monkeypat
     first = emulated.drawing(emulator, tmp_path, 2)("point", at, 8, 5)
     few = emulated.drawing(emulator, tmp_path, 1)("few", at, 3, 5)
     torch.testing.assert_close(few, first[:3])  # convolutions of other batches round differently
-    other = emulated.drawing(emulator, tmp_path, 1)("other", at + torch.tensor([5.0, 0.0]), 3, 5)
-    assert float((other - few).abs().max()) > 1.0  # mK
+    draw = emulated.drawing(emulator, tmp_path, 1)
+    for name, point, seed in (("theta", at + torch.tensor([5.0, 0.0]), 5), ("seed", at, 6)):
+        assert float((draw(name, point, 3, seed) - few).abs().max()) > 1.0  # mK
 
     def never(*arguments):
         raise AssertionError("drawn again")
