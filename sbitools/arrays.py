@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .errors import SbitoolsError, ShapeError
+from .errors import SbitoolsError, ShapeError, StoreError
 
-__all__ = ["as_native", "real_tensor"]
+__all__ = ["as_native", "real_tensor", "selection"]
 
 _WIDEST = 8  # bytes of a number that torch has
 
@@ -65,3 +65,45 @@ def real_tensor(values: Any, what: str, error: type[SbitoolsError]) -> Tensor:
         what, expected="real numbers in rows of equal length", got=got,
         fix="convert it with numpy: .astype('float64') or .astype('float32')",
     )  # fmt: skip
+
+
+def selection(
+    chosen: Any, n: int, what: str = "indices", error: type[SbitoolsError] = StoreError
+) -> np.ndarray:
+    """The one reading of every selection of simulations: row numbers, int64, shape (m,).
+
+    Args:
+        chosen: whole numbers in [0, n), in any order and with repetitions; or a boolean mask of
+            length n; a slice; or None for all.
+        n: how many there are.
+        what: name for the message.
+        error: class to raise.
+
+    Raises:
+        SbitoolsError: of class `error`, for anything else: fractions, text, a mask of another
+            length, several axes, numbers outside.
+    """
+    if chosen is None:
+        return np.arange(n, dtype=np.int64)
+    if isinstance(chosen, slice):
+        return np.arange(n, dtype=np.int64)[chosen]
+    try:
+        rows = as_native(list(chosen) if isinstance(chosen, range) else chosen, what)
+    except ShapeError as problem:
+        rows, got = None, problem.got
+    else:
+        got = f"dtype {rows.dtype}, shape {rows.shape}"
+    if rows is not None and rows.ndim == 1:
+        if not len(rows) and rows.dtype.kind in "fiub":
+            return rows.astype(np.int64)
+        if rows.dtype.kind == "b" and len(rows) == n:
+            return np.flatnonzero(rows).astype(np.int64)
+        if rows.dtype.kind in "iu":
+            outside = (rows < 0) | (rows >= n)
+            if not outside.any():
+                return rows.astype(np.int64)
+            got = f"{rows[outside][0]}"
+    raise error(
+        what, expected=f"whole numbers in [0, {n}), or a mask of {n} truth values", got=got,
+        fix="pass row numbers, for example numpy.flatnonzero(mask)",
+    )

@@ -1,0 +1,155 @@
+"""The one gate for plain values: numbers, counts, switches and text as users pass them.
+
+What comes out is a Python int, float, bool or str, whatever came in (a numpy scalar, a tensor of
+one number, a whole float such as ``1e3``), so that it can be compared, counted with and written
+as JSON. What is not meant is refused where it enters, by name.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .errors import ConfigError, SbitoolsError
+
+__all__ = ["as_path", "flag", "real", "text", "whole"]
+
+
+def whole(
+    value: Any, what: str, *, least: int | None = None, most: int | None = None,
+    error: type[SbitoolsError] = ConfigError,
+) -> int:  # fmt: skip
+    """`value` as a Python int.
+
+    Args:
+        value: int, numpy integer, a tensor or array of one number, or a float that is whole.
+        what: name for the message.
+        least: smallest value allowed.
+        most: largest value allowed.
+        error: class to raise.
+
+    Raises:
+        SbitoolsError: of class `error`, for a truth value, text, a fraction, NaN, a sequence, or
+            a number outside [least, most].
+    """
+    number = _number(value)
+    inside = number is not None and _finite(number) and number == math.floor(number)
+    if not inside or not _within(number, least, most):
+        raise error(
+            what, expected="a whole number" + _bounds(least, most), got=_shown(value),
+            fix=f"pass one number, e.g. {what.split()[0]}={least if least is not None else 1}",
+        )  # fmt: skip
+    return int(number)  # pyright: ignore[reportArgumentType]
+
+
+def real(
+    value: Any, what: str, *, least: float | None = None, above: float | None = None,
+    most: float | None = None, error: type[SbitoolsError] = ConfigError,
+) -> float:  # fmt: skip
+    """`value` as a finite Python float.
+
+    Args:
+        value: number, numpy scalar, or a tensor or array of one number.
+        what: name for the message.
+        least: smallest value allowed.
+        above: the value must be larger than this.
+        most: largest value allowed.
+        error: class to raise.
+
+    Raises:
+        SbitoolsError: of class `error`, for anything else.
+    """
+    number = _number(value)
+    inside = number is not None and _finite(number)
+    if not inside or not _within(number, least, most) or not (above is None or number > above):
+        limits = _bounds(least, most) if above is None else f" > {above:g}{_bounds(None, most)}"
+        raise error(
+            what, expected=f"a finite number{limits}", got=_shown(value), fix="pass one number"
+        )
+    return float(number)  # pyright: ignore[reportArgumentType]
+
+
+def flag(value: Any, what: str, *, error: type[SbitoolsError] = ConfigError) -> bool:
+    """`value` as a Python bool; numbers and text are refused.
+
+    Raises:
+        SbitoolsError: of class `error`.
+    """
+    if not isinstance(value, bool | np.bool_):
+        raise error(what, expected="True or False", got=_shown(value), fix="pass a truth value")
+    return bool(value)
+
+
+def text(value: Any, what: str, *, error: type[SbitoolsError] = ConfigError) -> str:
+    """`value` as a Python str that can be written to a file.
+
+    Raises:
+        SbitoolsError: of class `error`, for what is no text, has a NUL, or is not Unicode.
+    """
+    if not isinstance(value, str):
+        raise error(what, expected="text", got=_shown(value), fix="pass a string")
+    try:
+        value.encode()
+    except UnicodeEncodeError as problem:
+        raise error(
+            what, expected="text in Unicode", got=ascii(value), fix="leave out lone surrogates"
+        ) from problem
+    if "\0" in value:
+        raise error(what, expected="text without NUL", got=ascii(value), fix="leave it out")
+    return str(value)
+
+
+def as_path(value: Any, what: str = "path", *, error: type[SbitoolsError] = ConfigError) -> Path:
+    """`value` as a path, with a leading ``~`` for the home folder.
+
+    Raises:
+        SbitoolsError: of class `error`, for what is no path, an empty one, or an unknown home.
+    """
+    if not isinstance(value, str | os.PathLike) or not os.fspath(value):
+        raise error(what, expected="a path", got=_shown(value), fix="pass the name of a file")
+    path = Path(os.fsdecode(os.fspath(value)))
+    try:
+        return path.expanduser()
+    except RuntimeError as problem:
+        raise error(
+            what, expected="a path", got=f"{path} ({problem})", fix="write the home folder out"
+        ) from problem
+
+
+def _number(value: Any) -> Any:
+    """A Python number, or None for what is not one; truth values are not."""
+    if hasattr(value, "detach") and hasattr(value, "numel"):  # a tensor, without importing torch
+        value = value.detach().cpu().numpy()
+    if isinstance(value, np.ndarray | np.generic):
+        value = value.item() if value.ndim == 0 and value.dtype.kind in "fiu" else None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return value
+
+
+def _finite(number: float) -> bool:
+    try:
+        return math.isfinite(number)
+    except OverflowError:  # an int beyond float
+        return False
+
+
+def _within(number: Any, least: float | None, most: float | None) -> bool:
+    return (least is None or number >= least) and (most is None or number <= most)
+
+
+def _bounds(least: float | None, most: float | None) -> str:
+    if least is not None and most is not None:
+        return f" in [{least:g}, {most:g}]"
+    if least is not None:
+        return f" >= {least:g}"
+    return "" if most is None else f" <= {most:g}"
+
+
+def _shown(value: Any) -> str:
+    shown = repr(value)
+    return f"{shown if len(shown) <= 80 else shown[:77] + '...'} ({type(value).__name__})"
