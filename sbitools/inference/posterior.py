@@ -38,7 +38,7 @@ _FAMILIAR = "familiarity."  # prefix of its tensors in a checkpoint
 _CHUNK_ROWS = 1 << 14
 # Numbers per layer of an embedding at once: 256 MB in float32.
 _EMBEDDED_NUMBERS = 1 << 26
-_PROBES = 4
+_PROBE, _PROBES = "scaled_probe", 4
 
 
 class Posterior:
@@ -292,7 +292,7 @@ class Posterior:
             "observation": self.observation.to_dict(), "options": self.options.model_dump(),
             "info": self.info,
         }  # fmt: skip
-        own = {"probe": self._probe(), "training_seeds": self.training_seeds}
+        own = {_PROBE: self._probe(), "training_seeds": self.training_seeds}
         if self.familiarity is not None:
             own |= {_FAMILIAR + k: v for k, v in self.familiarity.to_tensors().items()}
         tensors = dict(self.estimator.state_dict()) | own
@@ -312,7 +312,8 @@ class Posterior:
 
             return load_repaired(path, device)
         config, tensors = load_checkpoint(path, _KIND)
-        probe = tensors.pop("probe", torch.empty(0))
+        old = "probe" in tensors  # of a version that probed fields of unit scale
+        probe = tensors.pop("probe" if old else _PROBE, torch.empty(0))
         seeds = tensors.pop("training_seeds", None)
         known = {k.removeprefix(_FAMILIAR): tensors.pop(k) for k in list(tensors)
                  if k.startswith(_FAMILIAR)}  # fmt: skip
@@ -334,7 +335,7 @@ class Posterior:
         if known:
             posterior.familiarity = rebuild(path, _KIND, lambda: Familiarity.from_tensors(known))
         # 1e-3 in log density: float32 sums differ by 1e-5 between machines, wrong weights by far.
-        now = posterior._probe()
+        now = posterior._probe(scaled=not old)
         if probe.shape != now.shape or not torch.allclose(probe, now, rtol=1e-3, atol=1e-3):
             raise CheckpointError(
                 f"checkpoint {path}", expected=f"log densities {probe.tolist()}",
@@ -344,10 +345,17 @@ class Posterior:
         return posterior
 
     @torch.no_grad()
-    def _probe(self) -> Tensor:
-        """Log densities of fixed inputs: what a rebuilt network must reproduce."""
+    def _probe(self, scaled: bool = True) -> Tensor:
+        """Log densities of fixed inputs: what a rebuilt network must reproduce.
+
+        Args:
+            scaled: the inputs are like the simulations; False: standard normal, whatever x is.
+        """
         numbers = range(_PROBES)
-        x = seeds_.normal(list(numbers), self.observed.shape).to(self.observed.torch_dtype)
+        x = seeds_.normal(list(numbers), self.observed.shape)
+        if scaled:
+            x = self.estimator.embedding.unscaled(x)
+        x = x.to(self.observed.torch_dtype)
         return self._probe_at(x, [i + _PROBES for i in numbers]).cpu().double()
 
     def _probe_at(self, x: Tensor, seeds: list[int]) -> Tensor:
