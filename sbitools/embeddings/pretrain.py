@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from sbitools.observation import Observation
+from sbitools.precision import single_precision
 from sbitools.seeds import initial_weights
 from sbitools.store import SimulationStore
 from sbitools.training import (
@@ -80,6 +81,7 @@ class Regression(nn.Module):
         return mean, _MAX_LOG_VARIANCE * torch.tanh(log_variance / _MAX_LOG_VARIANCE)
 
 
+@single_precision()
 def pretrain(
     embedding: nn.Module,
     store: SimulationStore,

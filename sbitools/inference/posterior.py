@@ -25,6 +25,7 @@ from sbitools.errors import (
 from sbitools.familiarity import Familiarity, data_statistics
 from sbitools.observation import Observation
 from sbitools.parameters import ParameterSpace
+from sbitools.precision import single_precision
 from sbitools.simulator import FieldSpec
 
 from .methods import find_method
@@ -87,6 +88,7 @@ class Posterior:
         self.output.check(x, what="simulated x")
         return self.observation(x, seeds)
 
+    @single_precision()
     @torch.no_grad()
     def sample(
         self,
@@ -118,6 +120,7 @@ class Posterior:
         u, _ = self._draw(x, n, seed, time_limit, density=False)
         return self.parameters.from_unconstrained(u)
 
+    @single_precision()
     @torch.no_grad()
     def sample_and_log_prob(
         self,
@@ -132,6 +135,7 @@ class Posterior:
         # From u itself: theta rounded at a bound no longer knows how far out in u it was.
         return theta, log_q + self.parameters.log_abs_det_at(u, theta)
 
+    @single_precision()
     @torch.no_grad()
     def log_prob(self, theta: Tensor | np.ndarray, x: Tensor | np.ndarray) -> Tensor:
         """log p(theta | x), natural log, density in theta's own units.
@@ -165,9 +169,11 @@ class Posterior:
             for rows, start, stop in _chunks(len(x), flat.shape[1])
         ]
         log_q = _assemble(parts, len(x), flat.shape[1]) + self.parameters.log_abs_det(safe)
+        self._require_finite(torch.where(log_q.isnan() & inside, torch.nan, 0.0), "log density")
         result = log_q.where(inside, torch.tensor(-torch.inf, dtype=torch.float64))
         return result[:, 0] if theta.ndim == 2 else result
 
+    @single_precision()
     @torch.no_grad()
     def features(self, x: Tensor | np.ndarray) -> Tensor:
         """What the network makes of observed fields, shape (B, F) float32: learned summaries.
@@ -177,6 +183,7 @@ class Posterior:
         """
         return self._features(self._check(x)).cpu()
 
+    @single_precision()
     @torch.no_grad()
     def latent(self, theta: Tensor | np.ndarray, x: Tensor | np.ndarray, seed: int = 0) -> Tensor:
         """z (B, P) of theta (B, P): standard normal for an exact posterior.
@@ -273,15 +280,15 @@ class Posterior:
         text = self.familiarity.warning(features.cpu(), data_statistics(x.cpu()))
         if text:
             # Up to the line of the user's own code that asked for draws.
-            warnings.warn(text, MisspecificationWarning, stacklevel=5)
+            warnings.warn(text, MisspecificationWarning, stacklevel=6)
 
     @staticmethod
-    def _require_finite(draws: Tensor) -> None:
-        bad = ~torch.isfinite(draws).flatten(1).all(1)
+    def _require_finite(values: Tensor, what: str = "sampling") -> None:
+        bad = ~torch.isfinite(values).flatten(1).all(1)
         if bool(bad.any()):
             raise PosteriorError(
-                "sampling", expected="finite draws",
-                got=f"none for observations {bad.nonzero().flatten().tolist()[:10]}",
+                what, expected="finite numbers",
+                got=f"others for observations {bad.nonzero().flatten().tolist()[:10]}",
                 fix="these fields are far from the training set: check their units and content",
             )  # fmt: skip
 
@@ -299,6 +306,7 @@ class Posterior:
         return save_checkpoint(path, _KIND, config, tensors)
 
     @classmethod
+    @single_precision()
     def load(cls, path: str | Path, device: str = "cpu") -> Posterior:
         """Read what `save` wrote; the weights and a stored probe output are verified.
 
@@ -344,6 +352,7 @@ class Posterior:
         posterior.estimator.to(device)
         return posterior
 
+    @single_precision()
     @torch.no_grad()
     def _probe(self, scaled: bool = True) -> Tensor:
         """Log densities of fixed inputs: what a rebuilt network must reproduce.

@@ -53,7 +53,7 @@ class Fit:
         self.held_out = self._pairs(job.validation.batches(0))
         seen = embedding.seen.expand(self.x.shape[1])
         self.columns = seen.nonzero()[:, 0].to(self.x.device)  # those that vary have a density
-        self.lattice = Lattice(self.x[:, self.columns])
+        self.lattice = Lattice(self.x[:, self.columns], embedding.std[self.columns])
 
     @property
     def few(self) -> bool:

@@ -24,16 +24,17 @@ class Lattice:
 
     Args:
         x: standardised simulations, shape (N, n).
+        std: by which each column was divided, (n,).
     """
 
-    def __init__(self, x: Tensor) -> None:
+    def __init__(self, x: Tensor, std: Tensor) -> None:
         columns = x[:_ROWS].detach().cpu().double().T
         values = [torch.unique(column) for column in columns]
-        units = [_unit(v) for v in values]
-        found = [u for u in units if u]
-        least = min(found, default=0.0)
+        scale, units = std.tolist(), [_unit(v) for v in values]
+        least = min((u * s for u, s in zip(units, scale, strict=True) if u), default=0.0)
         shared = [
-            least if u and _divides(least, v) else u for u, v in zip(units, values, strict=True)
+            least / s if u and _divides(least / s, v) else u
+            for u, s, v in zip(units, scale, values, strict=True)
         ]
         origin = [float(v[0]) if len(v) else 0.0 for v in values]
         self.unit = torch.tensor(shared, dtype=torch.float64).to(x)
