@@ -41,7 +41,7 @@ def whole(
     if not inside or not _within(number, least, most):
         raise error(
             what, expected="a whole number" + _bounds(least, most), got=_shown(value),
-            fix=f"pass one number, e.g. {what.split()[0]}={least if least is not None else 1}",
+            fix=f"pass one number, e.g. {_argument(what)}={least if least is not None else 1}",
         )  # fmt: skip
     return int(number)  # pyright: ignore[reportArgumentType]
 
@@ -152,6 +152,11 @@ def _bounds(least: float | None, most: float | None) -> str:
     if least is not None:
         return f" >= {least:g}"
     return "" if most is None else f" <= {most:g}"
+
+
+def _argument(what: str) -> str:
+    """The name of the argument: "NBodySimulator steps" is about ``steps``."""
+    return next((word for word in what.split() if not word[0].isupper()), what)
 
 
 def _shown(value: Any) -> str:

@@ -245,8 +245,11 @@ class NBodyEmulator(Emulator):
 
 def _simulator(config: Mapping[str, Any], quantity: Any = "density") -> NBodySimulator:
     values = dict(config)
+    factor = values.pop("mesh_factor")
     own = {name: priors.from_dict(prior) for name, prior in values.pop("priors").items()}
-    return NBodySimulator(parameters=list(own), priors=own, quantity=quantity, **values)
+    simulator = NBodySimulator(parameters=list(own), priors=own, quantity=quantity, **values)
+    simulator.mesh_factor = factor  # of what it was fitted to, also one that is refused by now
+    return simulator
 
 
 def _check_version(store: SimulationStore, expected: NBodySimulator) -> None:

@@ -28,6 +28,7 @@ from sbitools.errors import ParameterError
 
 from .cosmology import second_order_growth
 from .lpt import one_thread, wavenumbers
+from .mesh import mesh_factors
 from .painting import cic_deposit, cic_gather
 
 __all__ = ["D_START", "Step", "acceleration", "evolve", "plan_steps"]
@@ -115,7 +116,7 @@ def evolve(
     outputs: Sequence[float] = (1.0,),
     *,
     steps: int = 16,
-    mesh_factor: int = 2,
+    mesh_factor: int | None = None,
     start: float = D_START,
 ) -> np.ndarray:
     """Displacements and velocities of the lattice particles at the growth factors `outputs`.
@@ -131,7 +132,8 @@ def evolve(
         box_size: side in Mpc/h.
         outputs: growth factors in (0, 1], any order.
         steps: number of steps to D = 1.
-        mesh_factor: cells of the force mesh per particle and axis.
+        mesh_factor: cells of the force mesh per particle and axis, any; None is the first of
+            `mesh.mesh_factors`.
         start: growth factor of the 2LPT start, in (0, 1).
 
     Returns:
@@ -140,6 +142,8 @@ def evolve(
     Raises:
         ParameterError: for outputs outside (0, 1].
     """
+    if mesh_factor is None:
+        mesh_factor = mesh_factors(box_size / psi1.shape[-1])[0]
     with one_thread():
         return _trajectory(psi1, psi2, omega_m, box_size, outputs, steps, mesh_factor, start)
 

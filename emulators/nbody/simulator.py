@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -13,11 +13,13 @@ from torch import Tensor
 
 from sbitools.errors import ConfigError, ParameterError
 from sbitools.parameters import Parameter, ParameterSpace
+from sbitools.plain import real, text, whole
 from sbitools.priors import Prior, Uniform
 from sbitools.simulator import FieldSpec
 
 from . import lpt, pm
 from .cosmology import Cosmology, growth_factor, second_order_growth
+from .mesh import mesh_factors
 from .painting import density_contrast
 
 __all__ = ["FIDUCIAL", "PRIORS", "NBodySimulator", "Quantity"]
@@ -44,6 +46,24 @@ _LATEX = {
 }  # fmt: skip
 
 
+def _listed(value: Any, name: str) -> tuple[Any, ...]:
+    if isinstance(value, str | bytes) or not isinstance(value, Iterable):
+        raise ConfigError(
+            f"NBodySimulator {name}", expected="a list", got=repr(value),
+            fix=f"pass {name}=[{value!r}]",
+        )  # fmt: skip
+    return tuple(value)
+
+
+def _named(value: Mapping[str, Any] | None, name: str) -> dict[str, Any]:
+    if value is not None and not isinstance(value, Mapping):
+        raise ConfigError(
+            f"NBodySimulator {name}", expected="a mapping from names", got=repr(value),
+            fix=f"pass {name}={{'h': ...}}",
+        )  # fmt: skip
+    return dict(value or {})
+
+
 class NBodySimulator:
     """Particle-mesh simulations of dark matter in a flat LCDM universe.
 
@@ -56,7 +76,9 @@ class NBodySimulator:
         redshifts: of the output; 0 for a density, and 0, 0.5, 1, 2 for particles, if None. A
             density has one.
         steps: time steps to redshift 0.
-        mesh_factor: cells of the force mesh per particle and axis.
+        mesh_factor: cells of the force mesh per particle and axis. None is 2 up to 6.25 Mpc/h
+            between particles and 3 above; others than 2 and 3, and 2 above, are refused, since
+            structure would not grow as it should (`mesh.mesh_factors`).
         quantity: ``"density"``: the output is the density contrast (n, n, n).
             ``"particles"``: it is displacement and dx/dD, both in Mpc/h, of the particles on their
             lattice, (n_redshifts, 6, n, n, n), and the Zel'dovich displacement at D = 1,
@@ -85,19 +107,29 @@ class NBodySimulator:
         fixed: Mapping[str, float] | None = None,
         redshifts: Sequence[float] | None = None,
         steps: int = 16,
-        mesh_factor: int = 2,
+        mesh_factor: int | None = None,
         quantity: Quantity = "density",
     ) -> None:
         particles = quantity == "particles"
         if redshifts is None:
             redshifts = (0.0, 0.5, 1.0, 2.0) if particles else (0.0,)
-        self.n, self.box_size, self.quantity = int(n), float(box_size), quantity
-        self.redshifts = tuple(float(z) for z in redshifts)
-        self.steps, self.mesh_factor = int(steps), int(mesh_factor)
-        self.fixed = {**FIDUCIAL, **(fixed or {})}
-        self._check_settings(parameters, {**(priors or {})})
+        self.n, self.quantity = whole(n, "NBodySimulator n", least=4), quantity
+        self.box_size = real(box_size, "NBodySimulator box_size", above=0)
+        self.redshifts = tuple(
+            real(z, "NBodySimulator redshifts", least=0) for z in _listed(redshifts, "redshifts")
+        )
+        self.steps = whole(steps, "NBodySimulator steps", least=1)
+        self.mesh_factor = self._mesh_factor(mesh_factor)
+        self.fixed = FIDUCIAL | {
+            k: real(v, f"NBodySimulator fixed {k}") for k, v in _named(fixed, "fixed").items()
+        }
+        parameters = [
+            text(p, "NBodySimulator parameters") for p in _listed(parameters, "parameters")
+        ]
+        priors = _named(priors, "priors")
+        self._check_settings(parameters, priors)
         self.parameters = ParameterSpace(
-            [Parameter(p, {**PRIORS, **(priors or {})}[p], latex=_LATEX[p]) for p in parameters]
+            [Parameter(p, (PRIORS | priors)[p], latex=_LATEX[p]) for p in parameters]
         )
         cube, axes = (self.n,) * 3, ("x", "y", "z")
         self.source: FieldSpec | None = None
@@ -115,16 +147,12 @@ class NBodySimulator:
         known = set(FIDUCIAL)
         named = set(parameters) <= known and len(set(parameters)) == len(parameters)
         rules = {
-            "n": (self.n >= 4 and self.n % 2 == 0, "an even number, 4 or more"),
-            "box_size": (np.isfinite(self.box_size) and self.box_size > 0, "positive, in Mpc/h"),
-            "steps": (self.steps >= 1, "1 or more"),
-            "mesh_factor": (self.mesh_factor >= 1, "1 or more"),
+            "n": (self.n % 2 == 0, "an even number, 4 or more"),
             "quantity": (self.quantity in ("density", "particles"), "'density' or 'particles'"),
             "redshifts": (
                 len(self.redshifts) > 0
-                and all(0 <= z < np.inf for z in self.redshifts)
                 and (self.quantity == "particles" or len(self.redshifts) == 1),
-                "values >= 0, and only one of them for a density",
+                "one or more, and only one of them for a density",
             ),
         }
         values = {name: getattr(self, name) for name in rules}
@@ -138,6 +166,20 @@ class NBodySimulator:
                     f"NBodySimulator {name}", expected=expected, got=repr(values[name]),
                     fix=f"correct {name}",
                 )  # fmt: skip
+
+    def _mesh_factor(self, asked: int | None) -> int:
+        """The force mesh: as asked, if structure grows as it should with it."""
+        spacing = self.box_size / self.n
+        allowed = mesh_factors(spacing)
+        factor = whole(asked, "NBodySimulator mesh_factor") if asked is not None else allowed[0]
+        if factor not in allowed:
+            raise ConfigError(
+                "NBodySimulator mesh_factor",
+                expected=f"{' or '.join(map(str, allowed))} at {spacing:.4g} Mpc/h between "
+                "particles, where other force meshes do not follow the growth of structure",
+                got=f"{factor}", fix=f"leave mesh_factor out, or pass mesh_factor={allowed[0]}",
+            )  # fmt: skip
+        return factor
 
     @property
     def version(self) -> str:

@@ -6,7 +6,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from .mesh import mesh_factors
 
 if TYPE_CHECKING:
     from sbitools.store import SimulationStore
@@ -30,7 +39,8 @@ class NBodySettings(BaseModel):
         redshift: of the density.
         redshifts: of the particles the emulator is fitted to; `redshift` is added if absent.
         steps: time steps of the reference.
-        mesh_factor: cells of its force mesh per particle and axis.
+        mesh_factor: cells of its force mesh per particle and axis; 2 up to 6.25 Mpc/h between
+            particles and 3 above, if left out.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -41,7 +51,16 @@ class NBodySettings(BaseModel):
     redshift: float = Field(0.0, ge=0)
     redshifts: tuple[float, ...] = Field((0.0, 0.5, 1.0, 2.0), min_length=1)
     steps: int = Field(16, ge=1)
-    mesh_factor: int = Field(2, ge=1)
+    # The validator makes a number of it, so that a run's record names what was used.
+    mesh_factor: int = Field(None, ge=1, validate_default=True)  # pyright: ignore[reportAssignmentType]
+
+    @field_validator("mesh_factor", mode="before")
+    @classmethod
+    def _usual_mesh(cls, value: Any, info: ValidationInfo) -> Any:
+        known = info.data  # the fields above, as far as they are valid
+        if value is None and {"n", "box_size"} <= known.keys():
+            return mesh_factors(known["box_size"] / known["n"])[0]
+        return 2 if value is None else value
 
     @model_validator(mode="before")
     @classmethod

@@ -34,7 +34,7 @@ def compare(
     store: SimulationStore,
     *,
     steps: int = 16,
-    mesh_factor: int = 2,
+    mesh_factor: int | None = None,
     n_boxes: int | None = None,
 ) -> dict[str, Any]:
     """Statistics of emulator, Zel'dovich, 2LPT and a coarse PM against the reference.
@@ -47,7 +47,7 @@ def compare(
         store: particles of cosmologies and seeds it was not fitted to, made with seeds (not
             imported), so that the rivals start from the same universe.
         steps: of the simulator that made the store.
-        mesh_factor: of that simulator.
+        mesh_factor: of that simulator; the emulator's if None.
         n_boxes: use the first so many; None uses all.
 
     Returns:
@@ -75,6 +75,7 @@ def compare(
     """
     tally = _Tally(emulator.simulator.box_size)
     rows = store.done[:n_boxes]
+    mesh_factor = mesh_factor or emulator.simulator.mesh_factor
     simulators = _simulators(emulator, steps, mesh_factor)
     if not len(rows) or store.output != simulators[_FLOOR].output:
         raise StoreError(

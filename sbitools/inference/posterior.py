@@ -25,6 +25,7 @@ from sbitools.errors import (
 from sbitools.familiarity import Familiarity, data_statistics
 from sbitools.observation import Observation
 from sbitools.parameters import ParameterSpace
+from sbitools.precision import single_precision
 from sbitools.simulator import FieldSpec
 
 from .methods import find_method
@@ -38,7 +39,7 @@ _FAMILIAR = "familiarity."  # prefix of its tensors in a checkpoint
 _CHUNK_ROWS = 1 << 14
 # Numbers per layer of an embedding at once: 256 MB in float32.
 _EMBEDDED_NUMBERS = 1 << 26
-_PROBES = 4
+_PROBE, _PROBES = "scaled_probe", 4
 
 
 class Posterior:
@@ -87,6 +88,7 @@ class Posterior:
         self.output.check(x, what="simulated x")
         return self.observation(x, seeds)
 
+    @single_precision()
     @torch.no_grad()
     def sample(
         self,
@@ -118,6 +120,7 @@ class Posterior:
         u, _ = self._draw(x, n, seed, time_limit, density=False)
         return self.parameters.from_unconstrained(u)
 
+    @single_precision()
     @torch.no_grad()
     def sample_and_log_prob(
         self,
@@ -132,6 +135,7 @@ class Posterior:
         # From u itself: theta rounded at a bound no longer knows how far out in u it was.
         return theta, log_q + self.parameters.log_abs_det_at(u, theta)
 
+    @single_precision()
     @torch.no_grad()
     def log_prob(self, theta: Tensor | np.ndarray, x: Tensor | np.ndarray) -> Tensor:
         """log p(theta | x), natural log, density in theta's own units.
@@ -165,9 +169,11 @@ class Posterior:
             for rows, start, stop in _chunks(len(x), flat.shape[1])
         ]
         log_q = _assemble(parts, len(x), flat.shape[1]) + self.parameters.log_abs_det(safe)
+        self._require_finite(torch.where(log_q.isnan() & inside, torch.nan, 0.0), "log density")
         result = log_q.where(inside, torch.tensor(-torch.inf, dtype=torch.float64))
         return result[:, 0] if theta.ndim == 2 else result
 
+    @single_precision()
     @torch.no_grad()
     def features(self, x: Tensor | np.ndarray) -> Tensor:
         """What the network makes of observed fields, shape (B, F) float32: learned summaries.
@@ -177,6 +183,7 @@ class Posterior:
         """
         return self._features(self._check(x)).cpu()
 
+    @single_precision()
     @torch.no_grad()
     def latent(self, theta: Tensor | np.ndarray, x: Tensor | np.ndarray, seed: int = 0) -> Tensor:
         """z (B, P) of theta (B, P): standard normal for an exact posterior.
@@ -273,15 +280,15 @@ class Posterior:
         text = self.familiarity.warning(features.cpu(), data_statistics(x.cpu()))
         if text:
             # Up to the line of the user's own code that asked for draws.
-            warnings.warn(text, MisspecificationWarning, stacklevel=5)
+            warnings.warn(text, MisspecificationWarning, stacklevel=6)
 
     @staticmethod
-    def _require_finite(draws: Tensor) -> None:
-        bad = ~torch.isfinite(draws).flatten(1).all(1)
+    def _require_finite(values: Tensor, what: str = "sampling") -> None:
+        bad = ~torch.isfinite(values).flatten(1).all(1)
         if bool(bad.any()):
             raise PosteriorError(
-                "sampling", expected="finite draws",
-                got=f"none for observations {bad.nonzero().flatten().tolist()[:10]}",
+                what, expected="finite numbers",
+                got=f"others for observations {bad.nonzero().flatten().tolist()[:10]}",
                 fix="these fields are far from the training set: check their units and content",
             )  # fmt: skip
 
@@ -292,13 +299,14 @@ class Posterior:
             "observation": self.observation.to_dict(), "options": self.options.model_dump(),
             "info": self.info,
         }  # fmt: skip
-        own = {"probe": self._probe(), "training_seeds": self.training_seeds}
+        own = {_PROBE: self._probe(), "training_seeds": self.training_seeds}
         if self.familiarity is not None:
             own |= {_FAMILIAR + k: v for k, v in self.familiarity.to_tensors().items()}
         tensors = dict(self.estimator.state_dict()) | own
         return save_checkpoint(path, _KIND, config, tensors)
 
     @classmethod
+    @single_precision()
     def load(cls, path: str | Path, device: str = "cpu") -> Posterior:
         """Read what `save` wrote; the weights and a stored probe output are verified.
 
@@ -312,7 +320,8 @@ class Posterior:
 
             return load_repaired(path, device)
         config, tensors = load_checkpoint(path, _KIND)
-        probe = tensors.pop("probe", torch.empty(0))
+        old = "probe" in tensors  # of a version that probed fields of unit scale
+        probe = tensors.pop("probe" if old else _PROBE, torch.empty(0))
         seeds = tensors.pop("training_seeds", None)
         known = {k.removeprefix(_FAMILIAR): tensors.pop(k) for k in list(tensors)
                  if k.startswith(_FAMILIAR)}  # fmt: skip
@@ -334,7 +343,7 @@ class Posterior:
         if known:
             posterior.familiarity = rebuild(path, _KIND, lambda: Familiarity.from_tensors(known))
         # 1e-3 in log density: float32 sums differ by 1e-5 between machines, wrong weights by far.
-        now = posterior._probe()
+        now = posterior._probe(scaled=not old)
         if probe.shape != now.shape or not torch.allclose(probe, now, rtol=1e-3, atol=1e-3):
             raise CheckpointError(
                 f"checkpoint {path}", expected=f"log densities {probe.tolist()}",
@@ -343,11 +352,19 @@ class Posterior:
         posterior.estimator.to(device)
         return posterior
 
+    @single_precision()
     @torch.no_grad()
-    def _probe(self) -> Tensor:
-        """Log densities of fixed inputs: what a rebuilt network must reproduce."""
+    def _probe(self, scaled: bool = True) -> Tensor:
+        """Log densities of fixed inputs: what a rebuilt network must reproduce.
+
+        Args:
+            scaled: the inputs are like the simulations; False: standard normal, whatever x is.
+        """
         numbers = range(_PROBES)
-        x = seeds_.normal(list(numbers), self.observed.shape).to(self.observed.torch_dtype)
+        x = seeds_.normal(list(numbers), self.observed.shape)
+        if scaled:
+            x = self.estimator.embedding.unscaled(x)
+        x = x.to(self.observed.torch_dtype)
         return self._probe_at(x, [i + _PROBES for i in numbers]).cpu().double()
 
     def _probe_at(self, x: Tensor, seeds: list[int]) -> Tensor:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from sbitools.observation import Observation
+from sbitools.precision import single_precision
 from sbitools.store import SimulationStore
 
 from .ensemble import fit_ensemble
@@ -25,6 +26,7 @@ from .vectors.training import fit_likelihood, fit_vectors, vector_options
 __all__ = ["train"]
 
 
+@single_precision()
 def train(
     store: SimulationStore,
     method: str = "npe",

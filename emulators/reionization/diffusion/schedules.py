@@ -22,7 +22,7 @@ __all__ = ["SCHEDULES", "Schedule"]
 
 SCHEDULES = ("edm", "flow")
 
-# Karras et al. have 7; with it 18 calls of a third-order method leave 7 % of the amplitude too
+# Karras et al. have 7; with it 18 calls of the method "dpm3" leave 7 % of the amplitude too
 # much in Fourier modes whose variance is a hundredth of the field's, with 15 one per cent.
 _RHO = 15.0
 

@@ -1,5 +1,7 @@
 """The reference simulator: contract, determinism, bad input, and published power spectra."""
 
+import math
+
 import cloudpickle
 import numpy as np
 import pytest
@@ -134,7 +136,12 @@ def test_more_baryons_than_matter_is_refused():
         ({"redshifts": [0.0, 1.0]}, "redshifts"), ({"redshifts": [-0.5]}, "redshifts"),
         ({"redshifts": []}, "redshifts"), ({"parameters": ["w"]}, "parameters"),
         ({"parameters": ["h", "h"]}, "parameters"), ({"priors": {"h": Uniform(0, 1)}}, "priors"),
-        ({"fixed": {"w": -1}}, "fixed"),
+        ({"fixed": {"w": -1}}, "fixed"), ({"n": 8.5}, "n"), ({"n": True}, "n"),
+        ({"steps": "4"}, "steps"), ({"box_size": math.inf}, "box_size"),
+        ({"redshifts": 0.0}, "redshifts"), ({"redshifts": [math.nan]}, "redshifts"),
+        ({"parameters": "h"}, "parameters"), ({"parameters": [["h"]]}, "parameters"),
+        ({"fixed": {"h": "high"}}, "fixed h"), ({"fixed": [0.7]}, "fixed"),
+        ({"priors": "wide"}, "priors"), ({"mesh_factor": 2.5}, "mesh_factor"),
     ],
 )  # fmt: skip
 def test_settings_that_cannot_be_used_are_refused(options, name):

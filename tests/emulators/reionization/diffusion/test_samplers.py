@@ -53,7 +53,7 @@ def test_few_steps(sampler, steps, most):
 
 
 @pytest.mark.parametrize(("sampler", "gain"), [("dpm3", 4), ("dpm2", 4), ("heun", 4)])
-def test_order(sampler, gain):
+def test_every_sampler_is_of_second_order(sampler, gain):
     power = torch.ones(N, N, dtype=torch.float64) * 1.7
     noise = normal(torch.tensor([2]), (1, N, N), torch.float64)
     # Down to 0.3 alone: the last step, to 0, is of first order. The multistep methods begin with
@@ -66,6 +66,10 @@ def test_order(sampler, gain):
         found.append(float((x - exact).abs().max()))
     # Half the step divides the error by four: "dpm3" has smaller errors, not a higher order.
     assert 0.75 * gain < found[0] / found[1] < 1.3 * gain
+
+
+def test_looking_back_twice_has_smaller_errors():
+    assert errors("dpm3", 18, "edm") < 0.5 * errors("dpm2", 18, "edm")
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
