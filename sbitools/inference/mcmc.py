@@ -205,7 +205,9 @@ class _Block:
         return np.where(np.isfinite(out), out, -np.inf)
 
     def _log_prior(self, rows: np.ndarray, u: np.ndarray) -> np.ndarray:
-        return self.posterior.parameters.log_prob_unconstrained(torch.from_numpy(u)).numpy()
+        at = torch.from_numpy(u)
+        value = self.posterior.parameters.log_prob_unconstrained(at).numpy()
+        return np.where(self.posterior.reach.inside(at).numpy(), value, -np.inf)
 
     def _candidates(self) -> np.ndarray:
         """Draws of the prior of u, (R, candidates, P)."""

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sbitools.errors import ParameterError
 
-from .base import Prior
+from .base import REACH, Prior, ndtr
 
 __all__ = ["TORCH_NAMES", "TorchPrior"]
 
@@ -97,6 +97,13 @@ class TorchPrior(Prior):
         """Density of u by the change of variables."""
         theta = self.from_unconstrained(u)
         return self._dist.log_prob(theta) + self._map.log_abs_det_jacobian(u, theta)
+
+    def reach(self) -> tuple[float, float]:
+        """See `Prior`."""
+        tail = ndtr(torch.tensor(-REACH, dtype=torch.float64))
+        low, high = self.to_unconstrained(self.icdf(torch.stack([tail, 1 - tail]))).tolist()
+        return (low if math.isfinite(low) else -math.inf,
+                high if math.isfinite(high) else math.inf)  # fmt: skip
 
     def icdf(self, p: Tensor) -> Tensor:
         """Quantiles from torch where it has them, else from scipy's distribution."""
