@@ -70,6 +70,10 @@ class Prior:
         """Quantiles for p in (0, 1): how designs and draws are made."""
         return self.from_unconstrained(probit(p, 1 - p))
 
+    def cdf(self, theta: Tensor) -> Tensor:
+        """F(theta) of the prior, in [0, 1], for theta inside the support."""
+        return ndtr(self.to_unconstrained(theta))
+
     def reach(self) -> tuple[float, float]:
         """u at either end beyond which the prior has no mass to speak of (6e-16).
 

@@ -105,15 +105,22 @@ class TorchPrior(Prior):
         return (low if math.isfinite(low) else -math.inf,
                 high if math.isfinite(high) else math.inf)  # fmt: skip
 
+    def cdf(self, theta: Tensor) -> Tensor:
+        """From torch where it has it, else from scipy's distribution."""
+        try:
+            return self._dist.cdf(theta)
+        except NotImplementedError:
+            return torch.from_numpy(_in_scipy(self.name, self.args).cdf(theta.numpy()))
+
     def icdf(self, p: Tensor) -> Tensor:
         """Quantiles from torch where it has them, else from scipy's distribution."""
         try:
             return self._dist.icdf(p)
         except NotImplementedError:
-            return torch.from_numpy(_scipy_quantile(self.name, self.args, p.numpy()))
+            return torch.from_numpy(_in_scipy(self.name, self.args).ppf(p.numpy()))
 
 
-def _scipy_quantile(name: str, args: dict[str, float], p: Any) -> Any:
+def _in_scipy(name: str, args: dict[str, float]) -> Any:
     from scipy import stats
 
     a = args
@@ -125,4 +132,4 @@ def _scipy_quantile(name: str, args: dict[str, float], p: Any) -> Any:
         "InverseGamma": lambda: stats.invgamma(a["concentration"], scale=a["rate"]),
         "StudentT": lambda: stats.t(a["df"], a["loc"], a["scale"]),
     }
-    return frozen[name]().ppf(p)
+    return frozen[name]()
