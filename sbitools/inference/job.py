@@ -27,6 +27,7 @@ from sbitools.training.loader import Batch, StreamingLoader, split
 from .methods import Method
 from .options import only
 from .posterior import Posterior
+from .prior_check import simulated_ranges
 from .symmetry import random_symmetry
 
 __all__ = ["Job"]
@@ -76,6 +77,11 @@ class Job:
         other.training = copy.copy(self.training)
         other.training.seed = seed
         return other
+
+    @property
+    def rows_asked(self) -> np.ndarray | None:
+        """Simulations that were asked for; None for all."""
+        return None if self.chosen is None else np.array(self.chosen, dtype=np.int64)
 
     @property
     def seeds(self) -> Tensor:
@@ -183,6 +189,13 @@ class Job:
             on_epoch=on_epoch, optimizer_threads=self.options.workers,
         )  # fmt: skip
 
+    def _ranges(self) -> dict[str, list[float]]:
+        """Where the inferred parameters of the simulations lie."""
+        rows = torch.from_numpy(np.union1d(self.train_rows, self.held_out))
+        space = self.store.parameters
+        theta = self.store.theta[rows][:, space.inferred_columns].numpy()
+        return simulated_ranges(space.inferred, theta)
+
     def info(self, history: TrainingHistory, seconds: float) -> dict[str, Any]:
         """Provenance."""
         counts = {k: v for k, v in self.store.counts().items() if k != "done" and v}
@@ -191,6 +204,7 @@ class Job:
             "history": history.to_dict(), "n_training": len(self.train_rows),
             "n_validation": len(self.held_out), "excluded": counts,
             "store": self.store.digest(), "design": self.store.design, "seconds": seconds,
+            "simulated": self._ranges(),
         }  # fmt: skip
 
 

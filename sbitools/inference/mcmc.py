@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from sbitools import seeds as seeds_
 from sbitools.errors import (
     ConvergenceWarning,
+    ExtrapolationWarning,
     FailedSimulationsWarning,
     PosteriorError,
     TimeLimitError,
@@ -44,6 +45,8 @@ _R_HAT, _EFFECTIVE = 1.01, 400
 # Effective draws in the chains for each draw that is asked for: those handed out are nearly
 # independent then.
 _PER_DRAW = 2
+# Share of draws where nothing was simulated that is told of.
+_OUTSIDE = 0.01
 # Walkers that are moved at once: their longest chains fill 300 MB a parameter.
 _WALKERS_AT_ONCE = 1 << 13
 # Positions whose likelihood is worked out between two looks at the clock.
@@ -153,7 +156,30 @@ class MCMCPosterior(Posterior):
             *(np.concatenate([getattr(d, f.name) for d in found]) for f in fields(found[0]))
         )
         self._warn(n)
+        self._warn_of_extrapolation(u)
         return u, log_q
+
+    def _warn_of_extrapolation(self, u: Tensor) -> None:
+        """Warn if more than 1 % of an observation's draws lie where nothing was simulated."""
+        known = self.info.get("simulated", {})
+        if set(known) != set(self.parameters.names):
+            return
+        ends = torch.tensor([known[name] for name in self.parameters.names], dtype=torch.float64)
+        theta = self.parameters.from_unconstrained(u)
+        outside = (theta < ends[:, 0]) | (theta > ends[:, 1])
+        share = outside.any(-1).double().mean(1)
+        bad = (share > _OUTSIDE).nonzero()[:, 0].tolist()
+        if not bad:
+            return
+        row = int(share.argmax())
+        name = self.parameters.names[int(outside[row].double().mean(0).argmax())]
+        warnings.warn(
+            f"{100 * float(share[row]):.2g} % of the draws of observation {row} (and more than "
+            f"{100 * _OUTSIDE:g} % of those of {len(bad)} of {len(u)}) lie where nothing was "
+            f"simulated, most of them in {name} (simulated from {known[name][0]:g} to "
+            f"{known[name][1]:g}): what {self.options.method} says there is a guess; simulate "
+            "with theta of the whole prior, or more of them", ExtrapolationWarning, stacklevel=4,
+        )  # fmt: skip
 
     def _warn(self, n: int) -> None:
         assert self.diagnostics is not None  # noqa: S101  (set by the only caller)
@@ -216,7 +242,9 @@ class _Block:
         return np.where(np.isfinite(out), out, -np.inf)
 
     def _log_prior(self, rows: np.ndarray, u: np.ndarray) -> np.ndarray:
-        return self.posterior.parameters.log_prob_unconstrained(torch.from_numpy(u)).numpy()
+        at = torch.from_numpy(u)
+        value = self.posterior.parameters.log_prob_unconstrained(at).numpy()
+        return np.where(self.posterior.reach.inside(at).numpy(), value, -np.inf)
 
     def _candidates(self) -> np.ndarray:
         """Draws of the prior of u, (R, candidates, P)."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 import warnings
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -29,14 +30,13 @@ from sbitools.precision import single_precision
 from sbitools.simulator import FieldSpec
 
 from .methods import find_method
+from .pieces import assemble, pieces
+from .reach import Reach
 
 __all__ = ["Posterior"]
 
 _KIND, _REPAIRED = "posterior", "repaired posterior"
 _FAMILIAR = "familiarity."  # prefix of its tensors in a checkpoint
-# Rows of (observation, draw) that go through the flow at once: few enough for their activations,
-# 4 MB a layer, to stay in a processor's cache, and many enough for its operations to be long.
-_CHUNK_ROWS = 1 << 14
 # Numbers per layer of an embedding at once: 256 MB in float32.
 _EMBEDDED_NUMBERS = 1 << 26
 _PROBE, _PROBES = "scaled_probe", 4
@@ -46,8 +46,8 @@ class Posterior:
     """An amortised posterior p(theta | x).
 
     A flow lives in unconstrained coordinates u, and theta is an exact bijection of u (see
-    `sbitools.priors`): no draw leaves the prior's support, nothing is rejected, and the time for a
-    draw does not depend on the observation.
+    `sbitools.priors`): no draw leaves the prior's support. Nor is there density where the prior
+    has no mass, beyond 8 of its standard deviations: see `sbitools.inference.reach`.
 
     Attributes:
         parameters: the inferred parameters, columns of the draws.
@@ -59,6 +59,8 @@ class Posterior:
         familiarity: what simulated x look like; sampling warns of an x that is unlike them. None
             for a posterior of fewer than a hundred simulations.
     """
+
+    normalised = True
 
     def __init__(
         self,
@@ -78,6 +80,11 @@ class Posterior:
         empty = torch.empty(0, dtype=torch.int64)
         self.training_seeds = empty if training_seeds is None else training_seeds.sort().values
         self.familiarity: Familiarity | None = None
+
+    @cached_property
+    def reach(self) -> Reach:
+        """Where the prior has mass: draws and densities keep to it."""
+        return Reach(self.parameters)
 
     def __repr__(self) -> str:
         return f"Posterior({', '.join(self.parameters.names)} | {self.observed.name})"
@@ -145,7 +152,7 @@ class Posterior:
             x: observed fields, shape (B, *observed.shape).
 
         Returns:
-            float64 of shape (B,) or (B, n); minus infinity outside the prior's support.
+            float64 of shape (B,) or (B, n); minus infinity where the prior has no mass.
 
         Raises:
             ObservationError: if x has another shape or dtype or is not finite.
@@ -163,13 +170,15 @@ class Posterior:
         middle = self.parameters.from_unconstrained(torch.zeros(len(self.parameters)))
         safe = torch.where(inside[..., None], flat, middle)
         u = self.parameters.to_unconstrained(safe)
+        inside &= self.reach.inside(u)
         features = self._features(x)
         parts = [
             self.estimator.log_prob(u[rows, start:stop], features[rows])
-            for rows, start, stop in _chunks(len(x), flat.shape[1])
+            for rows, start, stop in pieces(len(x), flat.shape[1])
         ]
-        log_q = _assemble(parts, len(x), flat.shape[1]) + self.parameters.log_abs_det(safe)
+        log_q = assemble(parts, len(x), flat.shape[1]) + self.parameters.log_abs_det(safe)
         self._require_finite(torch.where(log_q.isnan() & inside, torch.nan, 0.0), "log density")
+        log_q = log_q - self._log_mass(features)
         result = log_q.where(inside, torch.tensor(-torch.inf, dtype=torch.float64))
         return result[:, 0] if theta.ndim == 2 else result
 
@@ -255,11 +264,11 @@ class Posterior:
         deadline = math.inf if limit is None else time.monotonic() + limit
         asked = f"{len(x)} x {n} draws in {limit} s"
         features = self._features(x, deadline, asked)
-        self._warn_of(x, features)
+        warned, moved = self._warn_of(x, features), []
         row_seeds = [seeds_.derive(seed, i) for i in range(len(x))]
         u, log_q = [], []
         held: tuple[slice, Tensor] | None = None
-        for rows, start, stop in _chunks(len(x), n):
+        for rows, start, stop in pieces(len(x), n):
             _check_time(
                 deadline, asked, f"{rows.start} observations and {start} draws of the next"
             )
@@ -269,18 +278,37 @@ class Posterior:
             values, log_prob = self.estimator.draw(z, features[rows], density)
             u.append(values.cpu())
             log_q.append(log_prob.cpu())
-        draws = _assemble(u, len(x), n, n_parameters)
+            if self.reach.bounded:
+                moved += [rows.start + i for i in self.reach.again(
+                    u[-1], log_q[-1], self.estimator, features[rows], row_seeds[rows], start,
+                    density,
+                )]  # fmt: skip
+        draws = assemble(u, len(x), n, n_parameters)
         self._require_finite(draws)
-        return draws, _assemble(log_q, len(x), n)
+        if moved and not warned:
+            warnings.warn(
+                f"observations {moved[:10]}: less than 5 % of the posterior lies where its prior "
+                "has mass; draws were moved to the edge and mean nothing: check unit, mask, noise "
+                "and content of x", MisspecificationWarning, stacklevel=5,
+            )  # fmt: skip
+        log_prob = assemble(log_q, len(x), n)
+        return draws, log_prob - self._log_mass(features) if density else log_prob
 
-    def _warn_of(self, x: Tensor, features: Tensor) -> None:
-        """Warn if an observation is unlike the simulations of training."""
+    def _log_mass(self, features: Tensor) -> Tensor:
+        """log of the network's mass where the prior has any, (B, 1): what densities lack."""
+        if not (self.normalised and self.reach.bounded):
+            return torch.zeros(1, 1, dtype=torch.float64)
+        return self.reach.log_mass(self.estimator, features)[:, None]
+
+    def _warn_of(self, x: Tensor, features: Tensor) -> bool:
+        """Warn if an observation is unlike the simulations of training; whether it was done."""
         if self.familiarity is None:
-            return
+            return False
         text = self.familiarity.warning(features.cpu(), data_statistics(x.cpu()))
         if text:
             # Up to the line of the user's own code that asked for draws.
             warnings.warn(text, MisspecificationWarning, stacklevel=6)
+        return bool(text)
 
     @staticmethod
     def _require_finite(values: Tensor, what: str = "sampling") -> None:
@@ -378,22 +406,3 @@ def _check_time(deadline: float, asked: str, done: str) -> None:
         raise TimeLimitError(
             "sampling", expected=asked, got=done, fix="raise time_limit, or ask for fewer draws"
         )
-
-
-def _chunks(batch: int, n: int) -> list[tuple[slice, int, int]]:
-    """(rows, first draw, last draw + 1) of pieces of at most `_CHUNK_ROWS` draws."""
-    per = max(1, min(batch, _CHUNK_ROWS // max(n, 1)))
-    step = n if n <= _CHUNK_ROWS else _CHUNK_ROWS
-    return [
-        (slice(b, min(b + per, batch)), d, min(d + step, n))
-        for b in range(0, batch, per)
-        for d in range(0, n, max(step, 1))
-    ]
-
-
-def _assemble(parts: list[Tensor], batch: int, n: int, *last: int) -> Tensor:
-    """Pieces in the order of `_chunks`, as float64 of shape (batch, n, *last)."""
-    out = torch.empty((batch, n, *last), dtype=torch.float64)
-    for (rows, start, stop), part in zip(_chunks(batch, n), parts, strict=True):
-        out[rows, start:stop] = part.double().cpu()
-    return out

@@ -19,6 +19,7 @@ from .methods import find_method
 from .mixture import Mixture
 from .options import check_options, only, parse_options
 from .posterior import Posterior
+from .prior_check import warn_of_prior
 from .vectors import VectorEstimator
 from .vectors.likelihood import VectorLikelihood
 from .vectors.training import fit_likelihood, fit_vectors, vector_options
@@ -63,6 +64,9 @@ def train(
         ObservationError: if the observation model does not fit the store's fields.
         PosteriorError: if the method cannot infer the store's parameters, or `start` is of
             another method, of other parameters or of other fields.
+
+    Warns:
+        PriorMismatchWarning: if theta of the simulations do not follow the stated prior.
     """
     chosen = find_method(method)
     if start is not None:
@@ -74,6 +78,7 @@ def train(
         n = len(store.done if indices is None else np.unique(indices))
         parsed = vector_options(parsed, observation.output(store.output), n)
     job = Job(store, chosen, parsed, observation, indices)
+    warn_of_prior(store, job.rows_asked)
     estimator = job.estimator(start)
     started, folder, more = time.monotonic(), Path(run_dir), {}
     if start is None and isinstance(estimator, VectorEstimator):
