@@ -66,7 +66,7 @@ def run_stage(
     else:
         in_place = _keeps_folder(stage, place, before, settings, inputs)
         attempt = place.partial.read()
-        resume = not in_place and attempt is not None and attempt.matches(settings, inputs)
+        resume = in_place or (attempt is not None and attempt.matches(settings, inputs))
 
     def work() -> StageRecord:
         tell(stage, "start", None)

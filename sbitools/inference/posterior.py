@@ -330,11 +330,13 @@ class Posterior:
                 training_seeds=seeds,
             )  # fmt: skip
 
-        posterior = rebuild(path, _KIND, build)
+        posterior = rebuild(path, _KIND, build, tensors.values())
         if known:
-            posterior.familiarity = rebuild(path, _KIND, lambda: Familiarity.from_tensors(known))
+            posterior.familiarity = rebuild(
+                path, _KIND, lambda: Familiarity.from_tensors(known), known.values()
+            )
         # 1e-3 in log density: float32 sums differ by 1e-5 between machines, wrong weights by far.
-        now = posterior._probe()
+        now = rebuild(path, _KIND, posterior._probe, tensors.values())
         if probe.shape != now.shape or not torch.allclose(probe, now, rtol=1e-3, atol=1e-3):
             raise CheckpointError(
                 f"checkpoint {path}", expected=f"log densities {probe.tolist()}",
