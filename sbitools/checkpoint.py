@@ -13,8 +13,6 @@ import errno
 import hashlib
 import json
 import os
-import re
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -24,15 +22,9 @@ from torch import Tensor
 
 from . import __version__
 from .errors import CheckpointError
-from .files import (
-    TEMP_SUFFIX,
-    parse_json,
-    read_file,
-    sync_directory,
-    temporary_name,
-    write_new,
-)
-from .locks import Taken, held
+from .files import parse_json, read_file
+from .folders import read_folder, remove_folder, replace_folder
+from .locks import Taken
 from .plain import as_path
 
 __all__ = ["checkpoint_kind", "load_checkpoint", "rebuild", "remove_checkpoint", "save_checkpoint"]
@@ -42,7 +34,6 @@ WEIGHTS, MANIFEST = "weights.safetensors", "manifest.json"
 _FILES = {WEIGHTS, MANIFEST}
 _MAX_MANIFEST = 64 << 20
 _WAIT = 60.0  # seconds for another process that saves to the same path
-_TRIES = 50  # of a reader that meets a replacement in its midst
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _T = TypeVar("_T")
 
@@ -68,22 +59,8 @@ def save_checkpoint(
     path = as_path(path, "path of the checkpoint", error=CheckpointError)
     with _typed(path):
         place = Path(os.path.realpath(path))
-        _check_replaceable(place, kind)
         images = _images(kind, config, tensors)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        with held(place.with_name(f".{place.name}.lock"), seconds=_WAIT):
-            _check_replaceable(place, kind)
-            for left in _left_behind(place):
-                _discard(left)
-            aside = temporary_name(place)
-            try:
-                aside.mkdir()
-                for name, image in images.items():
-                    write_new(aside / name, image)
-                sync_directory(aside)
-                _replace(aside, place)
-            finally:
-                _discard(aside)
+        replace_folder(place, images, lambda: _check_replaceable(place, kind), _WAIT)
     return path
 
 
@@ -140,12 +117,10 @@ def checkpoint_kind(path: str | Path) -> str:
 
 
 def remove_checkpoint(path: Path, kind: str) -> None:
-    """Remove a checkpoint of this kind; what is not one, and what else is in it, stays."""
+    """Remove a checkpoint of this kind; what is not one, or has other files in it, stays."""
     with contextlib.suppress(CheckpointError, OSError):
         if checkpoint_kind(path) == kind:
-            for name in (MANIFEST, WEIGHTS):
-                (path / name).unlink(missing_ok=True)
-            path.rmdir()
+            remove_folder(path, _FILES)
 
 
 def rebuild(
@@ -229,46 +204,19 @@ def _config_digest(kind: str, config: Any) -> str:
 
 
 def _read(path: Path, names: tuple[str, ...]) -> tuple[dict[str, Any], bytes]:
-    """Manifest and, if named, weights of one folder: the one at `path`, old or new.
-
-    While it is replaced it may be absent for a moment, or go as we read; then we look again.
-    """
-    place = Path(os.path.realpath(path))
-    seen: OSError = FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+    """Manifest and, if named, weights, of one save."""
+    limits = {MANIFEST: _MAX_MANIFEST}
     try:
-        for attempt in range(_TRIES):
-            for folder in (place, _old(place)):
-                try:
-                    files = _read_folder(folder, names)
-                except FileNotFoundError as error:
-                    seen = error if folder == place else seen
-                    continue
-                manifest = parse_json(files[0])
-                if not isinstance(manifest, dict):
-                    raise ValueError("the manifest is not a table")
-                return manifest, files[-1]
-            if attempt and not _busy(place):
-                break
-            time.sleep(1e-3)
-        raise seen
+        files = read_folder(path, {name: limits.get(name) for name in names})
+        manifest = parse_json(files[0])
+        if not isinstance(manifest, dict):
+            raise ValueError("the manifest is not a table")
     except (OSError, ValueError, MemoryError) as error:
         raise CheckpointError(
             f"checkpoint {path}", expected=f"a folder with {WEIGHTS} and {MANIFEST}",
             got=f"{type(error).__name__}: {error}", fix="check the path; train it if it is absent",
         ) from error  # fmt: skip
-
-
-def _read_folder(folder: Path, names: tuple[str, ...]) -> list[bytes]:
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:  # by this descriptor both files are those of one save, whatever is renamed meanwhile
-        limits = {MANIFEST: _MAX_MANIFEST}
-        return [read_file(name, most=limits.get(name), dir_fd=fd) for name in names]
-    finally:
-        os.close(fd)
-
-
-def _busy(place: Path) -> bool:
-    return place.with_name(f".{place.name}.lock").exists() or place.exists()
+    return manifest, files[-1]
 
 
 def _check_replaceable(place: Path, kind: str) -> None:
@@ -305,33 +253,3 @@ def _in_the_way(place: Path, kind: str) -> str:
         return f"one of kind {manifest['kind']!r}" if ours else f"another program's {MANIFEST}"
     other = sorted(entries - _FILES)
     return f"a checkpoint with other files in it: {other[:3]}" if other else ""
-
-
-def _old(place: Path) -> Path:
-    """Where the older checkpoint waits while the new one takes its place."""
-    return place.with_name(f".{place.name}.old")
-
-
-def _replace(new: Path, place: Path) -> None:
-    """Put the folder `new` at `place`; the old one goes only when the new one is in place."""
-    if place.exists():
-        _discard(_old(place))
-        place.rename(_old(place))
-    new.rename(place)
-    sync_directory(place.parent)
-    _discard(_old(place))
-
-
-def _left_behind(place: Path) -> list[Path]:
-    """Folders that killed savers of this path left."""
-    name = re.compile(rf"\.{re.escape(place.name)}\.(\d+|[0-9a-f]{{8}}){re.escape(TEMP_SUFFIX)}")
-    return [p for p in place.parent.iterdir() if name.fullmatch(p.name)]
-
-
-def _discard(folder: Path) -> None:
-    """Remove a folder of ours, if it has nothing but what we write."""
-    with contextlib.suppress(OSError):
-        if {entry.name for entry in folder.iterdir()} <= _FILES:
-            for name in (MANIFEST, WEIGHTS):
-                (folder / name).unlink(missing_ok=True)
-            folder.rmdir()

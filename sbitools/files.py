@@ -16,8 +16,9 @@ from typing import Any
 from .errors import StoreError
 
 __all__ = [
-    "TEMP_SUFFIX", "check_regular", "hash_file", "move_directory", "parse_json", "read_file",
-    "sync_directory", "temporary_name", "typed", "write_atomic", "write_new",
+    "TEMP_SUFFIX", "check_regular", "hash_file", "memory", "move_directory", "parse_json",
+    "read_file", "read_json", "sync_directory", "temporary_name", "typed", "write_atomic",
+    "write_new",
 ]  # fmt: skip
 
 TEMP_SUFFIX = ".tmp"
@@ -148,10 +149,30 @@ def read_file(path: str | Path, *, most: int | None = None, dir_fd: int | None =
     """
     with os.fdopen(_open_regular(path, dir_fd), "rb", buffering=0) as stream:
         size = os.fstat(stream.fileno()).st_size
-        limit = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if most is None else most
+        limit = memory() if most is None else most
         if size > limit:
             raise OSError(errno.EINVAL, f"{size} bytes, more than {limit}", str(path))
         return stream.read()
+
+
+def memory() -> int:
+    """Bytes of memory that the machine has: nothing larger is read at once."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def read_json(path: Path) -> Any:
+    """What an earlier step wrote as JSON.
+
+    Raises:
+        StoreError: if it cannot be read.
+    """
+    try:
+        return parse_json(read_file(path))
+    except (OSError, ValueError) as error:
+        raise StoreError(
+            str(path), expected="JSON written by an earlier stage", got=str(error),
+            fix="run the stage that writes it again",
+        ) from error  # fmt: skip
 
 
 def parse_json(data: str | bytes, deepest: int = _DEEPEST) -> Any:

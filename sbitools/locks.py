@@ -67,7 +67,7 @@ def held(
             if not keep and exclusive and mine:
                 path.unlink()  # while it is still held
             elif exclusive and mine:
-                os.ftruncate(fd, len(_MARK))
+                os.ftruncate(fd, 0)
         os.close(fd)
 
 

@@ -9,17 +9,22 @@ what was made with other settings than the configuration's.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any, Literal
 
 from sbitools.errors import ConfigError
+from sbitools.files import typed
+from sbitools.locks import Taken, held
 
 from .aside import Place, recover, replacing
 from .records import StageRecord, differences, record_work
 from .run import Run, Stage
 from .stages import COMMANDS, STAGES
 
-__all__ = ["finished_record", "run_chain", "run_stage", "stage_inputs"]
+__all__ = ["finished_record", "run_chain", "run_stage", "stage_inputs", "working"]
+
+_WAIT = 1.0  # seconds for another command that only looks whether there is anything to do
 
 Announce = Callable[["Stage", Literal["start", "skip", "done"], StageRecord | None], None]
 
@@ -36,8 +41,8 @@ def run_chain(
         again: run stages that are up to date too.
 
     Raises:
-        ConfigError: if a stage lacks its inputs, if they were made with other settings, or if its
-            costly results were.
+        ConfigError: if a stage lacks its inputs, if they were made with other settings, if its
+            costly results were, or if another command works on it.
     """
     wanted = set(stages)
     for stage in STAGES.values():
@@ -53,7 +58,43 @@ def run_stage(
     What the stage had finished before is kept until its successor is there: if the work fails or
     is interrupted, it comes back.
     """
-    tell = announce or (lambda *_: None)
+    with working(run, stage):
+        return _run_stage(run, stage, announce or (lambda *_: None), again)
+
+
+@contextmanager
+def working(run: Run, stage: Stage) -> Iterator[None]:
+    """Have a stage for oneself, and what it reads together with others that read it.
+
+    Raises:
+        ConfigError: if another command of this run makes the stage, or what it reads.
+    """
+    with ExitStack() as stack:
+        for name in sorted({stage.name, *_ancestors(stage)}):
+            lock = run.record_path(name).with_suffix(".lock")
+            lock = lock.with_name(f".{lock.name}")
+            try:
+                with typed(lock):
+                    lock.parent.mkdir(parents=True, exist_ok=True)
+                    stack.enter_context(
+                        held(lock, exclusive=name == stage.name, seconds=_WAIT, keep=True)
+                    )
+            except Taken as taken:
+                raise ConfigError(
+                    f"stage {stage.name!r}", expected=f"one command at a time that works on "
+                    f"{name!r} of {run.root}", got=f"{taken.owner} at work on it",
+                    fix="wait until it is done, then run the command again",
+                ) from taken  # fmt: skip
+        yield
+
+
+def _ancestors(stage: Stage) -> set[str]:
+    """All stages whose results a stage builds on."""
+    direct = [STAGES[name] for name in stage.needs]
+    return {s.name for s in direct}.union(*(_ancestors(s) for s in direct))
+
+
+def _run_stage(run: Run, stage: Stage, tell: Announce, again: bool) -> StageRecord:
     place = Place(run.folder(stage.name), run.record_path(stage.name))
     recover(place)
     settings, inputs = run.base | stage.settings(run), stage_inputs(run, stage)

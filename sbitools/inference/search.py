@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from sbitools.errors import ConfigError, TrainingError
-from sbitools.files import write_atomic
+from sbitools.files import read_json, write_atomic
 from sbitools.seeds import check_seed, derive
 from sbitools.store import SimulationStore
 
@@ -127,8 +127,8 @@ def _trial(
 ) -> tuple[Trial, TrainingError | None]:  # fmt: skip
     identity = {"tried": tried, "store": store.digest(), "method": method}
     if file.is_file():
-        known = json.loads(file.read_text())
-        if known["identity"] != identity:
+        known = read_json(file)
+        if not isinstance(known, dict) or known.get("identity") != identity:
             raise TrainingError(
                 f"search in {file.parent}", expected="the search that was begun there",
                 got="other options, another store or another seed", fix="use another run_dir",
