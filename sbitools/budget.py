@@ -19,7 +19,7 @@ __all__ = ["Budget"]
 # Beyond the weights: tables that are computed anew, probes, and what is made on the way.
 _ELEMENTS, _PER_ELEMENT = 1 << 26, 16
 # A layer is made in some ten operations.
-_STEPS, _PER_TENSOR = 200_000, 2_000
+_STEPS, _PER_TENSOR = 50_000, 500
 
 
 class Budget(TorchDispatchMode):

@@ -239,8 +239,6 @@ def _read(path: Path) -> dict[str, Any]:
     kind = SpectralNoise.kind
     try:
         content = parse_json(read_file(path, most=_MAX_FILE))
-    except OSError as error:
-        raise _wrong(f"a file of at most {_MAX_FILE} bytes", f"{path}: {error}") from error
     except ValueError:  # truncated, or not JSON
         content = None
     if not isinstance(content, dict) or content.pop("kind", None) != kind or "file" in content:
