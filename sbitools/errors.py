@@ -12,6 +12,7 @@ __all__ = [
     "ObservationError",
     "ParameterError",
     "PosteriorError",
+    "RunDirError",
     "SbitoolsError",
     "ShapeError",
     "StoreError",
@@ -69,6 +70,10 @@ class CheckpointError(SbitoolsError):
 
 class TrainingError(SbitoolsError):
     """Training diverged or cannot be resumed."""
+
+
+class RunDirError(TrainingError):
+    """A training's folder holds another run, is in use, or cannot be read or written."""
 
 
 class ObservationError(SbitoolsError):

@@ -17,7 +17,7 @@ from torch import Tensor
 from emulators.emulator import Emulator
 from emulators.options import parse_options
 from emulators.parallel import for_each
-from sbitools.errors import ShapeError, StoreError, TrainingError
+from sbitools.errors import RunDirError, ShapeError, StoreError
 from sbitools.files import write_atomic
 from sbitools.parameters import ParameterSpace
 from sbitools.seeds import normal
@@ -93,7 +93,7 @@ class ScatteringEmulator(Emulator):
 
         Raises:
             StoreError: if the store holds other maps, or fewer than 3.
-            TrainingError: if the maps cannot be fitted, or `run_dir` holds another run.
+            RunDirError: if the maps cannot be fitted, or `run_dir` holds another run.
         """
         options, begun = parse_options(EmulatorOptions, config), time.monotonic()
         _check_store(store, self.parameters, self.output)
@@ -267,19 +267,19 @@ def _begin(
     """Make `run_dir` the folder of this fit.
 
     Raises:
-        TrainingError: if there is a fit, and it is another one or not to be resumed.
+        RunDirError: if there is a fit, and it is another one or not to be resumed.
     """
     run_dir = state.run_dir
     told = {"options": options.model_dump(), "theta": store.theta[store.done].tolist()}
     digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
     mark = run_dir / "fit.sha256"
     if resume and mark.exists() and mark.read_text().strip() != digest:
-        raise TrainingError(
+        raise RunDirError(
             f"run_dir {run_dir}", expected="a fit with these options to these simulations",
             got="another one", fix="resume with the same options, or use another run_dir",
         )  # fmt: skip
     if not resume and mark.exists():
-        raise TrainingError(
+        raise RunDirError(
             f"run_dir {run_dir}", expected="a folder without an earlier fit", got="one",
             fix="pass resume=True to fit again with the same options, or use another run_dir",
         )  # fmt: skip

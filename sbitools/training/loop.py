@@ -144,8 +144,9 @@ def run_training(
         optimizer_threads: that a step of Muon may use.
 
     Raises:
-        TrainingError: if gradients stay non-finite; if `run_dir` holds another run, holds one and
-            `resume` is not set, is being trained in by another process, or cannot be written.
+        TrainingError: if gradients stay non-finite.
+        RunDirError: if `run_dir` holds another run, holds one and `resume` is not set, is being
+            trained in by another process, or cannot be written.
     """
     run = options.model_dump(mode="json") | {"steps": max(1, steps_per_epoch)}
     state = RunState(run_dir, run | dict(identity or {}))

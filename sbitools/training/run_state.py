@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from sbitools.checkpoint import load_checkpoint, remove_checkpoint, save_checkpoint
-from sbitools.errors import CheckpointError, StoreError, TrainingError
+from sbitools.errors import CheckpointError, RunDirError, StoreError
 from sbitools.files import parse_json, read_file, write_atomic
 from sbitools.locks import Taken, held
 from sbitools.plain import as_path
@@ -41,11 +41,11 @@ class RunState:
         options: what defines the run; a state of other options is refused.
 
     Raises:
-        TrainingError: if `run_dir` cannot be made.
+        RunDirError: if `run_dir` cannot be made.
     """
 
     def __init__(self, run_dir: str | Path, options: dict[str, Any]) -> None:
-        self.run_dir = as_path(run_dir, "run_dir", error=TrainingError)
+        self.run_dir = as_path(run_dir, "run_dir", error=RunDirError)
         self.options = {k: v for k, v in options.items() if k not in _FREE}
         with _typed(self.run_dir):
             self.run_dir.mkdir(parents=True, exist_ok=True)
@@ -58,12 +58,12 @@ class RunState:
         """Make sure that a new run overwrites none.
 
         Raises:
-            TrainingError: if there is one in `run_dir`.
+            RunDirError: if there is one in `run_dir`.
         """
         if distributed.rank() == 0:
             folders = self._folders()
             if folders:
-                raise TrainingError(
+                raise RunDirError(
                     f"run_dir {self.run_dir}", expected="a folder without an earlier run",
                     got=f"{folders[-1].name} of one",
                     fix="pass resume=True to go on with it (a finished one is read back), use "
@@ -97,7 +97,7 @@ class RunState:
         """Fill `parts` and `optimizer` from the newest state; None if there is none.
 
         Raises:
-            TrainingError: if the state belongs to other options or another network.
+            RunDirError: if the state belongs to other options or another network.
             CheckpointError: if it is damaged.
         """
         folders = self._folders()
@@ -113,7 +113,7 @@ class RunState:
         changed = [k for k, v in self.options.items() if before.get(k) != v]
         if changed:
             was = {k: before.get(k) for k in changed}
-            raise TrainingError(
+            raise RunDirError(
                 f"run_dir {self.run_dir}", expected=f"a run with {was}",
                 got=f"{ {k: self.options[k] for k in changed} }",
                 fix="resume with the same options, or use another run_dir",
@@ -127,7 +127,7 @@ class RunState:
                 module.load_state_dict(own)
             _fill_optimizer(optimizer, tensors)
         except (RuntimeError, ValueError, KeyError, TypeError) as error:
-            raise TrainingError(
+            raise RunDirError(
                 f"run_dir {self.run_dir}", expected="a run of the same network", got=str(error),
                 fix="use another run_dir",
             ) from error  # fmt: skip
@@ -137,7 +137,7 @@ class RunState:
         """One line of `metrics.jsonl`, flushed.
 
         Raises:
-            TrainingError: if it cannot be written.
+            RunDirError: if it cannot be written.
         """
         if distributed.rank() == 0:
             with _typed(self.run_dir), (self.run_dir / _METRICS).open("ab") as stream:
@@ -162,9 +162,9 @@ def read_metrics(run_dir: str | Path) -> list[dict[str, float]]:
     """Rows of `metrics.jsonl`, for plots while a run goes on; lines that are none are left out.
 
     Raises:
-        TrainingError: if the file cannot be read.
+        RunDirError: if the file cannot be read.
     """
-    file = as_path(run_dir, "run_dir", error=TrainingError) / _METRICS
+    file = as_path(run_dir, "run_dir", error=RunDirError) / _METRICS
     if not file.exists():
         return []
     with _typed(file):
@@ -187,7 +187,7 @@ def claimed(run_dir: Path) -> Iterator[None]:
     """Be the only training in `run_dir` for the block.
 
     Raises:
-        TrainingError: if another process or thread trains there, or the folder is read-only.
+        RunDirError: if another process or thread trains there, or the folder is read-only.
     """
     if distributed.rank() != 0:
         yield
@@ -197,7 +197,7 @@ def claimed(run_dir: Path) -> Iterator[None]:
             with _typed(run_dir):
                 stack.enter_context(held(run_dir / ".lock"))
         except Taken as taken:
-            raise TrainingError(
+            raise RunDirError(
                 f"run_dir {run_dir}", expected="one training at a time",
                 got=f"{taken.owner} training there", fix="wait for it, or use another run_dir",
             ) from taken  # fmt: skip
@@ -209,7 +209,7 @@ def _typed(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, StoreError) as error:
-        raise TrainingError(
+        raise RunDirError(
             f"run_dir {path}", expected="a folder that can be read and written, with room",
             got=error.got if isinstance(error, StoreError) else error.strerror or str(error),
             fix="correct its permissions or free disk space, then train with resume=True; or use "
