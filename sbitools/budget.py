@@ -18,8 +18,7 @@ __all__ = ["Budget"]
 
 # Beyond the weights: tables that are computed anew, probes, and what is made on the way.
 _ELEMENTS, _PER_ELEMENT = 1 << 26, 16
-# A layer is made in some ten operations.
-_STEPS, _PER_TENSOR = 50_000, 500
+_PER_TENSOR = 200  # a layer is made in some ten operations
 
 
 class Budget(TorchDispatchMode):
@@ -27,17 +26,18 @@ class Budget(TorchDispatchMode):
 
     Args:
         tensors: of the checkpoint.
+        steps: operations, beside those that make layers.
 
     Raises:
         ValueError: in the block, before memory is taken for a tensor that is too large, or after
             too many operations.
     """
 
-    def __init__(self, tensors: Iterable[Tensor]) -> None:
+    def __init__(self, tensors: Iterable[Tensor], steps: int = 20_000) -> None:
         super().__init__()
         sizes = [tensor.numel() for tensor in tensors]
         self.most = _ELEMENTS + _PER_ELEMENT * sum(sizes)
-        self.steps = _STEPS + _PER_TENSOR * len(sizes)
+        self.steps = steps + _PER_TENSOR * len(sizes)
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: Any = None

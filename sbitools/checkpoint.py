@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from . import __version__
-from .errors import CheckpointError
+from .errors import CheckpointError, SbitoolsError
 from .files import parse_json, read_file
 from .folders import read_folder, remove_folder, replace_folder
 from .locks import Taken
@@ -124,8 +124,9 @@ def remove_checkpoint(path: Path, kind: str) -> None:
 
 
 def rebuild(
-    path: str | Path, what: str, build: Callable[[], _T], tensors: Iterable[Tensor] | None = None
-) -> _T:
+    path: str | Path, what: str, build: Callable[[], _T],
+    tensors: Iterable[Tensor] | None = None, steps: int = 20_000,
+) -> _T:  # fmt: skip
     """Run `build` on a verified config; whatever a foreign config breaks is a typed error.
 
     Args:
@@ -133,16 +134,19 @@ def rebuild(
         what: is built, for the message.
         build: makes it.
         tensors: of the checkpoint: nothing is made that is out of proportion to them.
+        steps: operations of torch that it may take, beside those that make layers.
     """
     from .budget import Budget
 
-    guard = contextlib.nullcontext() if tensors is None else Budget(tensors)
+    guard = contextlib.nullcontext() if tensors is None else Budget(tensors, steps)
     try:
         with guard:
             return build()
+    except CheckpointError:
+        raise
     except (
         ArithmeticError, AttributeError, AssertionError, LookupError, MemoryError, RecursionError,
-        RuntimeError, TypeError, ValueError, OSError,
+        RuntimeError, TypeError, ValueError, OSError, SbitoolsError,
     ) as error:  # fmt: skip
         raise CheckpointError(
             f"checkpoint {path}", expected=f"the configuration of a {what}",

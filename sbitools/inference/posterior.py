@@ -39,6 +39,7 @@ _CHUNK_ROWS = 1 << 14
 # Numbers per layer of an embedding at once: 256 MB in float32.
 _EMBEDDED_NUMBERS = 1 << 26
 _PROBES = 4
+_PROBE_STEPS = 2_000_000  # an ODE takes many, by an option
 
 
 class Posterior:
@@ -336,7 +337,7 @@ class Posterior:
                 path, _KIND, lambda: Familiarity.from_tensors(known), known.values()
             )
         # 1e-3 in log density: float32 sums differ by 1e-5 between machines, wrong weights by far.
-        now = rebuild(path, _KIND, posterior._probe, tensors.values())
+        now = rebuild(path, _KIND, posterior._probe, tensors.values(), _PROBE_STEPS)
         if probe.shape != now.shape or not torch.allclose(probe, now, rtol=1e-3, atol=1e-3):
             raise CheckpointError(
                 f"checkpoint {path}", expected=f"log densities {probe.tolist()}",
