@@ -380,7 +380,7 @@ def test_two_commands_of_one_run(copy):
     with working(one, STAGES["posterior"]):
         for stage in ("posterior", "calibration", "report", "emulated/train", "emulator"):
             with pytest.raises(ConfigError, match=rf"process {os.getpid()} on|another process"):
-                run_chain(two, [stage])
+                run_chain(two, [stage], again=stage.startswith("emulat"))
         assert events(one, ["validation"]) == {"validation": "skip"}
     assert events(two, ["posterior"]) == {"posterior": "done"}
     assert events(one, ["emulated/train"]) == {"emulated/train": "skip"}

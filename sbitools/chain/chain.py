@@ -10,10 +10,10 @@ what was made with other settings than the configuration's.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, Literal
 
-from sbitools.errors import ConfigError
+from sbitools.errors import ConfigError, SbitoolsError
 from sbitools.files import typed
 from sbitools.locks import Taken, held
 
@@ -58,8 +58,22 @@ def run_stage(
     What the stage had finished before is kept until its successor is there: if the work fails or
     is interrupted, it comes back.
     """
+    tell = announce or (lambda *_: None)
+    current = None if again else _current(run, stage)
+    if current is not None:
+        tell(stage, "skip", current)
+        return current
     with working(run, stage):
-        return _run_stage(run, stage, announce or (lambda *_: None), again)
+        return _run_stage(run, stage, tell, again)
+
+
+def _current(run: Run, stage: Stage) -> StageRecord | None:
+    """The record of a stage that needs no work: neither a lock nor anything else is written."""
+    place = Place(run.folder(stage.name), run.record_path(stage.name))
+    with suppress(SbitoolsError):  # it is told, if it lasts, when the stage is locked
+        if place.folder.exists() and not place.old.record.exists():
+            return finished_record(run, stage.name)
+    return None
 
 
 @contextmanager
