@@ -159,4 +159,4 @@ class Emulator(ABC):
             emulator.module().to(device).eval().requires_grad_(False)
             return emulator
 
-        return rebuild(path, cls.kind, build)
+        return rebuild(path, cls.kind, build, tensors.values())

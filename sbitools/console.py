@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from rich.console import Console
 from rich.text import Text
+
+from .files import read_json
 
 if TYPE_CHECKING:
     from .chain import Run, Stage
@@ -77,7 +78,7 @@ def conclude(run: Run) -> None:
     if record is None or record.state != "done" or not machine.exists():
         return
     console = _console()
-    for verdict in json.loads(machine.read_text())["verdicts"]:
+    for verdict in read_json(machine)["verdicts"]:
         colour = "yellow" if verdict["caution"] else "green" if verdict["passed"] else "red"
         console.print(Text(f"\n{verdict['title']}", style=f"bold {colour}"))
         console.print(Text(verdict["text"]))

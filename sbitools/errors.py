@@ -14,6 +14,7 @@ __all__ = [
     "ParameterError",
     "PosteriorError",
     "PriorMismatchWarning",
+    "RunDirError",
     "SbitoolsError",
     "ShapeError",
     "StoreError",
@@ -71,6 +72,10 @@ class CheckpointError(SbitoolsError):
 
 class TrainingError(SbitoolsError):
     """Training diverged or cannot be resumed."""
+
+
+class RunDirError(TrainingError):
+    """A training's folder holds another run, is in use, or cannot be read or written."""
 
 
 class ObservationError(SbitoolsError):

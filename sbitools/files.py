@@ -5,17 +5,25 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import json
 import os
 import secrets
+import stat
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from .errors import StoreError
 
-__all__ = ["TEMP_SUFFIX", "hash_file", "move_directory", "temporary_name", "typed", "write_atomic"]
+__all__ = [
+    "TEMP_SUFFIX", "check_regular", "hash_file", "memory", "move_directory", "parse_json",
+    "read_file", "read_json", "sync_directory", "temporary_name", "typed", "write_atomic",
+    "write_new",
+]  # fmt: skip
 
 TEMP_SUFFIX = ".tmp"
 _BLOCK = 1 << 22
+_DEEPEST = 100  # of the JSON that sbitools writes; it nests fewer than ten
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -48,16 +56,23 @@ def temporary_name(path: Path) -> Path:
 def write_atomic(path: Path, data: bytes | memoryview) -> None:
     """Write `data` aside, fsync, rename to `path` and fsync the directory.
 
+    A link at `path` stays: what it points to is replaced.
+
     Raises:
-        StoreError: if the directory is missing or read-only, the disk is full, or a quota or a
-            file-size limit is reached; the temporary file is removed.
+        StoreError: if the directory is missing or read-only, the disk is full, a quota or a
+            file-size limit is reached, or `path` is a folder, a fifo or a device; the temporary
+            file is removed.
     """
+    with typed(path):
+        path = Path(os.path.realpath(path))
+        with contextlib.suppress(FileNotFoundError):
+            check_regular(path)
     temp, view = temporary_name(path), memoryview(data).cast("B")
     try:
         with typed(path.parent, view.nbytes):
-            _write(temp, view)
+            write_new(temp, view)
             temp.replace(path)
-            _sync_directory(path.parent)
+            sync_directory(path.parent)
     finally:
         with contextlib.suppress(OSError):
             temp.unlink()
@@ -71,10 +86,16 @@ def move_directory(temp: Path, path: Path) -> None:
     """
     with typed(path):
         temp.rename(path)
-        _sync_directory(path.parent)
+        sync_directory(path.parent)
 
 
-def _write(path: Path, data: memoryview) -> None:
+def write_new(path: Path, data: bytes | memoryview) -> None:
+    """Write and fsync a file that is not there yet.
+
+    Raises:
+        OSError: if it is there, or cannot be written whole.
+    """
+    data = memoryview(data)
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     try:
         while data:
@@ -84,7 +105,8 @@ def _write(path: Path, data: memoryview) -> None:
         os.close(fd)
 
 
-def _sync_directory(folder: Path) -> None:
+def sync_directory(folder: Path) -> None:
+    """Make renames in `folder` last."""
     fd = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(fd)
@@ -92,10 +114,102 @@ def _sync_directory(folder: Path) -> None:
         os.close(fd)
 
 
+def check_regular(path: Path) -> None:
+    """Raise `OSError` unless `path` is a file: a fifo or a device may never come to an end."""
+    _check_mode(path.stat().st_mode, path)
+
+
+def _check_mode(mode: int, path: str | Path) -> None:
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, "a folder, not a file", str(path))
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EINVAL, "a fifo, a socket or a device, not a file", str(path))
+
+
+def _open_regular(path: str | Path, dir_fd: int | None = None) -> int:
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK, dir_fd=dir_fd)
+    try:
+        _check_mode(os.fstat(fd).st_mode, path)
+    except OSError:
+        os.close(fd)
+        raise
+    return fd
+
+
+def read_file(path: str | Path, *, most: int | None = None, dir_fd: int | None = None) -> bytes:
+    """All bytes of a file.
+
+    Args:
+        path: of the file.
+        most: bytes it may have; the memory of the machine if None.
+        dir_fd: open folder that `path` is relative to.
+
+    Raises:
+        OSError: if it cannot be read, is no file (a fifo would wait for ever), or is larger.
+    """
+    with os.fdopen(_open_regular(path, dir_fd), "rb", buffering=0) as stream:
+        size = os.fstat(stream.fileno()).st_size
+        limit = memory() if most is None else most
+        if size > limit:
+            raise OSError(errno.EINVAL, f"{size} bytes, more than {limit}", str(path))
+        return stream.read()
+
+
+def memory() -> int:
+    """Bytes of memory that the machine has: nothing larger is read at once."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def read_json(path: Path) -> Any:
+    """What an earlier step wrote as JSON.
+
+    Raises:
+        StoreError: if it cannot be read.
+    """
+    try:
+        return parse_json(read_file(path))
+    except (OSError, ValueError) as error:
+        raise StoreError(
+            str(path), expected="JSON written by an earlier stage", got=str(error),
+            fix="run the stage that writes it again",
+        ) from error  # fmt: skip
+
+
+def parse_json(data: str | bytes, deepest: int = _DEEPEST) -> Any:
+    """Plain values of JSON text in UTF-8, with or without a byte-order mark.
+
+    Args:
+        data: the text.
+        deepest: nesting that is accepted.
+
+    Raises:
+        ValueError: for anything else, also for values so deep that Python could not walk them.
+    """
+    try:
+        text = data if isinstance(data, str) else data.decode("utf-8-sig")
+        values = json.loads(text)
+    except RecursionError as error:
+        raise ValueError(f"values nested deeper than {deepest}") from error
+    level = [values]
+    for _ in range(deepest):
+        level = [v for row in level for v in _members(row) if isinstance(v, list | dict)]
+        if not level:
+            return values
+    raise ValueError(f"values nested deeper than {deepest}")
+
+
+def _members(value: Any) -> Any:
+    return value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+
+
 def hash_file(path: Path) -> str:
-    """sha256 of a file, read in blocks."""
+    """sha256 of a file, read in blocks.
+
+    Raises:
+        OSError: if it cannot be read, or is no file.
+    """
     h, block = hashlib.sha256(), bytearray(_BLOCK)
-    with path.open("rb", buffering=0) as file:
+    with os.fdopen(_open_regular(path), "rb", buffering=0) as file:
         while n := file.readinto(block):
             h.update(memoryview(block)[:n])
     return h.hexdigest()

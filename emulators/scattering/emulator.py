@@ -17,13 +17,14 @@ from torch import Tensor
 from emulators.emulator import Emulator
 from emulators.options import parse_options
 from emulators.parallel import for_each
-from sbitools.errors import ShapeError, StoreError, TrainingError
+from sbitools.errors import RunDirError, ShapeError, StoreError
 from sbitools.files import write_atomic
 from sbitools.parameters import ParameterSpace
 from sbitools.seeds import normal
 from sbitools.simulator import FieldSpec
 from sbitools.statistics.sphere_maps import nside_of
 from sbitools.training import TrainingHistory
+from sbitools.training.run_state import RunState, claimed
 
 from .model.fitting import Sample, fit_model
 from .model.map_model import MapModel
@@ -92,11 +93,11 @@ class ScatteringEmulator(Emulator):
 
         Raises:
             StoreError: if the store holds other maps, or fewer than 3.
-            TrainingError: if the maps cannot be fitted, or `run_dir` holds another run.
+            RunDirError: if the maps cannot be fitted, or `run_dir` holds another run.
         """
         options, begun = parse_options(EmulatorOptions, config), time.monotonic()
         _check_store(store, self.parameters, self.output)
-        _claim(Path(run_dir), options, store, resume)
+        state = RunState(run_dir, {})
         model = self._new_model(options)
         history = TrainingHistory(stopped="all steps done")
 
@@ -106,12 +107,13 @@ class ScatteringEmulator(Emulator):
                 "validation_loss": float("inf"), "seconds": time.monotonic() - begun,
             }  # fmt: skip
             history.epochs.append(row)
-            with (Path(run_dir) / "metrics.jsonl").open("a") as stream:
-                stream.write(json.dumps({k: v for k, v in row.items() if v < np.inf}) + "\n")
+            state.append_metrics({k: v for k, v in row.items() if v < np.inf})
             if on_epoch is not None:
                 on_epoch(row)
 
-        fit_model(model, self._samples(store), options.seed, report, options.generator_steps)
+        with claimed(state.run_dir):
+            _begin(state, options, store, resume)
+            fit_model(model, self._samples(store), options.seed, report, options.generator_steps)
         self.options, self.model = options, model
         history.best_epoch, history.seconds = len(history.epochs) - 1, time.monotonic() - begun
         return history
@@ -259,20 +261,27 @@ def _check_store(store: SimulationStore, parameters: ParameterSpace, output: Fie
         )  # fmt: skip
 
 
-def _claim(run_dir: Path, options: EmulatorOptions, store: SimulationStore, resume: bool) -> None:
+def _begin(
+    state: RunState, options: EmulatorOptions, store: SimulationStore, resume: bool
+) -> None:  # fmt: skip
     """Make `run_dir` the folder of this fit.
 
     Raises:
-        TrainingError: if another one is to be resumed.
+        RunDirError: if there is a fit, and it is another one or not to be resumed.
     """
-    run_dir.mkdir(parents=True, exist_ok=True)
+    run_dir = state.run_dir
     told = {"options": options.model_dump(), "theta": store.theta[store.done].tolist()}
     digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
     mark = run_dir / "fit.sha256"
     if resume and mark.exists() and mark.read_text().strip() != digest:
-        raise TrainingError(
+        raise RunDirError(
             f"run_dir {run_dir}", expected="a fit with these options to these simulations",
             got="another one", fix="resume with the same options, or use another run_dir",
         )  # fmt: skip
-    (run_dir / "metrics.jsonl").unlink(missing_ok=True)
+    if not resume and mark.exists():
+        raise RunDirError(
+            f"run_dir {run_dir}", expected="a folder without an earlier fit", got="one",
+            fix="pass resume=True to fit again with the same options, or use another run_dir",
+        )  # fmt: skip
+    state.truncate_metrics(0)
     write_atomic(mark, f"{digest}\n".encode())

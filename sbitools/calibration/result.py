@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sbitools.errors import ConfigError
-from sbitools.files import write_atomic
+from sbitools.files import parse_json, read_file, write_atomic
 
 from .check import Check, decode, encode
 from .verdict import verdict
@@ -155,7 +155,7 @@ class CalibrationResult:
             ConfigError: if the file is not such a result.
         """
         try:
-            values = json.loads(Path(path).read_text(encoding="utf-8"))
+            values = parse_json(read_file(path))
         except (OSError, ValueError) as error:
             raise ConfigError(
                 f"calibration result {path}", expected="a JSON file written by to_json",

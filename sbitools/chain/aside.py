@@ -7,15 +7,25 @@ for the next run with its settings. Records move with their folders.
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain, count
 from pathlib import Path
 
 from .records import StageRecord, read_record
 
 __all__ = ["Place", "recover", "replacing"]
+
+
+# What stages write into their folders: checkpoints, trainings, results, and stores.
+_OURS = re.compile(
+    r"checkpoint|fit|(info|history|result|store|report)\.json|report\.html|statistics\.npz|"
+    r"examples\.npz|design-[0-9a-f]{16}\.h5|parts|running|\.lock|\.adding|\..+\.tmp"
+)
 
 
 @dataclass(frozen=True)
@@ -46,17 +56,38 @@ class Place:
         return read_record(self.record)
 
     def move(self, to: Place) -> None:
-        """Move what there is, over what was there."""
-        to.remove()
+        """Move what there is, over what was there, whose foreign files come along."""
+        to.remove(self.folder)
         for mine, other in ((self.record, to.record), (self.folder, to.folder)):
             if mine.exists():
                 mine.replace(other)
 
-    def remove(self) -> None:
-        """Delete both."""
+    def remove(self, heir: Path | None = None) -> None:
+        """Delete both, but for files that the chain did not write.
+
+        Args:
+            heir: folder that these move to; if None, they stay where they are.
+        """
         self.record.unlink(missing_ok=True)
-        if self.folder.exists():
+        if not self.folder.exists():
+            return
+        foreign = [entry for entry in self.folder.iterdir() if not _OURS.fullmatch(entry.name)]
+        if not foreign:
             shutil.rmtree(self.folder)
+        elif heir is not None:
+            heir.mkdir(parents=True, exist_ok=True)
+            for entry in foreign:
+                entry.rename(_free(heir / entry.name))
+            shutil.rmtree(self.folder)
+        else:
+            for entry in set(self.folder.iterdir()) - set(foreign):
+                shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+
+
+def _free(path: Path) -> Path:
+    """`path`, or the first of its name with a number that is not taken."""
+    names = chain([path], (path.with_name(f"{path.name}.{i}") for i in count(1)))
+    return next(name for name in names if not os.path.lexists(name))
 
 
 @contextmanager
@@ -89,11 +120,11 @@ def recover(place: Place) -> None:
     """
     old = place.old
     if not old.record.exists():  # nothing was set aside, or its removal was cut short
-        old.remove()
+        old.remove(place.folder)
         return
     now = place.read()
     if now is not None and now.state == "done":
-        old.remove()
+        old.remove(place.folder)
         return
     if old.folder.exists():
         place.move(place.partial)

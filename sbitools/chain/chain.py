@@ -9,17 +9,22 @@ what was made with other settings than the configuration's.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, Literal
 
-from sbitools.errors import ConfigError
+from sbitools.errors import ConfigError, SbitoolsError
+from sbitools.files import typed
+from sbitools.locks import Taken, held
 
 from .aside import Place, recover, replacing
 from .records import StageRecord, differences, record_work
 from .run import Run, Stage
 from .stages import COMMANDS, STAGES
 
-__all__ = ["finished_record", "run_chain", "run_stage", "stage_inputs"]
+__all__ = ["finished_record", "run_chain", "run_stage", "stage_inputs", "working"]
+
+_WAIT = 1.0  # seconds for another command that only looks whether there is anything to do
 
 Announce = Callable[["Stage", Literal["start", "skip", "done"], StageRecord | None], None]
 
@@ -36,8 +41,8 @@ def run_chain(
         again: run stages that are up to date too.
 
     Raises:
-        ConfigError: if a stage lacks its inputs, if they were made with other settings, or if its
-            costly results were.
+        ConfigError: if a stage lacks its inputs, if they were made with other settings, if its
+            costly results were, or if another command works on it.
     """
     wanted = set(stages)
     for stage in STAGES.values():
@@ -54,6 +59,56 @@ def run_stage(
     is interrupted, it comes back.
     """
     tell = announce or (lambda *_: None)
+    current = None if again else _current(run, stage)
+    if current is not None:
+        tell(stage, "skip", current)
+        return current
+    with working(run, stage):
+        return _run_stage(run, stage, tell, again)
+
+
+def _current(run: Run, stage: Stage) -> StageRecord | None:
+    """The record of a stage that needs no work: neither a lock nor anything else is written."""
+    place = Place(run.folder(stage.name), run.record_path(stage.name))
+    with suppress(SbitoolsError):  # it is told, if it lasts, when the stage is locked
+        if place.folder.exists() and not place.old.record.exists():
+            return finished_record(run, stage.name)
+    return None
+
+
+@contextmanager
+def working(run: Run, stage: Stage) -> Iterator[None]:
+    """Have a stage for oneself, and what it reads together with others that read it.
+
+    Raises:
+        ConfigError: if another command of this run makes the stage, or what it reads.
+    """
+    with ExitStack() as stack:
+        for name in sorted({stage.name, *_ancestors(stage)}):
+            lock = run.record_path(name).with_suffix(".lock")
+            lock = lock.with_name(f".{lock.name}")
+            try:
+                with typed(lock):
+                    lock.parent.mkdir(parents=True, exist_ok=True)
+                    stack.enter_context(
+                        held(lock, exclusive=name == stage.name, seconds=_WAIT, keep=True)
+                    )
+            except Taken as taken:
+                raise ConfigError(
+                    f"stage {stage.name!r}", expected=f"one command at a time that works on "
+                    f"{name!r} of {run.root}", got=f"{taken.owner} at work on it",
+                    fix="wait until it is done, then run the command again",
+                ) from taken  # fmt: skip
+        yield
+
+
+def _ancestors(stage: Stage) -> set[str]:
+    """All stages whose results a stage builds on."""
+    direct = [STAGES[name] for name in stage.needs]
+    return {s.name for s in direct}.union(*(_ancestors(s) for s in direct))
+
+
+def _run_stage(run: Run, stage: Stage, tell: Announce, again: bool) -> StageRecord:
     place = Place(run.folder(stage.name), run.record_path(stage.name))
     recover(place)
     settings, inputs = run.base | stage.settings(run), stage_inputs(run, stage)
@@ -66,7 +121,7 @@ def run_stage(
     else:
         in_place = _keeps_folder(stage, place, before, settings, inputs)
         attempt = place.partial.read()
-        resume = not in_place and attempt is not None and attempt.matches(settings, inputs)
+        resume = in_place or (attempt is not None and attempt.matches(settings, inputs))
 
     def work() -> StageRecord:
         tell(stage, "start", None)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from sbitools.errors import ConfigError
 
-from .chain import run_stage, stage_inputs
+from .chain import run_stage, stage_inputs, working
 from .records import record_work
 from .stages import STAGES, store_section, store_simulator, store_size
 
@@ -159,7 +159,8 @@ def import_arrays(
         ))  # fmt: skip
         return {"store": folder}, {"imported": True, "counts": store[0].counts()}
 
-    record_work(run.record_path(name), name, run.base, inputs, work)
+    with working(run, stage):
+        record_work(run.record_path(name), name, run.base, inputs, work)
     return f"{name}: {len(store[0])} imported"
 
 

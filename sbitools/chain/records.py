@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sbitools.errors import StoreError
-from sbitools.files import hash_file, write_atomic
+from sbitools.files import hash_file, parse_json, read_file, read_json, write_atomic
 
 from .memory import PeakMemory
 
@@ -75,8 +75,8 @@ def read_record(path: Path) -> StageRecord | None:
     if not path.exists():
         return None
     try:
-        return StageRecord(**json.loads(path.read_text()))
-    except (ValueError, TypeError) as error:
+        return StageRecord(**parse_json(read_file(path)))
+    except (OSError, ValueError, TypeError) as error:
         raise StoreError(
             str(path), expected="a stage record", got=str(error), fix="delete it and run again"
         ) from error
@@ -121,21 +121,6 @@ def digest_path(path: Path) -> str:
     files = sorted(p for p in path.rglob("*") if p.is_file())
     lines = [f"{file.relative_to(path).as_posix()} {hash_file(file)}" for file in files]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
-
-
-def read_json(path: Path) -> Any:
-    """What `write_json` wrote.
-
-    Raises:
-        StoreError: if it cannot be read.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise StoreError(
-            str(path), expected="JSON written by an earlier stage", got=str(error),
-            fix="run the stage that writes it again",
-        ) from error  # fmt: skip
 
 
 def write_json(path: Path, values: Any) -> None:

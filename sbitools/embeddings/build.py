@@ -54,15 +54,15 @@ class EmbeddingOptions(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     embedding: str = "auto"
-    features: int = Field(32, ge=1)
-    channels: int = Field(16, ge=1)
+    features: int = Field(32, ge=1, le=65536)
+    channels: int = Field(16, ge=1, le=65536)
     boundary: str | tuple[str, ...] = "periodic"
     ordering: Literal["ring", "nested"] | None = None
-    attention: int = Field(0, ge=0)
+    attention: int = Field(0, ge=0, le=65536)
     padded: bool = False
     patch: int | tuple[int, ...] | None = None
-    depth: int | None = Field(None, ge=1)
-    heads: int | None = Field(None, ge=1)
+    depth: int | None = Field(None, ge=1, le=256)
+    heads: int | None = Field(None, ge=1, le=4096)
 
     def build(self, spec: FieldSpec, seed: int) -> Network:
         """The network for fields like `spec`, its initial weights a function of `seed`.

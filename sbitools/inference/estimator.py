@@ -34,8 +34,8 @@ class EstimatorOptions(EmbeddingOptions):
 
     method: str = "npe"
     flow: Family = "auto"
-    flow_hidden: int = Field(64, ge=1)
-    flow_transforms: int = Field(3, ge=1)
+    flow_hidden: int = Field(64, ge=1, le=65536)
+    flow_transforms: int = Field(3, ge=1, le=256)
     members: int = Field(4, ge=1, le=64)
     components: int = Field(8, ge=1, le=64)
     emulate: bool = True

@@ -51,8 +51,8 @@ class LikelihoodOptions(BaseModel):
 
     method: str = "nle"
     flow: Family = "auto"
-    flow_hidden: int = Field(64, ge=1)
-    flow_transforms: int = Field(5, ge=1)
+    flow_hidden: int = Field(64, ge=1, le=65536)
+    flow_transforms: int = Field(5, ge=1, le=256)
     members: int = Field(4, ge=1, le=64)
     components: int = Field(8, ge=1, le=64)
     seed: int = Field(0, ge=0)

@@ -34,7 +34,7 @@ class DiscreteEstimatorOptions(EstimatorOptions):
 
     method: str = "discrete"
     ensemble: int = Field(1, ge=1, le=1)
-    hidden: int = Field(128, ge=1)
+    hidden: int = Field(128, ge=1, le=65536)
 
 
 class MixedEstimator(nn.Module):

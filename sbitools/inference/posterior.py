@@ -40,6 +40,7 @@ _FAMILIAR = "familiarity."  # prefix of its tensors in a checkpoint
 # Numbers per layer of an embedding at once: 256 MB in float32.
 _EMBEDDED_NUMBERS = 1 << 26
 _PROBE, _PROBES = "scaled_probe", 4
+_PROBE_STEPS = 2_000_000  # an ODE takes many, by an option
 
 
 class Posterior:
@@ -367,11 +368,15 @@ class Posterior:
                 training_seeds=seeds,
             )  # fmt: skip
 
-        posterior = rebuild(path, _KIND, build)
+        posterior = rebuild(path, _KIND, build, tensors.values())
         if known:
-            posterior.familiarity = rebuild(path, _KIND, lambda: Familiarity.from_tensors(known))
+            posterior.familiarity = rebuild(
+                path, _KIND, lambda: Familiarity.from_tensors(known), known.values()
+            )
         # 1e-3 in log density: float32 sums differ by 1e-5 between machines, wrong weights by far.
-        now = posterior._probe(scaled=not old)
+        now = rebuild(
+            path, _KIND, lambda: posterior._probe(scaled=not old), tensors.values(), _PROBE_STEPS
+        )
         if probe.shape != now.shape or not torch.allclose(probe, now, rtol=1e-3, atol=1e-3):
             raise CheckpointError(
                 f"checkpoint {path}", expected=f"log densities {probe.tolist()}",

@@ -43,10 +43,10 @@ class RatioOptions(EmbeddingOptions):
     """
 
     method: str = "nre"
-    hidden: int = Field(128, ge=1)
-    blocks: int = Field(2, ge=0)
+    hidden: int = Field(128, ge=1, le=65536)
+    blocks: int = Field(2, ge=0, le=256)
     objective: Literal["contrastive", "balanced"] = "contrastive"
-    contrasts: int = Field(15, ge=1)
+    contrasts: int = Field(15, ge=1, le=65536)
     odds: float = Field(1.0, gt=0)
     balance: float = Field(100.0, ge=0)
     seed: int = Field(0, ge=0)

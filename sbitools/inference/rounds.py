@@ -22,7 +22,7 @@ from torch import Tensor
 from sbitools.arrays import real_tensor
 from sbitools.campaign.campaign import _manifest, simulate
 from sbitools.errors import ConfigError, ObservationError
-from sbitools.files import write_atomic
+from sbitools.files import read_json, write_atomic
 from sbitools.observation import Observation
 from sbitools.seeds import check_seed, derive, simulation_seeds
 from sbitools.simulator import Simulator
@@ -158,7 +158,7 @@ def _check_folder(folder: Path, identity: dict[str, Any], resume: bool) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         write_atomic(file, json.dumps(identity, indent=1).encode())
         return
-    have = json.loads(file.read_text())
+    have = read_json(file)
     other = [k for k in now if have.get(k) != now[k]]
     if other or not resume:
         raise ConfigError(
@@ -189,4 +189,4 @@ def _simulated(
             design="imported", simulator=m.simulator, code_version=m.code_version,
         )  # fmt: skip
     store = simulate(simulator, n, path, design="imported", **options)  # pyright: ignore[reportArgumentType]
-    return store, json.loads(file.read_text())
+    return store, read_json(file)

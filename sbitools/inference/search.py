@@ -19,8 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from sbitools.errors import ConfigError, TrainingError
-from sbitools.files import write_atomic
+from sbitools.errors import ConfigError, RunDirError, TrainingError
+from sbitools.files import read_json, write_atomic
 from sbitools.seeds import check_seed, derive
 from sbitools.store import SimulationStore
 
@@ -101,7 +101,8 @@ def search(
 
     Raises:
         ConfigError: for an unknown option, or less than one trial.
-        TrainingError: if no trial could be trained, or `run_dir` holds another search.
+        TrainingError: if no trial could be trained.
+        RunDirError: if `run_dir` holds another search, or another process trains there.
     """
     space = SPACE if space is None else space
     chosen, plain = find_method(method), {k: v for k, v in options.items() if k != "observe"}
@@ -127,9 +128,9 @@ def _trial(
 ) -> tuple[Trial, TrainingError | None]:  # fmt: skip
     identity = {"tried": tried, "store": store.digest(), "method": method}
     if file.is_file():
-        known = json.loads(file.read_text())
-        if known["identity"] != identity:
-            raise TrainingError(
+        known = read_json(file)
+        if not isinstance(known, dict) or known.get("identity") != identity:
+            raise RunDirError(
                 f"search in {file.parent}", expected="the search that was begun there",
                 got="other options, another store or another seed", fix="use another run_dir",
             )  # fmt: skip
@@ -141,6 +142,8 @@ def _trial(
         rows = posterior.info["history"]["epochs"]
         losses = [r["validation_loss"] for r in rows if r["validation_loss"] is not None]
         trial = Trial(tried, min(losses, default=math.inf), posterior.info["seconds"])
+    except RunDirError:  # says nothing about the options that were tried
+        raise
     except TrainingError as error:  # it diverged: a bad choice, not a failed search
         trial, last = Trial(tried, math.inf, 0.0), error
     loss = trial.validation_loss if math.isfinite(trial.validation_loss) else None

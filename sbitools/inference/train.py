@@ -47,8 +47,9 @@ def train(
         method: a name out of `sbitools.inference.METHODS`.
         observe: observation model; its noise is redrawn at every step. None: that of `start`, or
             none at all.
-        run_dir: for metrics and the resumable state.
-        resume: take up an interrupted run in `run_dir`.
+        run_dir: for metrics and the resumable state of one run; other files in it are left alone.
+        resume: take up an interrupted run in `run_dir`, or read a finished one back; without it an
+            earlier run is refused, never replaced.
         start: a posterior of the same method and network whose weights are trained further
             (fine-tuning); its network options are kept.
         indices: simulations of the store to use; all that are done if None.
@@ -61,6 +62,8 @@ def train(
     Raises:
         ConfigError: for an unknown method or option, or an option that would have no effect.
         TrainingError: if there is too little to train on, or training diverges.
+        RunDirError: if `run_dir` has a run that is not to be resumed, or another process trains
+            there.
         ObservationError: if the observation model does not fit the store's fields.
         PosteriorError: if the method cannot infer the store's parameters, or `start` is of
             another method, of other parameters or of other fields.

@@ -65,11 +65,11 @@ class VectorFieldOptions(EmbeddingOptions):
     """
 
     method: Literal["fmpe", "npse"] = "fmpe"
-    field_hidden: int = Field(64, ge=1)
-    field_blocks: int = Field(3, ge=1)
+    field_hidden: int = Field(64, ge=1, le=65536)
+    field_blocks: int = Field(3, ge=1, le=256)
     time_power: float = Field(1.0, ge=0)
-    times: int = Field(8, ge=1)
-    steps: int = Field(10, ge=1)
+    times: int = Field(8, ge=1, le=65536)
+    steps: int = Field(10, ge=1, le=1000)
     seed: int = Field(0, ge=0)
 
 

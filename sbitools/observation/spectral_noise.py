@@ -15,7 +15,7 @@ from torch import Tensor
 
 from sbitools import seeds as seeds_
 from sbitools.errors import ObservationError
-from sbitools.files import write_atomic
+from sbitools.files import parse_json, read_file, write_atomic
 from sbitools.simulator import FieldSpec
 
 from .spectral_filter import ModePower, cube_amplitude, plane_amplitude
@@ -246,10 +246,9 @@ def _transform(x: Tensor, edges: tuple[int, ...], slabs: list[int]) -> Tensor:
 
 def _read(path: Path) -> dict[str, Any]:
     """What `SpectralNoise.write` wrote, without the kind."""
-    kind, size = SpectralNoise.kind, path.stat().st_size
-    check(size <= _MAX_FILE, kind, f"a file of at most {_MAX_FILE} bytes", size)
+    kind = SpectralNoise.kind
     try:
-        content = json.loads(path.read_bytes())
+        content = parse_json(read_file(path, most=_MAX_FILE))
     except ValueError:  # truncated, or not JSON
         content = None
     if not isinstance(content, dict) or content.pop("kind", None) != kind or "file" in content:

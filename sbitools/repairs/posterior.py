@@ -211,7 +211,7 @@ def load_repaired(path: str | Path, device: str = "cpu") -> Any:
         )
 
     try:
-        return rebuild(path, KIND, build)
+        return rebuild(path, KIND, build, tensors.values())
     except CheckpointError as error:
         raise CheckpointError(
             f"checkpoint {path}", expected=error.expected, got=error.got, fix=error.fix

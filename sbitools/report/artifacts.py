@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sbitools.errors import StoreError
-from sbitools.files import write_atomic
+from sbitools.files import read_file, write_atomic
 
 if TYPE_CHECKING:
     from sbitools.store import SimulationStore
@@ -101,7 +101,7 @@ def _write(path: Path, arrays: Mapping[str, np.ndarray]) -> Path:
 def _read(path: Path) -> dict[str, np.ndarray]:
     try:
         # By way of memory: numpy leaves a damaged file open.
-        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
+        with np.load(io.BytesIO(read_file(path)), allow_pickle=False) as arrays:
             return {name: arrays[name] for name in arrays.files}
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise StoreError(

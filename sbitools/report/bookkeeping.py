@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 from sbitools.console import clock
+from sbitools.files import read_json
 
 from .blocks import Block, Code, Figure, Section, Table
 from .figures import training_curve
@@ -42,7 +42,7 @@ _TRAINING = {"method": "method", "n_training": "fields to train on",
 
 def training_section(run: Run) -> Section:
     """How the posterior was trained."""
-    info = json.loads((run.folder("posterior") / "info.json").read_text())
+    info = read_json(run.folder("posterior") / "info.json")
     history = info["history"]
     rows = [(what, str(info[key])) for key, what in _TRAINING.items() if key in info]
     rows += [(f"left out: {state}", str(n)) for state, n in info.get("excluded", {}).items()]

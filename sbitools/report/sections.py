@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from sbitools.files import read_json
 
 from .artifacts import load_examples, load_statistics
 from .blocks import Block, Figure, Paragraph, Row, Section, Table
@@ -87,7 +88,7 @@ def _checks(result: CalibrationResult) -> Section:
 
 def _emulator(run: Run) -> Section:
     statistics = load_statistics(run.folder("validation") / "statistics.npz")
-    history = json.loads((run.folder("emulator") / "history.json").read_text())
+    history = read_json(run.folder("emulator") / "history.json")
     blocks = emulator_blocks(statistics)
     blocks.append(curve(history, "emulator", "loss of the emulator"))
     return Section(

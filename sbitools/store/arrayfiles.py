@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -13,11 +14,13 @@ import h5py
 import numpy as np
 
 from sbitools.errors import StoreError
+from sbitools.files import memory
 
 __all__ = ["HDF5", "SUFFIXES", "bad_file", "hdf5_members", "open_array", "open_npz", "reading"]
 
 HDF5 = (".h5", ".hdf5", ".hdf")
 SUFFIXES = (".npy", ".npz", *HDF5)
+_MEMBERS = 100_000  # arrays and groups of one HDF5 file
 _UNREADABLE = (
     OSError, ValueError, EOFError, KeyError, RuntimeError, MemoryError, OverflowError,
     zipfile.BadZipFile, zlib.error,
@@ -59,6 +62,10 @@ class _Hdf5Rows:
 
     def __getitem__(self, rows: Any) -> np.ndarray:
         with reading(self._path):
+            n = len(range(*rows.indices(len(self)))) if isinstance(rows, slice) else 1
+            shape = self.shape if rows is ... or isinstance(rows, tuple) else (n, *self.shape[1:])
+            if math.prod(shape) * self.dtype.itemsize > memory():  # a small file claims any size
+                raise ValueError(f"shape {shape}, more than the memory holds")
             return self._dataset[rows]
 
 
@@ -147,30 +154,40 @@ def _choose(path: Path, names: list[str], dataset: str | None, prefer: str) -> s
 
 
 def hdf5_members(path: Path, file: Any) -> dict[str, Any]:
-    """All datasets of an open HDF5 file, by path.
+    """All datasets of an open HDF5 file, by path; a group with several names has the first.
 
     Raises:
-        StoreError: if one of them lies in another file.
+        StoreError: if one of them lies in another file, or there are far too many.
     """
     members: dict[str, Any] = {}
-
-    def walk(group: Any, prefix: str, depth: int) -> None:
+    todo, seen = [("", file)], set()
+    while todo:
+        prefix, group = todo.pop()
+        address = h5py.h5o.get_info(group.id).addr  # pyright: ignore[reportAttributeAccessIssue]
+        if address in seen:  # hard links may form a ring
+            continue
+        seen.add(address)
+        if len(seen) + len(members) + len(group) > _MEMBERS:
+            raise bad_file(path, f"at most {_MEMBERS} arrays", "more", "write a file of its own")
         for name in group:
-            link = group.get(name, getlink=True)
-            if not isinstance(link, h5py.HardLink):
-                raise bad_file(
-                    path, "data inside the file", f"the link {prefix}{name}", "copy the data in"
-                )
-            item = group[name]
+            item = _member(path, group, prefix, name)
             if isinstance(item, h5py.Dataset):
-                if item.is_virtual or item.external is not None:
-                    raise bad_file(
-                        path, "data inside the file", f"{prefix}{name} stored in another file",
-                        "copy the data in",
-                    )  # fmt: skip
                 members[prefix + name] = item
-            elif isinstance(item, h5py.Group) and depth < 16:  # hard links may form a ring
-                walk(item, f"{prefix}{name}/", depth + 1)
-
-    walk(file, "", 0)
+            elif isinstance(item, h5py.Group):
+                todo.append((f"{prefix}{name}/", item))
     return members
+
+
+def _member(path: Path, group: Any, prefix: str, name: str) -> Any:
+    """What lies in the file under a name."""
+    if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+        raise bad_file(
+            path, "data inside the file", f"the link {prefix}{name}", "copy the data in"
+        )
+    item = group[name]
+    if isinstance(item, h5py.Dataset) and (item.is_virtual or item.external is not None):
+        raise bad_file(
+            path, "data inside the file", f"{prefix}{name} stored in another file",
+            "copy the data in",
+        )  # fmt: skip
+    return item

@@ -7,13 +7,11 @@ campaign is extended.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import io
 import json
 import os
 import re
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,23 +21,27 @@ import h5py
 import numpy as np
 
 from sbitools.errors import SbitoolsError, StoreError
-from sbitools.files import TEMP_SUFFIX, typed, write_atomic
+from sbitools.files import TEMP_SUFFIX, parse_json, read_file, typed, write_atomic
+from sbitools.locks import Taken, flock, held
 from sbitools.parameters import ParameterSpace
 from sbitools.simulator import FieldSpec
 
-from .parts import Layout
+from .parts import Layout, plain_column
 
 __all__ = [
-    "DesignTable", "Manifest", "check_folder", "is_live", "lock", "prepare_folder", "stamp",
+    "DesignTable", "Manifest", "adding", "check_folder", "is_live", "lock", "prepare_folder",
+    "stamp",
 ]  # fmt: skip
 
 SCHEMA = 1
 _FILE = "store.json"
 _LOCK = ".lock"
 _LOCK_SECONDS = 2.0
+_ADDING = ".adding"  # held while one part is checked and written
+_ADDING_SECONDS = 300.0  # many jobs of a cluster may add at once, a second each
 _DESIGN = re.compile(r"design-[0-9a-f]{16}\.h5")
 _TEMP = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")  # see `files.temporary_name`
-_OURS = re.compile(rf"{_DESIGN.pattern}|\.lock|{_TEMP.pattern}")
+_OURS = re.compile(rf"{_DESIGN.pattern}|\.lock|\.adding|{_TEMP.pattern}")
 _MARKER = re.compile(r"\d+-\d+")  # of a running task
 
 
@@ -73,14 +75,16 @@ class DesignTable:
             StoreError: if the file is gone or its hash differs.
         """
         try:
-            image = path.read_bytes()
+            image = read_file(path)
         except OSError as error:
             raise _damaged(path, f"no readable file ({error.strerror})") from error
         if (got := hashlib.sha256(image).hexdigest()) != sha256:
             raise _damaged(path, f"sha256 {got[:16]}..., not {sha256[:16]}...")
-        with h5py.File(io.BytesIO(image), "r") as file:
-            columns: Any = {k: file[k] for k in ("theta", "seeds", "groups")}
-            return cls(**{k: v[()] for k, v in columns.items()})
+        try:
+            with h5py.File(io.BytesIO(image), "r") as file:
+                return cls(**{k: plain_column(file, k) for k in ("theta", "seeds", "groups")})
+        except (OSError, KeyError, RuntimeError, ValueError) as error:
+            raise _damaged(path, f"a table that cannot be read ({error})") from error
 
 
 @dataclass(frozen=True)
@@ -173,7 +177,7 @@ class Manifest:
         """
         file = path / _FILE
         try:
-            values = json.loads(file.read_bytes())
+            values = parse_json(read_file(file))
         except OSError as error:
             raise StoreError(
                 str(path), expected="a simulation store (a directory with store.json)",
@@ -191,7 +195,7 @@ class Manifest:
             )  # fmt: skip
         try:
             return cls._from_dict(values)
-        except (KeyError, TypeError, ValueError, SbitoolsError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError, SbitoolsError) as error:
             raise _damaged(file, f"fields that do not fit ({error})") from error
 
     @classmethod
@@ -278,32 +282,47 @@ def lock(path: Path, *, exclusive: bool) -> Iterator[None]:
         StoreError: if a campaign (or, for a campaign, anyone) holds it, or `path` cannot be
             written.
     """
-    with typed(path):
-        fd = os.open(path / _LOCK, os.O_RDWR | os.O_CREAT, 0o666)
-    try:
-        if not _flock(fd, fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH, _LOCK_SECONDS):
-            raise StoreError(
-                str(path), expected="no other process writing to this store",
-                got="a running campaign" if not exclusive else "a campaign or import at work",
-                fix="wait for it or stop it, then run again",
-            )  # fmt: skip
+    with _holding(path, _LOCK, exclusive, _LOCK_SECONDS):
         if exclusive:
             _clean(path)
         yield
-    finally:
-        os.close(fd)
 
 
-def _flock(fd: int, kind: int, seconds: float) -> bool:
-    end = time.monotonic() + seconds
-    while True:
+@contextlib.contextmanager
+def adding(path: Path) -> Iterator[None]:
+    """Hold the right to add a part: beside other readers of the lock, one process at a time.
+
+    What is there is looked at and added to within the block, so that two processes that add the
+    same simulation do so one after the other.
+
+    Raises:
+        StoreError: if a campaign holds the store's lock, others add for minutes, or `path` cannot
+            be written.
+    """
+    with (
+        lock(path, exclusive=False),
+        _holding(path, _ADDING, True, _ADDING_SECONDS, keep=False),
+    ):
+        yield
+
+
+@contextlib.contextmanager
+def _holding(
+    path: Path, name: str, exclusive: bool, seconds: float, keep: bool = True
+) -> Iterator[None]:  # fmt: skip
+    with contextlib.ExitStack() as stack:
         try:
-            fcntl.flock(fd, kind | fcntl.LOCK_NB)
-            return True
-        except OSError:
-            if time.monotonic() > end:
-                return False
-            time.sleep(0.05)
+            with typed(path):
+                stack.enter_context(
+                    held(path / name, exclusive=exclusive, seconds=seconds, keep=keep)
+                )
+        except Taken as taken:
+            what = "a campaign or import at work" if exclusive else "a running campaign"
+            raise StoreError(
+                str(path), expected="no other process writing to this store",
+                got=f"{what} ({taken.owner})", fix="wait for it or stop it, then run again",
+            ) from taken  # fmt: skip
+        yield
 
 
 def _clean(path: Path) -> None:
@@ -323,6 +342,6 @@ def is_live(path: Path) -> bool:
     except OSError:
         return False
     try:
-        return not _flock(fd, fcntl.LOCK_SH, 0.0)
+        return not flock(fd, exclusive=False)
     finally:
         os.close(fd)

@@ -21,13 +21,13 @@ import h5py
 import numpy as np
 
 from sbitools.errors import StoreError
-from sbitools.files import hash_file, typed, write_atomic
+from sbitools.files import check_regular, hash_file, typed, write_atomic
 from sbitools.parameters import ParameterSpace
 from sbitools.simulator import FieldSpec
 
 __all__ = [
     "DONE", "FAILED", "PENDING", "REJECTED", "STATES", "Layout", "Part", "PartData",
-    "PartMeta", "RejectedSimulation", "row_digests", "write_part",
+    "PartMeta", "RejectedSimulation", "plain_column", "row_digests", "write_part",
 ]  # fmt: skip
 
 PENDING, DONE, FAILED, REJECTED = 0, 1, 2, 3
@@ -37,6 +37,7 @@ _NAME = re.compile(r"part-(\d{8,})-(\d{8,})-([0-9a-f]{16})\.h5")
 # Arrays and axes every part has; a field or an axis that is called so gets a suffix.
 _COLUMNS = ("simulation", "theta", "seed", "state", "error", "sha256")
 _RESERVED = (*_COLUMNS, "parameter", "byte", "group")  # the last is one of `to_xarray`
+_NO_NAME = re.compile(r"[/\0]|^\.+$")  # what HDF5 takes for a path, an end, or a folder
 _MESSAGE_BYTES = 4000  # of a traceback; its last lines say what happened
 
 
@@ -90,7 +91,7 @@ class Layout:
 
 
 def _clean(name: str, suffix: str, taken: Sequence[str]) -> str:
-    name = name.replace("/", "_") or "field"
+    name = _NO_NAME.sub("_", name).encode("utf-8", "replace").decode() or "field"
     return name + suffix if name in taken else name
 
 
@@ -161,10 +162,27 @@ def _encode(message: str) -> bytes:
     return message.encode("utf-8", "replace")[-_MESSAGE_BYTES:].rstrip(b"\0")
 
 
+def plain_column(file: Any, name: str) -> np.ndarray:
+    """A dataset that lies in `file` as it is, so that it is no larger than the file.
+
+    Raises:
+        ValueError: for links, packed or virtual datasets, and dtypes that are no plain values.
+        KeyError: if there is none.
+    """
+    column = file[name] if isinstance(file.get(name, getlink=True), h5py.HardLink) else None
+    if not isinstance(column, h5py.Dataset) or column.dtype.kind not in "fiuS":
+        raise ValueError(f"{name!r} is no plain column")
+    if column.chunks or column.is_virtual or column.external is not None:
+        raise ValueError(f"{name!r} is packed, or lies in another file")
+    if column.nbytes > column.id.get_storage_size():
+        raise ValueError(f"{name!r} is larger than the file")
+    return column[()]
+
+
 def _meta_digest(file: Any) -> str:
     h = hashlib.sha256()
     for name in _COLUMNS:
-        h.update(np.ascontiguousarray(file[name][()]).tobytes())
+        h.update(np.ascontiguousarray(plain_column(file, name)).tobytes())
     return h.hexdigest()
 
 
@@ -264,6 +282,7 @@ class Part:
             StoreError: for a truncated, damaged or foreign file.
         """
         try:
+            check_regular(self.path)
             with h5py.File(self.path, "r") as file:
                 return self._meta(file)
         except (OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError) as error:
@@ -277,7 +296,7 @@ class Part:
                 raise _foreign(self.path, f"a part with another {name.removesuffix('_sha256')}")
         if file.attrs["metadata_sha256"] != _meta_digest(file):
             raise self._damaged("columns that do not match their sha256")
-        column = {name: file[name][()] for name in _COLUMNS}
+        column = {name: plain_column(file, name) for name in _COLUMNS}
         if not np.array_equal(column["simulation"], np.arange(self.start, self.stop)):
             raise self._damaged("other simulations than its name says")
         errors = [e.decode("utf-8", "replace") for e in column["error"]]
@@ -292,6 +311,7 @@ class Part:
         Fields are one contiguous block each, so rows are read without HDF5, at disk speed.
         """
         try:
+            check_regular(self.path)
             with h5py.File(self.path, "r") as file:
                 fld: Any = file[self.layout.variables[what]]
                 spec = self.layout.fields[what]

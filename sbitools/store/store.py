@@ -24,7 +24,7 @@ from sbitools.simulator import FieldSpec
 from .arrayfiles import reading
 from .contents import Failure, StoreContents
 from .intake import as_native, checked_rows, checked_theta
-from .manifest import DesignTable, Manifest, check_folder, lock, prepare_folder
+from .manifest import DesignTable, Manifest, adding, check_folder, prepare_folder
 from .parts import DONE, FAILED, PENDING, Layout, PartData, row_digests, write_part
 
 if TYPE_CHECKING:
@@ -257,7 +257,7 @@ class SimulationStore(StoreContents):
 
     def _write(self, data: PartData) -> None:
         rows, digests = slice(data.start, data.stop), row_digests(data)
-        with lock(self.path, exclusive=False):
+        with adding(self.path):
             self.refresh()
             equal = (self._catalog.digests[rows] == digests).all(1)
             clash = (self._catalog.state[rows] == DONE) & (data.state == DONE) & ~equal

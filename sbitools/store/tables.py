@@ -11,6 +11,7 @@ import h5py
 import numpy as np
 
 from sbitools.errors import ParameterError
+from sbitools.files import check_regular
 from sbitools.parameters import ParameterSpace
 
 from .arrayfiles import HDF5, bad_file, hdf5_members, open_array, open_npz, reading
@@ -38,6 +39,8 @@ def read_theta(
         StoreError: for a damaged or foreign file.
     """
     path = Path(path)
+    with reading(path):
+        check_regular(path)
     if path.suffix in _TEXT:
         theta = _from_text(path, parameters.names)
     elif path.suffix in (".npz", *HDF5):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from .loader import StreamingLoader, split
-from .loop import TrainingHistory, TrainingOptions, read_metrics, run_training
+from .loop import TrainingHistory, TrainingOptions, run_training
 from .parallel import mean_loss
+from .run_state import read_metrics
 
 __all__ = [
     "StreamingLoader", "TrainingHistory", "TrainingOptions", "mean_loss", "read_metrics",

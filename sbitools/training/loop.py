@@ -8,7 +8,6 @@ function of (seed, epoch, step), so a resumed run repeats the uninterrupted one 
 from __future__ import annotations
 
 import copy
-import json
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,7 +25,7 @@ from sbitools.seeds import derive, generator
 
 from . import distributed
 from .optimizer import make_optimizer
-from .run_state import RunState
+from .run_state import RunState, claimed
 
 __all__ = ["Loss", "TrainingHistory", "TrainingOptions", "run_training"]
 
@@ -147,16 +146,18 @@ def run_training(
         optimizer_threads: that a step of Muon may use.
 
     Raises:
-        TrainingError: if gradients stay non-finite, or `run_dir` holds another run.
+        TrainingError: if gradients stay non-finite.
+        RunDirError: if `run_dir` holds another run, holds one and `resume` is not set, is being
+            trained in by another process, or cannot be written.
     """
     run = options.model_dump(mode="json") | {"steps": max(1, steps_per_epoch)}
-    state = RunState(Path(run_dir), run | dict(identity or {}))
+    state = RunState(run_dir, run | dict(identity or {}))
     optimizer = make_optimizer(
         module, options.optimizer, options.learning_rate, options.weight_decay, optimizer_threads
     )
     trainer = _Trainer(module, loss, options, optimizer, state, steps_per_epoch, on_epoch)
     device = next(module.parameters()).device
-    with distributed.session(device), _threads(options.threads):
+    with distributed.session(device), claimed(state.run_dir), _threads(options.threads):
         trainer.start(resume)
         while not trainer.history.stopped:
             trainer.epoch(train_batches, validation_batches)
@@ -185,7 +186,7 @@ class _Trainer:
         """Load the state of an earlier run, or begin a new one."""
         saved = self.state.load(self._parts(), self.optimizer) if resume else None
         if saved is None:
-            self.state.clear()
+            self.state.begin()
             distributed.broadcast(self.module)
             self.average.load_state_dict(self.module.state_dict())
             return
@@ -348,9 +349,3 @@ class _threads:
 
     def __exit__(self, *_: object) -> None:
         torch.set_num_threads(self.before)
-
-
-def read_metrics(run_dir: str | Path) -> list[dict[str, float]]:
-    """Rows of `metrics.jsonl`, for plots while a run goes on."""
-    file = Path(run_dir) / "metrics.jsonl"
-    return [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []

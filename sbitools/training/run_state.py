@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-import shutil
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from sbitools.checkpoint import load_checkpoint, save_checkpoint
-from sbitools.errors import TrainingError
+from sbitools.checkpoint import load_checkpoint, remove_checkpoint, save_checkpoint
+from sbitools.errors import CheckpointError, RunDirError, StoreError
+from sbitools.files import parse_json, read_file, write_atomic
+from sbitools.locks import Taken, held
+from sbitools.plain import as_path
 
 from . import distributed
 
-__all__ = ["RunState"]
+__all__ = ["RunState", "claimed", "read_metrics"]
 
 _KIND = "training-state"
+_STATE = re.compile(r"state-\d{8}")
+_METRICS = "metrics.jsonl"
 # These may change between a run and its continuation without changing what is computed.
 _FREE = ("checkpoint_seconds", "time_limit", "threads", "workers")
 # What was so before it became an option.
@@ -27,25 +34,42 @@ _BEFORE = {"optimizer": "adamw"}
 class RunState:
     """Writes and reads `state-<step>` folders and `metrics.jsonl` of `run_dir`.
 
+    Whatever else is in `run_dir` is the user's, and stays.
+
     Args:
         run_dir: made if absent.
         options: what defines the run; a state of other options is refused.
+
+    Raises:
+        RunDirError: if `run_dir` cannot be made.
     """
 
-    def __init__(self, run_dir: Path, options: dict[str, Any]) -> None:
-        self.run_dir = run_dir
+    def __init__(self, run_dir: str | Path, options: dict[str, Any]) -> None:
+        self.run_dir = as_path(run_dir, "run_dir", error=RunDirError)
         self.options = {k: v for k, v in options.items() if k not in _FREE}
-        run_dir.mkdir(parents=True, exist_ok=True)
+        with _typed(self.run_dir):
+            self.run_dir.mkdir(parents=True, exist_ok=True)
 
     def _folders(self) -> list[Path]:
-        return sorted(p for p in self.run_dir.glob("state-*") if p.is_dir())
+        found = self.run_dir.glob("state-*")
+        return sorted(p for p in found if _STATE.fullmatch(p.name) and p.is_dir())
 
-    def clear(self) -> None:
-        """Forget an earlier run."""
+    def begin(self) -> None:
+        """Make sure that a new run overwrites none.
+
+        Raises:
+            RunDirError: if there is one in `run_dir`.
+        """
         if distributed.rank() == 0:
-            for folder in self._folders():
-                shutil.rmtree(folder)
-            (self.run_dir / "metrics.jsonl").unlink(missing_ok=True)
+            folders = self._folders()
+            if folders:
+                raise RunDirError(
+                    f"run_dir {self.run_dir}", expected="a folder without an earlier run",
+                    got=f"{folders[-1].name} of one",
+                    fix="pass resume=True to go on with it (a finished one is read back), use "
+                    "another run_dir, or delete the folder if it is no longer needed",
+                )  # fmt: skip
+            self.truncate_metrics(0)  # a run that was killed before its first state
         distributed.barrier()
 
     def save(
@@ -64,7 +88,7 @@ class RunState:
             config = {"options": self.options} | extra
             save_checkpoint(self.run_dir / f"state-{number:08d}", _KIND, config, tensors)
             for folder in older:
-                shutil.rmtree(folder)
+                remove_checkpoint(folder, _KIND)
         distributed.barrier()
 
     def load(
@@ -73,18 +97,23 @@ class RunState:
         """Fill `parts` and `optimizer` from the newest state; None if there is none.
 
         Raises:
-            TrainingError: if the state belongs to other options or another network.
+            RunDirError: if the state belongs to other options or another network.
             CheckpointError: if it is damaged.
         """
         folders = self._folders()
         if not folders:
             return None
         config, tensors = load_checkpoint(folders[-1], _KIND)
+        if not isinstance(config.get("options"), dict) or "history" not in config:
+            raise CheckpointError(
+                f"checkpoint {folders[-1]}", expected="the state of a training",
+                got=f"one with {sorted(config)[:5]}", fix="use another run_dir",
+            )  # fmt: skip
         before = _BEFORE | config["options"]
         changed = [k for k, v in self.options.items() if before.get(k) != v]
         if changed:
             was = {k: before.get(k) for k in changed}
-            raise TrainingError(
+            raise RunDirError(
                 f"run_dir {self.run_dir}", expected=f"a run with {was}",
                 got=f"{ {k: self.options[k] for k in changed} }",
                 fix="resume with the same options, or use another run_dir",
@@ -96,26 +125,96 @@ class RunState:
                     k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)
                 }
                 module.load_state_dict(own)
-        except RuntimeError as error:
-            raise TrainingError(
+            _fill_optimizer(optimizer, tensors)
+        except (RuntimeError, ValueError, KeyError, TypeError) as error:
+            raise RunDirError(
                 f"run_dir {self.run_dir}", expected="a run of the same network", got=str(error),
                 fix="use another run_dir",
             ) from error  # fmt: skip
-        _fill_optimizer(optimizer, tensors)
         return config
 
     def append_metrics(self, row: dict[str, float]) -> None:
-        """One line of `metrics.jsonl`, flushed."""
+        """One line of `metrics.jsonl`, flushed.
+
+        Raises:
+            RunDirError: if it cannot be written.
+        """
         if distributed.rank() == 0:
-            with (self.run_dir / "metrics.jsonl").open("a") as stream:
-                stream.write(json.dumps(row) + "\n")
+            with _typed(self.run_dir), (self.run_dir / _METRICS).open("ab") as stream:
+                stream.write(json.dumps(row).encode() + b"\n")
 
     def truncate_metrics(self, rows: int) -> None:
-        """Drop lines written after the state that is taken up."""
-        file = self.run_dir / "metrics.jsonl"
-        if distributed.rank() == 0 and file.is_file():
-            lines = file.read_text().splitlines(keepends=True)[:rows]
-            file.write_text("".join(lines))
+        """Drop lines written after the state that is taken up; other lines are left alone."""
+        file = self.run_dir / _METRICS
+        if distributed.rank() != 0 or not file.exists():
+            return
+        with _typed(self.run_dir):
+            lines = read_file(file).splitlines(keepends=True)
+            kept = [line for line in lines if _epoch(line) < rows]
+            text = b"".join(kept)
+            if text and not text.endswith(b"\n"):  # half a line, as a full disk leaves it
+                text += b"\n"
+            if kept != lines or len(text) != sum(map(len, lines)):
+                write_atomic(file, text)
+
+
+def read_metrics(run_dir: str | Path) -> list[dict[str, float]]:
+    """Rows of `metrics.jsonl`, for plots while a run goes on; lines that are none are left out.
+
+    Raises:
+        RunDirError: if the file cannot be read.
+    """
+    file = as_path(run_dir, "run_dir", error=RunDirError) / _METRICS
+    if not file.exists():
+        return []
+    with _typed(file):
+        lines = read_file(file).splitlines()
+    return [parse_json(line) for line in lines if _epoch(line) >= 0]
+
+
+def _epoch(line: bytes) -> float:
+    """Of a row of ours; -1 for any other line."""
+    try:
+        row = parse_json(line)
+    except ValueError:
+        return -1
+    epoch = row.get("epoch") if isinstance(row, dict) else None
+    return epoch if isinstance(epoch, int | float) and not isinstance(epoch, bool) else -1
+
+
+@contextlib.contextmanager
+def claimed(run_dir: Path) -> Iterator[None]:
+    """Be the only training in `run_dir` for the block.
+
+    Raises:
+        RunDirError: if another process or thread trains there, or the folder is read-only.
+    """
+    if distributed.rank() != 0:
+        yield
+        return
+    with contextlib.ExitStack() as stack:
+        try:
+            with _typed(run_dir):
+                stack.enter_context(held(run_dir / ".lock"))
+        except Taken as taken:
+            raise RunDirError(
+                f"run_dir {run_dir}", expected="one training at a time",
+                got=f"{taken.owner} training there", fix="wait for it, or use another run_dir",
+            ) from taken  # fmt: skip
+        yield
+
+
+@contextlib.contextmanager
+def _typed(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, StoreError) as error:
+        raise RunDirError(
+            f"run_dir {path}", expected="a folder that can be read and written, with room",
+            got=error.got if isinstance(error, StoreError) else error.strerror or str(error),
+            fix="correct its permissions or free disk space, then train with resume=True; or use "
+            "another run_dir",
+        ) from error  # fmt: skip
 
 
 def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

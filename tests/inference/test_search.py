@@ -2,8 +2,9 @@
 
 import pytest
 
-from sbitools.errors import ConfigError, TrainingError
+from sbitools.errors import ConfigError, RunDirError, TrainingError
 from sbitools.inference.search import search
+from sbitools.training.run_state import claimed
 
 OPTIONS = {"flow": "zuko_maf", "flow_hidden": 8, "features": 4, "channels": 1, "epochs": 2,
            "flow_transforms": 1, "batch_size": 256}  # fmt: skip
@@ -32,3 +33,11 @@ def test_what_cannot_be_searched_is_refused(store, tmp_path):
         search(store, "fmpe", trials=1, run_dir=tmp_path / "b", seed=1, epochs=1)
     with pytest.raises(ConfigError, match="one or more"):
         search(store, trials=0, run_dir=tmp_path / "c", seed=1)
+
+
+def test_a_trial_that_another_process_trains_has_not_diverged(store, tmp_path):
+    folder = tmp_path / "trial-0"
+    folder.mkdir()
+    with claimed(folder), pytest.raises(RunDirError, match="one training at a time"):
+        search(store, trials=1, run_dir=tmp_path, seed=1, space=SPACE, **OPTIONS)
+    assert not (tmp_path / "trial-0.json").exists()
