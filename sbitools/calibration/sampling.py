@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 
 from sbitools.errors import MisspecificationWarning, PosteriorError, SbitoolsError, StoreError
-from sbitools.seeds import derive
+from sbitools.plain import real, whole
+from sbitools.seeds import check_seed, derive
+from sbitools.store.access import as_store, chosen
 
 from .draws import CalibrationDraws, Excluded
-from .stores import check_inside, check_specification
+from .stores import as_posterior, check_inside, check_specification
 
 __all__ = ["check_specification", "draw"]
 
@@ -56,7 +58,8 @@ def draw(
         store: test simulations, of the posterior's output and parameters.
         n_draws: per simulation; fewer if all together would exceed 1 GiB.
         seed: of draws, noise, and everything the checks draw.
-        indices: simulations to use; all that are done if None.
+        indices: simulations to use, as numbers or as a mask over the whole store; all that are
+            done if None.
         batch_size: simulations in memory at a time.
         time_limit: seconds one observation may take.
         log_prob: also keep densities, which `coverage` needs.
@@ -73,18 +76,25 @@ def draw(
         StoreError: if the store does not fit the posterior, has no finished simulation, or has
             theta outside the posterior's prior.
         PosteriorError: if the posterior failed for every simulation.
+        ConfigError: for numbers that cannot be used.
     """
+    n_draws = whole(n_draws, "n_draws", least=1)
+    batch_size = whole(batch_size, "batch_size", least=1)
+    seed = check_seed(seed)
+    if time_limit is not None:
+        time_limit = real(time_limit, "time_limit", above=0)
+    posterior, store = as_posterior(posterior), as_store(store)
     check_specification(posterior, store)
-    chosen = np.asarray(store.done if indices is None else indices, dtype=np.int64)
-    if not len(chosen):
+    rows = chosen(store, indices)
+    if not len(rows):
         raise StoreError(
             f"store {store.path}", expected="finished simulations to test with", got="none",
             fix="run the campaign first, or choose other indices",
         )  # fmt: skip
     names = posterior.parameters.names
-    n_kept = max(1, min(n_draws, _MAX_BYTES // (8 * len(chosen) * (len(names) + 1))))
+    n_kept = max(1, min(n_draws, _MAX_BYTES // (8 * len(rows) * (len(names) + 1))))
     job = _Job(posterior, n_kept, seed, time_limit, log_prob, latent, quantities or {})
-    for index, theta, x in _progress(store.batches(chosen, batch_size), len(chosen), progress):
+    for index, theta, x in _progress(store.batches(rows, batch_size), len(rows), progress):
         columns = store.parameters.inferred_columns
         truth = np.asarray(theta, dtype=np.float64)[:, columns]
         check_inside(posterior, store, truth)

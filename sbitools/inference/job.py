@@ -27,7 +27,7 @@ from sbitools.training.loader import Batch, StreamingLoader, split
 from .methods import Method
 from .options import only
 from .posterior import Posterior
-from .symmetry import random_symmetry
+from .symmetry import random_symmetry, turned_axes
 
 __all__ = ["Job"]
 
@@ -56,7 +56,7 @@ class Job:
         self.train_rows, self.held_out = split(
             store, options.validation_fraction, options.seed, indices
         )
-        self.chosen = None if indices is None else sorted({int(i) for i in indices})
+        self.chosen = None if indices is None else indices.tolist()
         once, self.noisy = observation.split()  # only the noise need be drawn anew at every step
         self.common: dict[str, Any] = {
             "prepare": lambda x: once(x, torch.zeros(len(x), dtype=torch.int64)),
@@ -158,7 +158,8 @@ class Job:
         symmetry = self.options.symmetry
         pretrain(
             estimator.embedding, self.store, self.observation, options, run_dir / "pretrain",
-            augment=partial(random_symmetry, kind=symmetry) if symmetry != "none" else None,
+            augment=partial(random_symmetry, axes=turned_axes(self.spec, symmetry))
+            if symmetry != "none" else None,
             rows=(self.train_rows, self.held_out), workers=self.options.workers, resume=resume,
             on_epoch=on_epoch,
         )  # fmt: skip
@@ -203,7 +204,8 @@ class _Loss:
         pieces = self._pieces(len(x), module)
         symmetry = self.options.symmetry
         if symmetry != "none" and module.training:
-            x = torch.cat([random_symmetry(x[rows], rng, symmetry) for rows in pieces])
+            axes = turned_axes(self.job.spec, symmetry)
+            x = torch.cat([random_symmetry(x[rows], rng, axes=axes) for rows in pieces])
         # One generator per piece: pieces are computed in any order.
         own = torch.randint(1 << 62, (len(pieces),), generator=rng).tolist()
 

@@ -320,7 +320,7 @@ class Posterior:
         def build() -> Posterior:
             parameters = ParameterSpace.from_dict(config["parameters"])
             output = FieldSpec.from_dict(config["output"])
-            observation = Observation.from_dict(config["observation"])
+            observation = Observation.from_checkpoint(config["observation"], output)
             method = find_method(config["options"]["method"])
             options = method.network(**config["options"])
             estimator = method.build(options, parameters, observation.output(output))

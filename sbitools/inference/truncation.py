@@ -142,6 +142,9 @@ class JoinedStores:
         self.path = stores[0].path.parent.parent
         self._starts = np.cumsum([0, *map(len, stores)])
 
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
     @property
     def theta(self) -> Tensor:
         """Planned parameters, float64, (n, P)."""

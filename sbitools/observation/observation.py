@@ -33,6 +33,12 @@ class Observation:
     Args:
         steps: in the order in which they act.
 
+    Raises:
+        ObservationError: for anything that is no step.
+
+    `train` binds the steps to the axes of its fields, see `bind`; an observation that is called
+    by itself takes every axis for space.
+
     Example:
         >>> import torch
         >>> observe = Observation([Smooth(1.0), Noise(0.1)])
@@ -41,6 +47,13 @@ class Observation:
     """
 
     def __init__(self, steps: Sequence[Step] = (), _first: int = 0) -> None:
+        listed = isinstance(steps, Sequence) and not isinstance(steps, str | bytes)
+        strange = [s for s in steps if not isinstance(s, Step)] if listed else [steps]
+        if strange:
+            raise ObservationError(
+                "steps of an observation", expected="a list of steps of sbitools.observation",
+                got=type(strange[0]).__name__, fix="for example Observation([Noise(0.1)])",
+            )  # fmt: skip
         self.steps = tuple(steps)
         self._first = _first  # number of the first step, in the whole this is a part of
 
@@ -64,6 +77,29 @@ class Observation:
 
     def __repr__(self) -> str:
         return f"Observation({', '.join(s.kind for s in self.steps)})"
+
+    @classmethod
+    def of(cls, value: Any) -> Observation:
+        """An observation as it is, one of no steps for None, or one of a step or a list of them.
+
+        Raises:
+            ObservationError: for anything else.
+        """
+        if isinstance(value, Observation):
+            return value
+        return cls(() if value is None else [value] if isinstance(value, Step) else value)
+
+    def bind(self, spec: FieldSpec) -> Observation:
+        """The steps as they act on fields like `spec`: along its axes of space.
+
+        Raises:
+            ObservationError: if a step does not fit.
+        """
+        steps = []
+        for step in self.steps:
+            steps.append(step.bind(spec))
+            spec = step.output(spec)
+        return Observation(steps, self._first)
 
     def output(self, spec: FieldSpec) -> FieldSpec:
         """What the observed field is; raises `ObservationError` if a step does not fit."""
@@ -89,6 +125,19 @@ class Observation:
             ObservationError: for an unknown step or wrong values.
         """
         return cls([_step(dict(v)) for v in values])
+
+    @classmethod
+    def from_checkpoint(cls, values: Sequence[dict[str, Any]], spec: FieldSpec) -> Observation:
+        """From `to_dict` of an observation that was bound to fields like `spec`.
+
+        What names no axes acts along all of them: it did when it was trained with.
+        """
+        every = list(range(len(spec.shape)))
+        mixed = len(spec.space) < len(every)
+        along_all = [Smooth.kind, Coarsen.kind] if mixed else []
+        return cls.from_dict(
+            [{"axes": every} | v if v.get("kind") in along_all else v for v in values]
+        )
 
     def digest(self) -> str:
         """sha256 of the steps."""
