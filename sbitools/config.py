@@ -17,6 +17,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from .errors import ConfigError
+from .models import PlainModel
 
 __all__ = [
     "CalibrateSection", "EmulatedSection", "ReferenceSection", "RepairSection",
@@ -28,7 +29,7 @@ __all__ = [
 M = TypeVar("M", bound=BaseModel)
 
 
-class _Section(BaseModel):
+class _Section(PlainModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 

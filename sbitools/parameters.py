@@ -18,6 +18,7 @@ from .errors import ParameterError
 from .plain import flag, text, whole
 from .priors import Prior
 from .seeds import check_seed, derive
+from .typeset import typeset
 
 __all__ = ["Design", "Parameter", "ParameterSpace", "as_space"]
 
@@ -80,10 +81,11 @@ class Parameter:
 
     @property
     def label(self) -> str:
-        """Label with dollar signs and unit, for plots."""
+        """Label with dollar signs and unit, for plots; the name where LaTeX cannot be set."""
         latex = (self.latex or "").strip().strip("$").strip()
-        shown = f"${latex}$" if latex else self.name
-        return f"{shown} [{self.unit}]" if self.unit else shown
+        unit = f" [{self.unit}]" if self.unit else ""
+        shown = typeset(f"${latex}$", self.name) if latex else self.name
+        return typeset(shown + unit, self.name + unit)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
+
+from sbitools.models import PlainModel
 
 if TYPE_CHECKING:
     from sbitools.store import SimulationStore
@@ -20,7 +22,7 @@ __all__ = ["NBodySettings", "NBodySystem", "system"]
 Name = Literal["Omega_m", "sigma_8", "Omega_b", "h", "n_s"]
 
 
-class NBodySettings(BaseModel):
+class NBodySettings(PlainModel):
     """What is simulated.
 
     Attributes:

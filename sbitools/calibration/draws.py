@@ -11,6 +11,7 @@ import numpy as np
 
 from sbitools.errors import ShapeError
 from sbitools.seeds import derive
+from sbitools.typeset import typeset
 
 if TYPE_CHECKING:
     from sbitools.parameters import ParameterSpace
@@ -98,7 +99,7 @@ class CalibrationDraws:
         _check_columns(self)
         names = tuple(self.names) or tuple(f"theta_{i}" for i in range(self.theta.shape[1]))
         put(self, "names", names)
-        put(self, "labels", tuple(self.labels) or names)
+        put(self, "labels", tuple(typeset(label) for label in self.labels) or names)
         group = np.arange(len(self.theta)) if self.group is None else np.asarray(self.group)
         put(self, "group", group)
 

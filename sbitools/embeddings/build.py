@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 from torch import Tensor
 
 from sbitools.axes import HEALPIX
 from sbitools.errors import ConfigError
+from sbitools.models import PlainModel
 from sbitools.observation import Mask, Observation
 from sbitools.seeds import derive, initial_weights
 from sbitools.simulator import FieldSpec
@@ -32,7 +33,7 @@ Network = FieldCNN | FieldTransformer | HealpixCNN | SetEmbedding | VectorMLP
 _CHANNEL, _ITEM = ("channel", "map"), ("item",)
 
 
-class EmbeddingOptions(BaseModel):
+class EmbeddingOptions(PlainModel):
     """Which summary network: the part of a method's options that is about the embedding.
 
     Attributes:
@@ -104,8 +105,8 @@ def build_embedding(
             ``"set"`` (items in rows), ``"mlp"`` (any shape, flattened), or ``"auto"``:
             ``"healpix"`` if the last axis is named ``"pixel_ring"``, ``"pixel_nested"``,
             ``"pixel"`` or ``"healpix"``, or is of that kind, ``"set"`` if the first of two is
-            named ``"item"``, ``"cnn"`` for 2-D and 3-D fields and for several channels, else ``"mlp"``; never
-            ``"transformer"``.
+            named ``"item"``, ``"cnn"`` for 2-D and 3-D fields and for several channels, else
+            ``"mlp"``; never ``"transformer"``.
         spec: the observed field.
         features: numbers that come out.
         channels: width of the first level of a CNN, or of a perceptron's or a transformer's layers

@@ -12,9 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from sbitools.devices import find_device
 from sbitools.embeddings import observed_mask
 from sbitools.embeddings.pretrain import frozen, pretrain
-from sbitools.errors import ConfigError, PosteriorError
+from sbitools.errors import PosteriorError
 from sbitools.familiarity import FEWEST, Familiarity, data_statistics
 from sbitools.observation import Observation
 from sbitools.seeds import generator
@@ -251,15 +252,7 @@ def _some(loader: StreamingLoader) -> Iterator[Batch]:
 def _device(name: str) -> torch.device:
     if name == "auto":
         return local_device()
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ConfigError(
-            "option 'device' of train", expected="'auto', 'cpu' or a device of this machine",
-            got=repr(name), fix=f"use device='auto' ({str(error).splitlines()[0]})",
-        ) from error  # fmt: skip
-    return device
+    return find_device(name, "option 'device' of train", also="'auto', ")
 
 
 def _check_parameters(store: SimulationStore, method: Method) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from typing import Any, Literal
 
 from pydantic import BaseModel, Field, ValidationError
@@ -62,7 +63,8 @@ def parse_options(method: Method, options: dict[str, Any]) -> Any:
         first = error.errors()[0]
         name = ".".join(map(str, first["loc"]))
         raise ConfigError(
-            f"option {name!r} of train", expected=first["msg"], got=repr(options.get(name)),
+            f"option {name!r} of train", expected=first["msg"].removeprefix("Value error, "),
+            got=reprlib.repr(options.get(name)),
             fix=f"choose among {', '.join(method.options.model_fields)}",
         ) from error  # fmt: skip
 

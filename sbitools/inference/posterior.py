@@ -15,6 +15,7 @@ from torch import Tensor
 from sbitools import seeds as seeds_
 from sbitools.arrays import real_tensor
 from sbitools.checkpoint import checkpoint_kind, load_checkpoint, rebuild, save_checkpoint
+from sbitools.devices import find_device
 from sbitools.errors import (
     CheckpointError,
     MisspecificationWarning,
@@ -28,6 +29,7 @@ from sbitools.parameters import ParameterSpace
 from sbitools.simulator import FieldSpec
 
 from .methods import find_method
+from .request import checked_request
 
 __all__ = ["Posterior"]
 
@@ -115,6 +117,7 @@ class Posterior:
             MisspecificationWarning: if an x is unlike the simulations of training; the message
                 says where it lies outside.
         """
+        n, seed, time_limit = checked_request(n, seed, time_limit)
         u, _ = self._draw(x, n, seed, time_limit, density=False)
         return self.parameters.from_unconstrained(u)
 
@@ -127,6 +130,7 @@ class Posterior:
         time_limit: float | None = None,
     ) -> tuple[Tensor, Tensor]:
         """As `sample`, with the log density of each draw in theta, shape (B, n)."""
+        n, seed, time_limit = checked_request(n, seed, time_limit)
         u, log_q = self._draw(x, n, seed, time_limit)
         theta = self.parameters.from_unconstrained(u)
         # From u itself: theta rounded at a bound no longer knows how far out in u it was.
@@ -299,14 +303,16 @@ class Posterior:
         return save_checkpoint(path, _KIND, config, tensors)
 
     @classmethod
-    def load(cls, path: str | Path, device: str = "cpu") -> Posterior:
+    def load(cls, path: str | Path, device: str | torch.device = "cpu") -> Posterior:
         """Read what `save` wrote; the weights and a stored probe output are verified.
 
         A checkpoint of `sbitools.repair` gives the repaired posterior.
 
         Raises:
             CheckpointError: if the checkpoint is damaged, foreign, or computes something else.
+            ConfigError: for a device that this machine does not have.
         """
+        device = find_device(device)
         if checkpoint_kind(path) == _REPAIRED:
             from sbitools.repairs.posterior import load_repaired
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import reprlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+import torch
 from torch import Tensor
 
 from sbitools import seeds as seeds_
-from sbitools.errors import ObservationError
+from sbitools.arrays import as_native, real_tensor
+from sbitools.errors import ObservationError, ShapeError
 from sbitools.simulator import FieldSpec
 
 from .spectral_noise import SpectralNoise
@@ -66,11 +69,9 @@ class Observation:
         Raises:
             ObservationError: if there is not one seed per field.
         """
-        if len(seeds) != len(x):
-            raise ObservationError(
-                "seeds", expected=f"one for each of {len(x)} fields", got=f"{len(seeds)}",
-                fix="make them with sbitools.seeds.simulation_seeds",
-            )  # fmt: skip
+        if not isinstance(x, Tensor):
+            x = real_tensor(x, "simulated x", ObservationError)
+        seeds = _checked_seeds(seeds, len(x) if x.ndim else 0)
         for i, step in enumerate(self.steps, start=self._first):
             x = step.apply(x, seeds_.mix(seeds, seeds_.derive(i, _NOISE_KEY)))
         return x
@@ -124,7 +125,7 @@ class Observation:
         Raises:
             ObservationError: for an unknown step or wrong values.
         """
-        return cls([_step(dict(v)) for v in values])
+        return cls([_step(v) for v in values])
 
     @classmethod
     def from_checkpoint(cls, values: Sequence[dict[str, Any]], spec: FieldSpec) -> Observation:
@@ -144,9 +145,34 @@ class Observation:
         return hashlib.sha256(repr(self.to_dict()).encode()).hexdigest()
 
 
-def _step(values: dict[str, Any]) -> Step:
+def _checked_seeds(seeds: Any, n: int) -> Tensor:
+    """int64, (n,)."""
+    try:
+        rows = as_native(seeds, "seeds")
+        got = f"{len(rows)}" if rows.ndim == 1 else f"shape {rows.shape}"
+        if rows.dtype.kind in "iu" and rows.shape == (n,):
+            return torch.from_numpy(rows.astype(np.int64))
+        if rows.shape == (n,) and not n:
+            return torch.empty(0, dtype=torch.int64)
+    except ShapeError as problem:
+        got = problem.got
+    raise ObservationError(
+        "seeds", expected=f"one for each of {n} fields, whole numbers", got=got,
+        fix="make them with sbitools.seeds.simulation_seeds",
+    )  # fmt: skip
+
+
+def _step(values: Any) -> Step:
+    if not isinstance(values, Mapping):
+        raise ObservationError(
+            "observe step", expected="a table with a kind", got=reprlib.repr(values),
+            fix='for example {"kind": "noise", "sigma": 0.1}',
+        )  # fmt: skip
+    values = dict(values)
     kind = values.pop("kind", None)
     try:
+        if not isinstance(kind, str):
+            raise KeyError(kind)
         return _STEPS[kind].from_values(values)  # type: ignore[index]
     except OSError as error:
         raise ObservationError(

@@ -15,7 +15,7 @@ from torch import Tensor
 from sbitools.arrays import selection
 from sbitools.errors import StoreError
 from sbitools.parameters import ParameterSpace
-from sbitools.plain import whole
+from sbitools.plain import as_path, flag, whole
 from sbitools.simulator import FieldSpec
 
 from .catalog import Catalog
@@ -57,8 +57,8 @@ class StoreContents:
     """
 
     def __init__(self, path: str | Path, verify: bool = True) -> None:
-        self.path = Path(path)
-        self.verify_parts = verify
+        self.path = as_path(path, "path of a store", error=StoreError)
+        self.verify_parts = flag(verify, "verify", error=StoreError)
         self._load()
 
     def _load(self) -> None:

@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 from torch import Tensor, nn
 
 from sbitools.errors import TrainingError
+from sbitools.models import PlainModel
 from sbitools.seeds import derive, generator
 
 from . import distributed
@@ -40,7 +41,7 @@ _MAX_BAD_STEPS = 20
 _START = {"step": 0, "good": 0, "loss_sum": 0.0, "bad": 0}
 
 
-class TrainingOptions(BaseModel):
+class TrainingOptions(PlainModel):
     """How to train.
 
     Attributes:
