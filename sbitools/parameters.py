@@ -14,6 +14,7 @@ from torch import Tensor
 
 from . import priors
 from .arrays import real_tensor
+from .brief import Brief, names_in_brief
 from .errors import ParameterError
 from .plain import flag, text, whole
 from .priors import Prior
@@ -25,8 +26,8 @@ __all__ = ["Design", "Parameter", "ParameterSpace", "as_space"]
 Design = Literal["random", "sobol", "latin_hypercube"]
 
 
-@dataclass(frozen=True)
-class Parameter:
+@dataclass(frozen=True, repr=False)
+class Parameter(Brief):
     """One parameter of a simulator.
 
     Args:
@@ -53,8 +54,8 @@ class Parameter:
             prior = priors.TorchPrior(prior)
         if self.categories is not None:
             what = f"categories of parameter {self.name!r}"
-            listed = isinstance(self.categories, Sequence | np.ndarray)
-            names = () if isinstance(self.categories, str) or not listed else self.categories
+            listed = isinstance(self.categories, list | tuple) or np.ndim(self.categories) == 1
+            names = self.categories if listed else ()
             names = tuple(text(c, what, error=ParameterError) for c in names)
             object.__setattr__(self, "categories", names)
             k = max(len(self.categories), 1)
@@ -145,7 +146,7 @@ class ParameterSpace(Sequence[Parameter]):
         return hash(self.digest())
 
     def __repr__(self) -> str:
-        return f"ParameterSpace({', '.join(self.names)})"
+        return f"ParameterSpace({names_in_brief(self.names)})"
 
     @property
     def names(self) -> list[str]:

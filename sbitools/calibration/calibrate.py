@@ -17,6 +17,7 @@ from .check import Check
 from .contraction import contraction
 from .coverage import coverage
 from .draws import CalibrationDraws
+from .gate import probability
 from .information import information
 from .joint import joint_null
 from .latent import latent
@@ -238,12 +239,4 @@ def _check_options(checks: Any, false_alarm: Any) -> tuple[Sequence[str], float]
             "checks", expected=f"names out of {CHECKS}", got=reprlib.repr(checks),
             fix="remove the unknown names",
         )  # fmt: skip
-    false_alarm = real(false_alarm, "false_alarm, a probability in (0, 1)", above=0, most=1)
-    if false_alarm == 1:
-        raise ConfigError(
-            "false_alarm",
-            expected="a probability in (0, 1)",
-            got=repr(false_alarm),
-            fix="0.01 is the default",
-        )
-    return tuple(checks), false_alarm
+    return tuple(checks), probability(false_alarm)

@@ -12,6 +12,7 @@ from .bootstrap import bootstrap_means
 from .check import Check
 from .coordinates import prior_probability, prior_variance
 from .draws import CalibrationDraws, as_draws
+from .gate import checked
 
 if TYPE_CHECKING:
     from sbitools.parameters import ParameterSpace
@@ -27,6 +28,7 @@ _BINS = 1000
 _AVERAGED = 100
 
 
+@checked
 def contraction(
     draws: CalibrationDraws | np.ndarray,
     theta: np.ndarray | None = None,

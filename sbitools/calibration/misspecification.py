@@ -24,11 +24,13 @@ import numpy as np
 
 from sbitools.errors import ShapeError, StoreError
 from sbitools.familiarity import Familiarity, data_statistics
-from sbitools.plain import real, whole
-from sbitools.seeds import derive
+from sbitools.plain import whole
+from sbitools.seeds import check_seed, derive
 from sbitools.store.access import as_store, chosen
 
 from .check import Check
+from .gate import checked
+from .stores import as_posterior, check_specification
 
 __all__ = ["describe", "familiar", "misspecification", "mmd"]
 
@@ -38,6 +40,7 @@ _MAX_OBSERVED = 1000
 _PERMUTATIONS = 999
 
 
+@checked
 def familiar(
     familiarity: Familiarity,
     features: Any,
@@ -99,6 +102,7 @@ def familiar(
     )  # fmt: skip
 
 
+@checked
 def mmd(
     observed: np.ndarray,
     simulated: np.ndarray,
@@ -155,6 +159,7 @@ def mmd(
     )  # fmt: skip
 
 
+@checked
 def misspecification(
     posterior: Any,
     store: Any,
@@ -181,10 +186,8 @@ def misspecification(
         StoreError: if the store is of another specification or holds too few simulations.
         ObservationError: if x does not fit the posterior.
     """
-    from .sampling import check_specification
-
     store = as_store(store)
-    false_alarm = real(false_alarm, "false_alarm", above=0, most=1)
+    posterior = as_posterior(posterior)
     check_specification(posterior, store)
     features, statistics = describe(posterior, store, indices=indices, seed=seed)
     seen, own = _array(posterior.features(x)), data_statistics(x)
@@ -225,7 +228,8 @@ def describe(
     """
     import torch
 
-    store, n = as_store(store), whole(n, "n", least=1)
+    posterior, store, n = as_posterior(posterior), as_store(store), whole(n, "n", least=1)
+    seed = check_seed(seed)
     rows = chosen(store, indices)
     if not len(rows):
         raise StoreError(

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from sbitools.brief import Brief
 from sbitools.errors import ShapeError
 from sbitools.plain import whole
 from sbitools.seeds import derive
@@ -18,8 +19,8 @@ __all__ = ["ObservedTests", "look"]
 _NOISE, _DRAWS = 95, 96
 
 
-@dataclass(frozen=True)
-class ObservedTests:
+@dataclass(frozen=True, repr=False)
+class ObservedTests(Brief):
     """What is known of N tests of one simulator.
 
     Args:

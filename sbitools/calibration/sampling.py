@@ -9,7 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from sbitools.errors import MisspecificationWarning, PosteriorError, SbitoolsError, StoreError
+from sbitools.bars import counting
+from sbitools.errors import (
+    ConfigError,
+    MisspecificationWarning,
+    PosteriorError,
+    SbitoolsError,
+    StoreError,
+)
 from sbitools.plain import real, whole
 from sbitools.seeds import check_seed, derive
 from sbitools.store.access import as_store, chosen
@@ -93,7 +100,7 @@ def draw(
         )  # fmt: skip
     names = posterior.parameters.names
     n_kept = max(1, min(n_draws, _MAX_BYTES // (8 * len(rows) * (len(names) + 1))))
-    job = _Job(posterior, n_kept, seed, time_limit, log_prob, latent, quantities or {})
+    job = _Job(posterior, n_kept, seed, time_limit, log_prob, latent, {} if quantities is None else quantities)
     for index, theta, x in _progress(store.batches(rows, batch_size), len(rows), progress):
         columns = store.parameters.inferred_columns
         truth = np.asarray(theta, dtype=np.float64)[:, columns]
@@ -112,6 +119,7 @@ class _Job:
     ) -> None:  # fmt: skip
         self.posterior, self.n_draws, self.seed = posterior, n_draws, seed
         self.time_limit, self.log_prob, self.latent = time_limit, log_prob, latent
+        _check_quantities(quantities)
         self.quantities = {
             name: (f, len(inspect.signature(f).parameters) > 1) for name, f in quantities.items()
         }
@@ -241,6 +249,15 @@ class _Job:
         )  # fmt: skip
 
 
+def _check_quantities(quantities: Any) -> None:
+    table = isinstance(quantities, Mapping)
+    if not table or not all(isinstance(k, str) and callable(f) for k, f in quantities.items()):
+        raise ConfigError(
+            "quantities", expected="functions of theta (and x) by name",
+            got=type(quantities).__name__, fix='for example {"sum": lambda theta: theta.sum(-1)}',
+        )  # fmt: skip
+
+
 def _normalised(posterior: Any) -> bool:
     """Whether log densities are normalised: those of a likelihood or a ratio are not."""
     method = getattr(getattr(posterior, "options", None), "method", "npe")
@@ -266,10 +283,7 @@ def _progress(batches: Iterator[Any], total: int, show: bool) -> Iterator[Any]:
     if not show:
         yield from batches
         return
-    from rich.progress import Progress
-
-    with Progress(transient=True) as bar:
-        task = bar.add_task("posterior draws", total=total)
+    with counting("posterior draws", total) as advance:
         for batch in batches:
             yield batch
-            bar.advance(task, len(batch[0]))
+            advance(len(batch[0]))

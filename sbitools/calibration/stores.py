@@ -14,9 +14,12 @@ from .power import needed_tests
 __all__ = ["as_posterior", "check_inside", "check_size", "check_specification", "check_unseen"]
 
 
+_POSTERIOR = ("parameters", "output", "observe", "sample")
+
+
 def as_posterior(value: Any) -> Any:
     """`value` if it can be asked like a posterior; raises `PosteriorError` for anything else."""
-    missing = [name for name in ("parameters", "sample") if not hasattr(value, name)]
+    missing = [name for name in _POSTERIOR if not hasattr(value, name)]
     if missing or isinstance(value, type):
         raise PosteriorError(
             "posterior", expected="a posterior of sbitools.train", got=type(value).__name__,

@@ -250,6 +250,11 @@ def _missing(store: SimulationStore, retry_failed: bool) -> list[tuple[int, int]
 def _engine(payload: Payload, workers: int, client: Any) -> Engine:
     if client is None:
         return _Local(payload, workers)
+    if not (hasattr(client, "scatter") and hasattr(client, "submit")):
+        raise CampaignError(
+            "client of simulate", expected="a dask.distributed.Client, or None",
+            got=type(client).__name__, fix="leave it out to use processes of this machine",
+        )  # fmt: skip
     from .cluster import DaskEngine
 
     return DaskEngine(payload, client)

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from sbitools import seeds as seeds_
+from sbitools.brief import Brief
 from sbitools.errors import (
     ConvergenceWarning,
     FailedSimulationsWarning,
@@ -47,8 +48,8 @@ _PER_DRAW = 2
 _WALKERS_AT_ONCE = 1 << 13
 
 
-@dataclass(frozen=True)
-class ChainDiagnostics:
+@dataclass(frozen=True, repr=False)
+class ChainDiagnostics(Brief):
     """What chains say about themselves, for each observation.
 
     Args:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from sbitools import seeds as seeds_
 from sbitools.arrays import real_tensor
+from sbitools.brief import names_in_brief
 from sbitools.checkpoint import checkpoint_kind, load_checkpoint, rebuild, save_checkpoint
 from sbitools.devices import find_device
 from sbitools.errors import (
@@ -81,7 +82,7 @@ class Posterior:
         self.familiarity: Familiarity | None = None
 
     def __repr__(self) -> str:
-        return f"Posterior({', '.join(self.parameters.names)} | {self.observed.name})"
+        return f"Posterior({names_in_brief(self.parameters.names)} | {self.observed.name})"
 
     def observe(self, x: Tensor | np.ndarray, seeds: Tensor) -> Tensor:
         """Make simulated fields (B, *output.shape) into observed ones, with noise of `seeds`."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from sbitools.errors import PosteriorError, TrainingError
+from sbitools.errors import ConfigError, PosteriorError, TrainingError
 from sbitools.observation import Observation, Step
 from sbitools.plain import as_path, flag
 from sbitools.simulator import FieldSpec
@@ -69,6 +69,12 @@ def train(
             another method, of other parameters or of other fields.
     """
     chosen, store, resume = find_method(method), as_store(store), flag(resume, "resume")
+    if on_epoch is not None and not callable(on_epoch):
+        raise ConfigError(
+            "on_epoch of train", expected="a function of a row of the history, or None",
+            got=type(on_epoch).__name__, fix="leave it out",
+        )  # fmt: skip
+    _check_start(start)
     rows = None if indices is None else np.unique(select(store, indices, error=TrainingError))
     if start is not None:
         options = start.options.model_dump() | options
@@ -102,12 +108,15 @@ def train(
     return posterior
 
 
-def _observation(observe: Any, start: Any, output: FieldSpec) -> Observation:
+def _check_start(start: Any) -> None:
     if start is not None and not isinstance(start, Posterior):
         raise PosteriorError(
             "start", expected="a posterior of sbitools.train", got=type(start).__name__,
             fix="pass the posterior itself; sbitools.Posterior.load(path) reads a saved one",
         )  # fmt: skip
+
+
+def _observation(observe: Any, start: Any, output: FieldSpec) -> Observation:
     if observe is None and start is not None:
         return start.observation
     return Observation.of(observe).bind(output)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from sbitools import seeds as seeds_
 from sbitools.arrays import as_native, real_tensor
+from sbitools.brief import names_in_brief
 from sbitools.errors import ObservationError, ShapeError
 from sbitools.simulator import FieldSpec
 
@@ -77,7 +78,7 @@ class Observation:
         return x
 
     def __repr__(self) -> str:
-        return f"Observation({', '.join(s.kind for s in self.steps)})"
+        return f"Observation({names_in_brief([s.kind for s in self.steps])})"
 
     @classmethod
     def of(cls, value: Any) -> Observation:
@@ -125,6 +126,11 @@ class Observation:
         Raises:
             ObservationError: for an unknown step or wrong values.
         """
+        if not isinstance(values, Sequence) or isinstance(values, str | bytes):
+            raise ObservationError(
+                "observe steps", expected="a list of tables", got=type(values).__name__,
+                fix='for example [{"kind": "noise", "sigma": 0.1}]',
+            )  # fmt: skip
         return cls([_step(v) for v in values])
 
     @classmethod

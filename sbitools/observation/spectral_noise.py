@@ -255,7 +255,7 @@ def _numbers(values: Any, name: str) -> np.ndarray:
     """As float64; None is infinity."""
     try:
         return np.array(_infinite(values), dtype=np.float64)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise _wrong(f"numbers for {name}", str(values)[:80]) from error
 
 

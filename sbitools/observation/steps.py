@@ -15,6 +15,7 @@ from torch import Tensor
 
 from sbitools import plain
 from sbitools import seeds as seeds_
+from sbitools.arrays import as_native
 from sbitools.errors import ObservationError
 from sbitools.plain import text, whole
 from sbitools.simulator import FieldSpec
@@ -75,7 +76,9 @@ class Smooth(Step):
 
     def output(self, spec: FieldSpec) -> FieldSpec:
         """The same field."""
-        along(self.axes, spec, self.kind)
+        axes = along(self.axes, spec, self.kind)
+        ends = set(self.mirrored or ())
+        check(ends <= set(axes), self.kind, f"mirrored axes out of {axes}", self.mirrored)
         return real(spec, self.kind)
 
     def to_dict(self) -> dict[str, Any]:
@@ -225,11 +228,12 @@ class Mask(Step):
     kind: ClassVar[str] = "mask"
 
     def __init__(self, mask: np.ndarray | Tensor, fill: float = 0.0) -> None:
-        array = np.asarray(mask)
+        array = as_native(mask, "observe step 'mask'")
+        check(array.dtype.kind in "biuf", self.kind, "truth values or numbers", array.dtype)
         seen = f"{np.count_nonzero(array)} of {array.size}"
         finite = bool(np.isfinite(array).all())
         check(finite and bool(array.any()), self.kind, "finite values, some of them seen", seen)
-        self.mask = torch.from_numpy(array != 0)
+        self.mask = torch.from_numpy(np.asarray(array != 0))
         self.fill = number(fill, "observe step 'mask': finite fill")
 
     def output(self, spec: FieldSpec) -> FieldSpec:

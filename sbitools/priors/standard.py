@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.special import ndtri
 
+from sbitools.brief import Brief
 from sbitools.errors import ParameterError
 from sbitools.plain import real
 
@@ -200,8 +201,8 @@ class TruncatedNormal(Prior):
         return value.where(self.contains(theta), torch.tensor(-math.inf, dtype=theta.dtype))
 
 
-@dataclass(frozen=True)
-class Categorical(Prior):
+@dataclass(frozen=True, repr=False)
+class Categorical(Brief, Prior):
     """Codes 0 .. K-1 with the given probabilities; it has no map to the real line."""
 
     probabilities: tuple[float, ...]

@@ -15,7 +15,7 @@ import torch
 from sbitools.calibration.stores import as_posterior, check_specification
 from sbitools.errors import ConfigError, StoreError
 from sbitools.inference import Posterior
-from sbitools.plain import flag, whole
+from sbitools.plain import flag, text, whole
 from sbitools.seeds import check_seed
 from sbitools.store.access import as_store
 from sbitools.store.access import chosen as chosen_rows
@@ -84,6 +84,7 @@ def repair(
         >>> posterior = repair(posterior, reference)  # doctest: +SKIP
         >>> print(judgement(posterior).summary)  # doctest: +SKIP
     """
+    method = text(method, "method of repair")
     names = (method,)
     if method == "auto":
         tunable = isinstance(posterior, Posterior)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from sbitools.arrays import selection
+from sbitools.brief import Brief
 from sbitools.errors import StoreError
 from sbitools.parameters import ParameterSpace
 from sbitools.plain import as_path, flag, whole
@@ -26,8 +27,8 @@ from .reader import Reader
 __all__ = ["Failure", "StoreContents"]
 
 
-@dataclass(frozen=True)
-class Failure:
+@dataclass(frozen=True, repr=False)
+class Failure(Brief):
     """A simulation that failed or was rejected.
 
     Args:
@@ -192,7 +193,7 @@ class StoreContents:
         Raises:
             StoreError: for a simulation that is not done, or a damaged part.
         """
-        if what not in self.layout.fields:
+        if not isinstance(what, str) or what not in self.layout.fields:
             raise StoreError(
                 f"read(what={what!r})", expected=f"one of {list(self.layout.fields)}",
                 got=repr(what), fix="this store keeps no such field",

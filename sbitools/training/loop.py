@@ -20,6 +20,7 @@ import torch
 from pydantic import ConfigDict, Field
 from torch import Tensor, nn
 
+from sbitools.brief import Brief
 from sbitools.errors import TrainingError
 from sbitools.models import PlainModel
 from sbitools.seeds import derive, generator
@@ -85,8 +86,8 @@ class TrainingOptions(PlainModel):
     threads: int | None = Field(None, ge=1)
 
 
-@dataclass
-class TrainingHistory:
+@dataclass(repr=False)
+class TrainingHistory(Brief):
     """What happened: one row per epoch, the best epoch, seconds in all, and why it stopped."""
 
     epochs: list[dict[str, float]] = field(default_factory=list)
