@@ -213,7 +213,7 @@ def _put_numbers(d: CalibrationDraws, name: str) -> None:
     value = getattr(d, name)
     if value is None and name in ("theta", "draws"):
         raise ShapeError(
-            name, expected="an array of numbers", got="None", fix="pass theta and draws of the tests"
+            name, expected="an array of numbers", got="None", fix="pass theta and draws"
         )
     if value is None or (isinstance(value, np.ndarray) and value.dtype.kind in "fiu"):
         return

@@ -100,7 +100,8 @@ def draw(
         )  # fmt: skip
     names = posterior.parameters.names
     n_kept = max(1, min(n_draws, _MAX_BYTES // (8 * len(rows) * (len(names) + 1))))
-    job = _Job(posterior, n_kept, seed, time_limit, log_prob, latent, {} if quantities is None else quantities)
+    quantities = {} if quantities is None else quantities
+    job = _Job(posterior, n_kept, seed, time_limit, log_prob, latent, quantities)
     for index, theta, x in _progress(store.batches(rows, batch_size), len(rows), progress):
         columns = store.parameters.inferred_columns
         truth = np.asarray(theta, dtype=np.float64)[:, columns]
