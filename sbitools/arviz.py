@@ -11,14 +11,20 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from .arrays import as_native
 from .errors import PosteriorError
+from .parameters import Parameter, ParameterSpace, as_space
+from .plain import whole
+from .seeds import check_seed
+from .typeset import tex_text, typeset
 
 if TYPE_CHECKING:
     from .inference import Posterior
-    from .parameters import ParameterSpace
     from .simulator import FieldSpec
 
 __all__ = ["draws_to_arviz", "draws_to_getdist", "from_arviz", "to_arviz", "to_getdist"]
+
+_DIMENSIONS = ("chain", "draw", "observation")
 
 Container = Literal["auto", "InferenceData", "DataTree"]
 
@@ -46,6 +52,7 @@ def to_arviz(
     Raises:
         ObservationError: if x does not fit the posterior.
     """
+    prior = whole(prior, "prior, a number of draws", least=0)
     draws, log_prob = posterior.sample_and_log_prob(x, n, seed=seed)
     return draws_to_arviz(
         draws, posterior.parameters, log_prob=log_prob, x=x, output=posterior.observed,
@@ -72,11 +79,22 @@ def draws_to_arviz(
 
     Raises:
         PosteriorError: if shapes disagree.
+
+    A parameter or an axis that is called like a dimension of ArviZ (``chain``, ``draw``,
+    ``observation``), or an axis called like its field, gets a suffix: ``draw_parameter``,
+    ``x_axis``.
     """
+    parameters, seed = as_space(parameters), check_seed(seed)
+    prior = whole(prior, "prior, a number of draws", least=0)
     values = _draws(draws, parameters)
+    if x is not None and output is None:
+        raise PosteriorError(
+            "output", expected="a FieldSpec that says what x is", got="None",
+            fix="pass output=posterior.observed, or leave x out",
+        )  # fmt: skip
     groups = {"posterior": _dataset(values, parameters)}
     if log_prob is not None:
-        density = np.asarray(log_prob, dtype=np.float64).reshape(*values.shape[:2])
+        density = _density(log_prob, values)
         groups["sample_stats"] = _named({"lp": density}, {})
     if x is not None and output is not None:
         groups["observed_data"] = _observed(x, output, len(values))
@@ -97,14 +115,16 @@ def from_arviz(data: Any, parameters: ParameterSpace) -> np.ndarray:
         PosteriorError: if a parameter is missing.
     """
     group = data["posterior"]
-    missing = [name for name in parameters.names if name not in group]
+    parameters = as_space(parameters)
+    names = _variables(parameters)
+    missing = [name for name in names.values() if name not in group]
     if missing:
         raise PosteriorError(
-            "posterior group", expected=f"variables {parameters.names}",
+            "posterior group", expected=f"variables {list(names.values())}",
             got=f"no {', '.join(missing)}", fix="rename the variables, or the parameters",
         )  # fmt: skip
     columns = []
-    for name in parameters.names:
+    for name in names.values():
         variable = group[name]
         if "observation" not in variable.dims:
             variable = variable.expand_dims("observation")
@@ -146,16 +166,17 @@ def draws_to_getdist(
     """
     from getdist import MCSamples
 
+    parameters = as_space(parameters)
     values = _draws(draws, parameters)
     if len(values) != 1:
         raise PosteriorError(
             "draws for GetDist", expected="one observation", got=f"{len(values)}",
             fix="convert the observations one by one",
         )  # fmt: skip
-    density = None if log_prob is None else -np.asarray(log_prob, dtype=np.float64).reshape(-1)
+    density = None if log_prob is None else -_density(log_prob, values).reshape(-1)
     return MCSamples(
         samples=values[0], loglikes=density, names=parameters.names,
-        labels=[label_.replace("$", "") for label_ in parameters.labels],
+        labels=[_getdist_label(p) for p in parameters],
         ranges=_ranges(parameters), label=label, sampler="uncorrelated",
         settings={"ignore_rows": 0},
     )  # fmt: skip
@@ -170,8 +191,33 @@ def _ranges(parameters: ParameterSpace) -> dict[str, tuple[float | None, float |
     return ranges
 
 
+def _getdist_label(p: Parameter) -> str:
+    """A label without dollar signs, which GetDist puts around it."""
+    unit = rf"\ [{tex_text(p.unit)}]" if p.unit else ""
+    plain = p.label.replace("$", "")
+    labels = (f"${label}$" for label in (plain, tex_text(p.name) + unit, tex_text(p.name)))
+    return typeset(*labels).strip("$")
+
+
+def _density(log_prob: Any, values: np.ndarray) -> np.ndarray:
+    """Log densities of draws (B, n, P), shape (B, n)."""
+    density = as_native(log_prob, "log_prob")
+    if density.dtype.kind not in "fiu" or density.size != values.shape[0] * values.shape[1]:
+        raise PosteriorError(
+            "log_prob", expected=f"one number for each of {values.shape[:2]} draws",
+            got=f"dtype {density.dtype}, shape {density.shape}", fix="pass it with its own draws",
+        )  # fmt: skip
+    return density.astype(np.float64).reshape(values.shape[:2])
+
+
 def _draws(draws: Any, parameters: ParameterSpace) -> np.ndarray:
-    values = np.asarray(draws, dtype=np.float64)
+    values = as_native(draws, "draws")
+    if values.dtype.kind not in "fiu":
+        raise PosteriorError(
+            "draws", expected="real numbers", got=f"dtype {values.dtype}",
+            fix="pass draws of these parameters",
+        )  # fmt: skip
+    values = values.astype(np.float64)
     values = values[None] if values.ndim == 2 else values
     if values.ndim != 3 or values.shape[2] != len(parameters):
         raise PosteriorError(
@@ -182,9 +228,24 @@ def _draws(draws: Any, parameters: ParameterSpace) -> np.ndarray:
 
 
 def _dataset(values: np.ndarray, parameters: ParameterSpace) -> Any:
-    columns = {p.name: values[..., i] for i, p in enumerate(parameters)}
-    attrs = {p.name: {"units": p.unit, "long_name": p.label} for p in parameters}
+    names = _variables(parameters)
+    columns = {names[p.name]: values[..., i] for i, p in enumerate(parameters)}
+    attrs = {names[p.name]: {"units": p.unit, "long_name": p.label} for p in parameters}
     return _named(columns, attrs)
+
+
+def _variables(parameters: ParameterSpace) -> dict[str, str]:
+    """Names of the variables of parameters, none of them that of a dimension."""
+    taken = {*_DIMENSIONS, *parameters.names}
+    return {n: _other(n, "_parameter", taken) if n in _DIMENSIONS else n for n in parameters.names}
+
+
+def _other(name: str, suffix: str, taken: set[str]) -> str:
+    """`name` with as many suffixes as make it one of its own; it is taken from then on."""
+    while name in taken:
+        name += suffix
+    taken.add(name)
+    return name
 
 
 def _named(columns: dict[str, np.ndarray], attrs: dict[str, dict[str, str]]) -> Any:
@@ -208,11 +269,14 @@ def _named(columns: dict[str, np.ndarray], attrs: dict[str, dict[str, str]]) -> 
 def _observed(x: Any, output: FieldSpec, batch: int) -> Any:
     import xarray as xr
 
-    values = np.asarray(x)
+    values = as_native(x, "observed x")
     output.check(values, batch=batch, what="observed x")
-    dims = output.dims if batch == 1 else ("observation", *output.dims)
-    data = {output.name: (dims, values[0] if batch == 1 else values, {"units": output.unit})}
-    return xr.Dataset(data)
+    name = output.name.replace("/", "_") or "field"  # a slash is a path to xarray
+    taken = {name, "chain", "draw"}
+    batched = () if batch == 1 else (_other("observation", "_axis", taken),)
+    dims = [_other(d.replace("/", "_"), "_axis", taken) for d in output.dims]
+    values = values[0] if batch == 1 else values
+    return xr.Dataset({name: ((*batched, *dims), values, {"units": output.unit})})
 
 
 def _container(groups: dict[str, Any], container: Container) -> Any:

@@ -69,9 +69,9 @@ def demo(
     print_config: Annotated[bool, typer.Option(help="Print the TOML file and exit.")] = False,
 ) -> None:
     """Run the whole chain with a packaged configuration; run it again to resume."""
-    from .demo import demo_config, demo_text
+    from .demo import demo_config, demo_text, folder_override
 
-    changes = [*(overrides or ()), *([f"run_dir={str(out)!r}"] if out else [])]
+    changes = [*(overrides or ()), *([folder_override(out)] if out else [])]
     if print_config:
         typer.echo(demo_text(system, small, changes))
         return

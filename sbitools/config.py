@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from .errors import ConfigError
 from .files import check_regular
+from .models import PlainModel
 
 __all__ = [
     "CalibrateSection", "EmulatedSection", "ReferenceSection", "RepairSection",
@@ -29,7 +30,7 @@ __all__ = [
 M = TypeVar("M", bound=BaseModel)
 
 
-class _Section(BaseModel):
+class _Section(PlainModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 

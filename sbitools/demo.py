@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 from collections.abc import Iterable
 from importlib.metadata import entry_points
 from importlib.resources import files
+from pathlib import Path
 
 from .config import RunConfig, apply_overrides, parse_config
 from .errors import ConfigError
+from .plain import text
 from .systems import GROUP, find_system
 
-__all__ = ["demo_config", "demo_text"]
+__all__ = ["demo_config", "demo_text", "folder_override"]
 
 
 def demo_text(system: str, small: bool = False, overrides: Iterable[str] = ()) -> str:
@@ -25,12 +28,12 @@ def demo_text(system: str, small: bool = False, overrides: Iterable[str] = ()) -
     Raises:
         ConfigError: for an unknown system, one without a demonstration, or wrong overrides.
     """
-    text, overrides = _packaged(system, small), list(overrides)
+    packaged, overrides = _packaged(system, small), list(overrides)
     if not overrides:
-        return text
+        return packaged
     from .report.provenance import toml_text
 
-    values = apply_overrides(tomllib.loads(text), overrides)
+    values = apply_overrides(tomllib.loads(packaged), overrides)
     parse_config(values)
     return toml_text(values) + "\n"
 
@@ -51,3 +54,13 @@ def _packaged(system: str, small: bool) -> str:
 def demo_config(system: str, small: bool = False, overrides: Iterable[str] = ()) -> RunConfig:
     """The configuration of a system's demonstration; raises like `demo_text`."""
     return parse_config(apply_overrides(tomllib.loads(_packaged(system, small)), overrides))
+
+
+def folder_override(folder: Path) -> str:
+    """The override that puts results into `folder`, whatever characters its name has.
+
+    Raises:
+        ConfigError: for a name that is not Unicode.
+    """
+    name = json.dumps(text(str(folder), "--out"), ensure_ascii=False)  # a string of TOML, too
+    return f"run_dir={name}".replace("\x7f", "\\u007f")

@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sbitools.brief import Brief
+
 from .errors import ShapeError
 from .seeds import derive
 
@@ -87,8 +89,8 @@ def _rms(steps: np.ndarray) -> np.ndarray:
     return np.sqrt(np.square(steps, dtype=np.float64).mean(1))
 
 
-@dataclass(frozen=True)
-class Familiarity:
+@dataclass(frozen=True, repr=False)
+class Familiarity(Brief):
     """Where simulated x lie, in features and in the data, and how far simulations stray.
 
     A standard score of each column uses the 95 % range of the simulations, above and below the

@@ -14,24 +14,27 @@ from torch import Tensor
 
 from . import priors
 from .arrays import real_tensor
+from .brief import Brief, names_in_brief
 from .errors import ParameterError
+from .plain import flag, text, whole
 from .priors import Prior
 from .seeds import check_seed, derive
+from .typeset import typeset
 
-__all__ = ["Design", "Parameter", "ParameterSpace"]
+__all__ = ["Design", "Parameter", "ParameterSpace", "as_space"]
 
 Design = Literal["random", "sobol", "latin_hypercube"]
 
 
-@dataclass(frozen=True)
-class Parameter:
+@dataclass(frozen=True, repr=False)
+class Parameter(Brief):
     """One parameter of a simulator.
 
     Args:
         name: an identifier, e.g. ``"Omega_m"``.
         prior: a prior of `sbitools.priors`, or a scalar distribution of `torch.distributions`.
         unit: as text, ``""`` if dimensionless.
-        latex: label without dollar signs; the name if None.
+        latex: label, with or without dollar signs around it; the name if None.
         inferred: False for a nuisance parameter, which is drawn but not reported.
         categories: names of the codes of a categorical parameter; its prior is then
             `priors.Categorical`, uniform if None.
@@ -46,10 +49,15 @@ class Parameter:
 
     def __post_init__(self) -> None:
         prior = self.prior
+        self._check_texts()
         if isinstance(prior, torch.distributions.Distribution):
             prior = priors.TorchPrior(prior)
         if self.categories is not None:
-            object.__setattr__(self, "categories", tuple(self.categories))
+            what = f"categories of parameter {self.name!r}"
+            listed = isinstance(self.categories, list | tuple) or np.ndim(self.categories) == 1
+            names = self.categories if listed else ()
+            names = tuple(text(c, what, error=ParameterError) for c in names)
+            object.__setattr__(self, "categories", names)
             k = max(len(self.categories), 1)
             prior = prior or priors.Categorical((1 / k,) * k)
         codes = len(prior.probabilities) if isinstance(prior, priors.Categorical) else None
@@ -62,11 +70,23 @@ class Parameter:
             )  # fmt: skip
         object.__setattr__(self, "prior", prior)
 
+    def _check_texts(self) -> None:
+        """Every text can be written to a file."""
+        put, error = object.__setattr__, ParameterError
+        put(self, "name", text(self.name, "name of a parameter", error=error))
+        what = f"of parameter {self.name!r}"
+        put(self, "unit", text(self.unit, f"unit {what}", error=error))
+        if self.latex is not None:
+            put(self, "latex", text(self.latex, f"latex {what}", error=error))
+        put(self, "inferred", flag(self.inferred, f"inferred {what}", error=error))
+
     @property
     def label(self) -> str:
-        """Label with dollar signs and unit, for plots."""
-        text = f"${self.latex}$" if self.latex else self.name
-        return f"{text} [{self.unit}]" if self.unit else text
+        """Label with dollar signs and unit, for plots; the name where LaTeX cannot be set."""
+        latex = (self.latex or "").strip().strip("$").strip()
+        unit = f" [{self.unit}]" if self.unit else ""
+        shown = typeset(f"${latex}$", self.name) if latex else self.name
+        return typeset(shown + unit, self.name + unit)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -95,6 +115,14 @@ class ParameterSpace(Sequence[Parameter]):
     """
 
     def __init__(self, parameters: Sequence[Parameter]) -> None:
+        listed = isinstance(parameters, Sequence) and not isinstance(parameters, str | bytes)
+        strange = [p for p in parameters if not isinstance(p, Parameter)] if listed else [0]
+        if strange:
+            raise ParameterError(
+                "ParameterSpace", expected="a list of Parameter objects",
+                got=type(strange[0] if listed else parameters).__name__,
+                fix='for example ParameterSpace([Parameter("a", priors.Uniform(0.0, 1.0))])',
+            )  # fmt: skip
         self._parameters = tuple(parameters)
         if len(set(self.names)) != len(self):
             raise ParameterError(
@@ -118,7 +146,7 @@ class ParameterSpace(Sequence[Parameter]):
         return hash(self.digest())
 
     def __repr__(self) -> str:
-        return f"ParameterSpace({', '.join(self.names)})"
+        return f"ParameterSpace({names_in_brief(self.names)})"
 
     @property
     def names(self) -> list[str]:
@@ -154,10 +182,11 @@ class ParameterSpace(Sequence[Parameter]):
             ParameterError: for a negative n, a bad seed or an unknown kind.
         """
         check_seed(seed)
-        if n < 0 or kind not in ("random", "sobol", "latin_hypercube"):
+        n = whole(n, "n of a design", least=0, error=ParameterError)
+        if kind not in ("random", "sobol", "latin_hypercube"):
             raise ParameterError(
-                "design", expected="n >= 0 and kind random, sobol or latin_hypercube",
-                got=f"n={n}, kind={kind!r}", fix="correct the arguments",
+                "design", expected="kind random, sobol or latin_hypercube",
+                got=f"kind={kind!r}", fix="correct the arguments",
             )  # fmt: skip
         if not len(self):
             return torch.empty((n, 0), dtype=torch.float64)
@@ -235,6 +264,23 @@ class ParameterSpace(Sequence[Parameter]):
         return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()
 
 
+def as_space(value: Any, what: str = "parameters") -> ParameterSpace:
+    """`value` if it is a `ParameterSpace`, or one of a list of `Parameter`.
+
+    Raises:
+        ParameterError: for anything else.
+    """
+    if isinstance(value, ParameterSpace):
+        return value
+    if isinstance(value, list | tuple) and all(isinstance(p, Parameter) for p in value):
+        return ParameterSpace(value)
+    raise ParameterError(
+        what, expected="a ParameterSpace, or a list of Parameter objects",
+        got=type(value).__name__,
+        fix='for example ParameterSpace([Parameter("a", priors.Uniform(0.0, 1.0))])',
+    )  # fmt: skip
+
+
 # Seeds of theta must not coincide with those of the simulations of the same campaign.
 _THETA_KEY = (1 << 32) - 1
 
@@ -246,8 +292,8 @@ def _unit_cube(n: int, d: int, seed: int, kind: Design) -> np.ndarray:
     if kind == "random":
         points = rng.random((n, d))
     elif kind == "sobol":
-        whole = max(n - 1, 0).bit_length()  # Sobol sets are balanced at powers of two
-        points = qmc.Sobol(d, rng=rng, bits=52).random_base2(whole)[:n]
+        doublings = max(n - 1, 0).bit_length()  # Sobol sets are balanced at powers of two
+        points = qmc.Sobol(d, rng=rng, bits=52).random_base2(doublings)[:n]
     else:
         points = qmc.LatinHypercube(d, rng=rng).random(n) if n else np.empty((0, d))
     return np.clip(points, 2.0**-53, 1 - 2.0**-53)

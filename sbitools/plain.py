@@ -117,6 +117,14 @@ def as_path(value: Any, what: str = "path", *, error: type[SbitoolsError] = Conf
         raise error(what, expected="a path", got=_shown(value), fix="pass the name of a file")
     path = Path(os.fsdecode(os.fspath(value)))
     try:
+        os.fsencode(path)
+    except UnicodeEncodeError as problem:
+        raise error(
+            what, expected="a path", got=ascii(str(path)), fix="leave out lone surrogates"
+        ) from problem
+    if "\0" in str(path):
+        raise error(what, expected="a path without NUL", got=ascii(str(path)), fix="leave it out")
+    try:
         return path.expanduser()
     except RuntimeError as problem:
         raise error(

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from .errors import ParameterError
+from .plain import whole
 from .precision import single_precision
 
 __all__ = [
@@ -24,18 +26,20 @@ __all__ = [
 _MASK63 = (1 << 63) - 1
 
 
-def check_seed(seed: int, name: str = "seed") -> int:
-    """Return `seed` as an int.
+def check_seed(seed: Any, name: str = "seed") -> int:
+    """Return `seed` as an int; see `sbitools.plain.whole`.
 
     Raises:
         ParameterError: if it is not an integer in [0, 2^63).
     """
-    whole = isinstance(seed, int | np.integer) and not isinstance(seed, bool)
-    if not whole or not 0 <= int(seed) <= _MASK63:
+    if type(seed) is int and 0 <= seed <= _MASK63:
+        return seed
+    try:
+        return whole(seed, name, least=0, most=_MASK63, error=ParameterError)
+    except ParameterError as error:
         raise ParameterError(
-            name, expected="an integer in [0, 2^63)", got=repr(seed), fix=f"pass {name}=0, say"
-        )
-    return int(seed)
+            name, expected="an integer in [0, 2^63)", got=error.got, fix=f"pass {name}=0, say"
+        ) from None
 
 
 def derive(seed: int, *key: int) -> int:

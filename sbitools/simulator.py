@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from .errors import ShapeError
-from .parameters import ParameterSpace
+from .axes import AXIS_KINDS, SPACE, kinds_of
+from .errors import ParameterError, ShapeError
+from .parameters import ParameterSpace, as_space
+from .plain import text, whole
 
-__all__ = ["FieldSpec", "FunctionSimulator", "Simulator"]
+__all__ = ["FieldSpec", "FunctionSimulator", "Simulator", "as_spec"]
 
 _DTYPES = ("float32", "float64", "int32", "int64", "uint8", "complex64")
 
@@ -30,6 +32,12 @@ class FieldSpec:
         shape: of one simulation, without the batch axis; ``()`` is a scalar.
         dtype: one of float32, float64, int32, int64, uint8, complex64.
         unit: as text, ``""`` if dimensionless.
+        axes: what each axis is, out of `sbitools.axes.AXIS_KINDS`: ``"periodic"``, ``"open"`` or
+            ``"evolving"`` space, ``"healpix"`` pixels, or ``"channel"``, which counts fields. None
+            for what the names say: see `kinds`.
+
+    Raises:
+        ShapeError: for a name, an axis, a shape or a dtype that cannot be used.
     """
 
     name: str
@@ -37,10 +45,17 @@ class FieldSpec:
     shape: tuple[int, ...]
     dtype: str = "float32"
     unit: str = ""
+    axes: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "dims", tuple(str(d) for d in self.dims))
-        object.__setattr__(self, "shape", tuple(int(n) for n in self.shape))
+        put = object.__setattr__
+        put(self, "name", _named(self.name, "name of a FieldSpec"))
+        what = f"FieldSpec {self.name!r}"
+        dims, shape = _each(self.dims, f"dims of {what}"), _each(self.shape, f"shape of {what}")
+        put(self, "dims", tuple(_named(d, f"dims of {what}") for d in dims))
+        put(self, "shape", tuple(whole(n, f"shape of {what}", error=ShapeError) for n in shape))
+        put(self, "dtype", _dtype(self.dtype, what))
+        put(self, "unit", text(self.unit, f"unit of {what}", error=ShapeError))
         if len(self.dims) != len(self.shape) or len(set(self.dims)) != len(self.dims):
             raise ShapeError(
                 f"FieldSpec {self.name!r}", expected="one distinct dimension name per axis",
@@ -51,6 +66,24 @@ class FieldSpec:
                 f"FieldSpec {self.name!r}", expected=f"positive axes and a dtype of {_DTYPES}",
                 got=f"shape {self.shape}, dtype {self.dtype!r}", fix="correct the specification",
             )  # fmt: skip
+        if self.axes is not None:
+            put(self, "axes", _kinds(self.axes, len(self.dims), what))
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """What each axis is: `axes`, or what the names of the axes say.
+
+        ``"los"`` is evolving; ``"pixel"``, ``"pixel_ring"``, ``"pixel_nested"`` and ``"healpix"``
+        are pixels; ``"channel"``, ``"map"``, ``"slice"`` and ``"item"`` count fields, and so do
+        ``"band"``, ``"stokes"``, ``"frequency"`` and the like beside other axes; any other name is
+        periodic space.
+        """
+        return kinds_of(self.dims) if self.axes is None else self.axes
+
+    @property
+    def space(self) -> tuple[int, ...]:
+        """Numbers of the axes along which neighbours in the array are neighbours in space."""
+        return tuple(i for i, kind in enumerate(self.kinds) if kind in SPACE)
 
     @property
     def nbytes(self) -> int:
@@ -87,16 +120,81 @@ class FieldSpec:
 
     def to_dict(self) -> dict:
         """Plain values, for JSON."""
-        return asdict(self) | {"dims": list(self.dims), "shape": list(self.shape)}
+        values = asdict(self) | {"dims": list(self.dims), "shape": list(self.shape)}
+        axes = values.pop("axes")  # named only if given: a specification keeps its digest
+        return values | ({} if axes is None else {"axes": list(axes)})
 
     @classmethod
     def from_dict(cls, values: dict) -> FieldSpec:
-        """Inverse of `to_dict`."""
-        return cls(**values)
+        """Inverse of `to_dict`.
+
+        Raises:
+            ShapeError: for values that are no specification.
+        """
+        try:
+            return cls(**values)
+        except TypeError as error:
+            raise ShapeError(
+                "FieldSpec", expected="name, dims, shape, dtype, unit and axes",
+                got=str(error), fix="correct the specification",
+            ) from error  # fmt: skip
 
     def digest(self) -> str:
         """sha256 of the specification."""
         return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()
+
+
+def as_spec(value: Any, what: str = "output") -> FieldSpec:
+    """`value` if it is a `FieldSpec`; raises `ShapeError` otherwise."""
+    if not isinstance(value, FieldSpec):
+        raise ShapeError(
+            what, expected="a FieldSpec", got=type(value).__name__,
+            fix='say what a field is, e.g. FieldSpec("x", ("i",), (10,))',
+        )  # fmt: skip
+    return value
+
+
+def _named(value: Any, what: str) -> str:
+    name = text(value, what, error=ShapeError)
+    if name in (".", ".."):
+        raise ShapeError(what, expected="a name", got=repr(value), fix="call it otherwise")
+    return name
+
+
+def _each(values: Any, what: str) -> tuple[Any, ...]:
+    """One value per axis; a single one stands for the only axis."""
+    if isinstance(values, str) or not hasattr(values, "__iter__") or np.ndim(values) == 0:
+        return (values,)
+    if not isinstance(values, Sequence | np.ndarray):
+        raise ShapeError(
+            what, expected="one value per axis, in order", got=type(values).__name__,
+            fix="pass a tuple",
+        )  # fmt: skip
+    return tuple(values)
+
+
+def _dtype(value: Any, what: str) -> str:
+    """The name of a dtype, given as numpy, torch or Python know it."""
+    if isinstance(value, str) and value in _DTYPES:
+        return str(value)
+    if isinstance(value, torch.dtype):
+        return str(value).removeprefix("torch.")
+    try:
+        return np.dtype(value if value is not None else "V").name
+    except (TypeError, ValueError, SyntaxError) as error:
+        raise ShapeError(
+            what, expected=f"a dtype of {_DTYPES}", got=repr(value), fix="name one of these"
+        ) from error
+
+
+def _kinds(values: Any, n: int, what: str) -> tuple[str, ...]:
+    kinds = _each(values, f"axes of {what}")
+    if len(kinds) != n or not all(isinstance(k, str) and k in AXIS_KINDS for k in kinds):
+        raise ShapeError(
+            f"axes of {what}", expected=f"one of {', '.join(AXIS_KINDS)} for each of {n} axes",
+            got=repr(values), fix="leave it out, or say what each axis is",
+        )  # fmt: skip
+    return tuple(map(str, kinds))
 
 
 @runtime_checkable
@@ -134,6 +232,9 @@ class FunctionSimulator:
         group_size: simulations that belong together.
         source: an input field that the function returns as second value.
 
+    Raises:
+        SbitoolsError: for arguments of another kind.
+
     Example:
         >>> from sbitools import FieldSpec, Parameter, ParameterSpace, priors, seeds
         >>> space = ParameterSpace([Parameter("mu", priors.Normal(0.0, 1.0))])
@@ -150,8 +251,15 @@ class FunctionSimulator:
         group_size: int = 1,
         source: FieldSpec | None = None,
     ) -> None:
-        self.function, self.parameters, self.output = function, parameters, output
-        self.group_size, self.source = group_size, source
+        if not callable(function):
+            raise ParameterError(
+                "function of a FunctionSimulator", expected="function(theta, seeds) -> x",
+                got=type(function).__name__, fix="pass the function itself",
+            )  # fmt: skip
+        self.function, self.parameters = function, as_space(parameters)
+        self.output = as_spec(output, "output")
+        self.group_size = whole(group_size, "group_size", least=1)
+        self.source = None if source is None else as_spec(source, "source")
 
     def simulate(self, theta: Tensor, seeds: Tensor) -> Tensor:
         """Call the function."""

@@ -6,14 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
+from pydantic import ConfigDict, Field, ValidationInfo, field_validator, model_validator
+
+from sbitools.models import PlainModel
 
 from .mesh import mesh_factors
 
@@ -29,7 +24,7 @@ __all__ = ["NBodySettings", "NBodySystem", "system"]
 Name = Literal["Omega_m", "sigma_8", "Omega_b", "h", "n_s"]
 
 
-class NBodySettings(BaseModel):
+class NBodySettings(PlainModel):
     """What is simulated.
 
     Attributes:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
+
+from sbitools.models import PlainModel
 
 if TYPE_CHECKING:
     from sbitools.store import SimulationStore
@@ -19,7 +21,7 @@ __all__ = ["ReionizationSettings", "ReionizationSystem", "system"]
 Name = Literal["m_wdm", "Omega_m", "E0", "log10_LX", "log10_Tvir", "zeta", "redshift"]
 
 
-class ReionizationSettings(BaseModel):
+class ReionizationSettings(PlainModel):
     """What is simulated; see `ReionizationSimulator`.
 
     Attributes:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
+
+from sbitools.models import PlainModel
 
 __all__ = ["EmulatorOptions"]
 
 
-class EmulatorOptions(BaseModel):
+class EmulatorOptions(PlainModel):
     """Settings of `ScatteringEmulator.fit`.
 
     Attributes:

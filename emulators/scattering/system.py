@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
+
+from sbitools.models import PlainModel
 
 if TYPE_CHECKING:
     from sbitools.store import SimulationStore
@@ -19,7 +21,7 @@ __all__ = ["ScatteringSettings", "ScatteringSystem", "system"]
 Name = Literal["gain_rms", "correlation_time", "knee", "scan_angle"]
 
 
-class ScatteringSettings(BaseModel):
+class ScatteringSettings(PlainModel):
     """What is simulated; see `TodSimulator`.
 
     Attributes:

@@ -18,6 +18,7 @@ from sbitools.seeds import derive
 from .attribution_tools import Discriminant, conditional_features, paired_values, response
 from .bootstrap import bootstrap_means
 from .check import Check
+from .gate import checked
 from .observed_tests import ObservedTests
 from .regression import group_weights, source_difference
 
@@ -29,6 +30,7 @@ _FOLDS = 5
 _MISSED = 0.05
 
 
+@checked
 def attribute(
     emulated: ObservedTests,
     reference: ObservedTests,
@@ -56,6 +58,7 @@ def attribute(
     return [*checks, feature_shift(emulated, reference, **options)]
 
 
+@checked
 def statistic_bias(
     emulated: ObservedTests,
     reference: ObservedTests,
@@ -110,6 +113,7 @@ def statistic_bias(
     )  # fmt: skip
 
 
+@checked
 def feature_shift(
     emulated: ObservedTests, reference: ObservedTests, *, false_alarm: float = 0.01, seed: int = 0
 ) -> Check:
@@ -144,6 +148,7 @@ def feature_shift(
     )  # fmt: skip
 
 
+@checked
 def bias_source(
     emulated: ObservedTests, reference: ObservedTests, *, false_alarm: float = 0.01, seed: int = 0
 ) -> Check:

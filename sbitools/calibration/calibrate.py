@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import reprlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import replace
 from typing import Any
 
 from sbitools.errors import ConfigError
-from sbitools.plain import whole
-from sbitools.seeds import derive
+from sbitools.plain import flag, real, whole
+from sbitools.seeds import check_seed, derive
+from sbitools.store.access import as_store
 
 from .check import Check
 from .conditional import FEWEST, conditional
 from .contraction import contraction
 from .coverage import coverage
 from .draws import CalibrationDraws
+from .gate import probability
 from .information import information
 from .joint import joint_null
 from .latent import latent
@@ -24,7 +27,7 @@ from .ranks import sbc
 from .recovery import recovery
 from .result import CalibrationResult
 from .sampling import draw
-from .stores import check_size, check_specification, check_unseen
+from .stores import as_posterior, check_size, check_specification, check_unseen
 from .tarp import tarp
 from .transfer import transfer
 
@@ -38,6 +41,9 @@ _TESTED: dict[str, Callable[..., Check]] = {
 _MEASURED: dict[str, Callable[..., Check]] = {"recovery": recovery, "information": information}
 
 CHECKS = (*_TESTED, *_MEASURED)
+
+# With fewer draws a posterior has no mean and width to speak of.
+_FEWEST = 2
 
 # Keys of the seeds of the two sets of tests.
 _EMULATED, _REFERENCE = 21, 22
@@ -89,8 +95,13 @@ def calibrate(
         ConfigError: for an unknown check, no draws, or a false-alarm rate outside (0, 1).
     """
     start = time.monotonic()
-    _check_options(checks, false_alarm)
-    n_draws = whole(n_draws, "n_draws", least=1)
+    checks, false_alarm = _check_options(checks, false_alarm)
+    n_draws, seed = whole(n_draws, "n_draws", least=_FEWEST), check_seed(seed)
+    if required_power is not None:
+        required_power = real(required_power, "required_power", above=0, most=0.999)
+    progress = flag(progress, "progress")
+    posterior, test_store = as_posterior(posterior), as_store(test_store, "test_store")
+    reference = None if reference is None else as_store(reference, "reference")
     stores = {"emulated": (test_store, _EMULATED), "reference": (reference, _REFERENCE)}
     stores = {kind: pair for kind, pair in stores.items() if pair[0] is not None}
     digests = {kind: store.digest() for kind, (store, _) in stores.items()}
@@ -134,7 +145,13 @@ def calibrate_draws(
     Raises:
         ConfigError: for an unknown check or a false-alarm rate outside (0, 1).
     """
-    _check_options(checks, false_alarm)
+    checks, false_alarm = _check_options(checks, false_alarm)
+    for name, draws in (("emulated", emulated), ("reference", reference)):
+        if not isinstance(draws, CalibrationDraws) and not (draws is None and name == "reference"):
+            raise ConfigError(
+                name, expected="CalibrationDraws", got=type(draws).__name__,
+                fix="make them with CalibrationDraws(theta, draws), or from_posterior",
+            )  # fmt: skip
     sets = {"emulated": emulated} | ({"reference": reference} if reference else {})
     done, joint = {}, {}
     for kind, d in sets.items():
@@ -215,17 +232,13 @@ def _counts(d: CalibrationDraws) -> dict[str, int]:
     return counts | {f"simulations {k}": int(v) for k, v in (d.counts or {}).items()}
 
 
-def _check_options(checks: Sequence[str], false_alarm: float) -> None:
-    unknown = sorted(set(checks) - set(CHECKS))
-    if unknown or not checks:
+def _check_options(checks: Any, false_alarm: Any) -> tuple[Sequence[str], float]:
+    if isinstance(checks, str):
+        checks = (checks,)
+    listed = isinstance(checks, Sequence | Set)
+    if not listed or not checks or not all(c in CHECKS for c in checks):
         raise ConfigError(
-            "checks", expected=f"names out of {CHECKS}", got=f"{tuple(checks)}",
+            "checks", expected=f"names out of {CHECKS}", got=reprlib.repr(checks),
             fix="remove the unknown names",
         )  # fmt: skip
-    if not 0 < false_alarm < 1:
-        raise ConfigError(
-            "false_alarm",
-            expected="a probability in (0, 1)",
-            got=repr(false_alarm),
-            fix="0.01 is the default",
-        )
+    return tuple(checks), probability(false_alarm)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from sbitools.brief import cut
 from sbitools.errors import ConfigError
 
 __all__ = ["Check", "decode", "encode", "in_digits"]
@@ -58,6 +59,12 @@ class Check:
         from .plots import draw
 
         return draw(self, ax, label=label, color=color)
+
+    def __repr__(self) -> str:
+        outcome = {True: "passed", False: "failed", None: "measured"}[self.passed]
+        p_value = "" if self.p_value is None else f", p = {self.p_value:.3g}"
+        return cut(f"Check({self.name}: {outcome}{p_value}, effect {self.effect:.3g}; "
+                   f"{self.summary})")  # fmt: skip
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON; `from_dict` gives an equal check."""

@@ -13,6 +13,7 @@ from .bootstrap import bootstrap_means, bounded
 from .check import Check, in_digits
 from .coordinates import prior_probability, prior_variance
 from .draws import CalibrationDraws, as_draws
+from .gate import checked
 from .outliers import far_out
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ _OUTLIERS = 0.1
 _AVERAGED = 100
 
 
+@checked
 def contraction(
     draws: CalibrationDraws | np.ndarray,
     theta: np.ndarray | None = None,

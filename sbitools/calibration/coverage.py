@@ -9,6 +9,7 @@ from sbitools.errors import ShapeError
 from .bands import ecdf_test, simultaneous_band
 from .check import Check
 from .draws import CalibrationDraws, as_draws
+from .gate import checked
 from .ranks import ecdf_details
 
 __all__ = ["LEVELS", "coverage"]
@@ -16,6 +17,7 @@ __all__ = ["LEVELS", "coverage"]
 LEVELS = (0.5, 0.68, 0.9, 0.95)
 
 
+@checked
 def coverage(
     draws: CalibrationDraws, *, false_alarm: float = 0.01, seed: int | None = None
 ) -> Check:

@@ -16,6 +16,7 @@ from sbitools.errors import ShapeError
 from sbitools.seeds import derive
 
 from .check import Check
+from .gate import checked
 
 __all__ = ["discrete"]
 
@@ -26,6 +27,7 @@ _TOLERANCE = 1e-4
 _TINY = 1e-12
 
 
+@checked
 def discrete(
     probabilities: np.ndarray,
     labels: np.ndarray,

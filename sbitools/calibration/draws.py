@@ -9,8 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sbitools.errors import ShapeError
-from sbitools.seeds import derive
+from sbitools.arrays import as_native
+from sbitools.brief import Brief
+from sbitools.errors import ConfigError, ShapeError
+from sbitools.plain import text
+from sbitools.seeds import check_seed, derive
+from sbitools.typeset import typeset
 
 if TYPE_CHECKING:
     from sbitools.parameters import ParameterSpace
@@ -36,8 +40,8 @@ class Excluded:
     reason: str
 
 
-@dataclass(frozen=True)
-class CalibrationDraws:
+@dataclass(frozen=True, repr=False)
+class CalibrationDraws(Brief):
     """Posterior draws and true parameters of N tests.
 
     Args:
@@ -87,8 +91,12 @@ class CalibrationDraws:
 
     def __post_init__(self) -> None:
         put = object.__setattr__
+        for name in ("theta", "draws", "group", "log_prob_true", "log_prob_draws"):
+            _put_numbers(self, name)
         put(self, "theta", np.asarray(self.theta, dtype=np.float64))
-        put(self, "draws", np.asarray(self.draws))
+        put(self, "seed", check_seed(self.seed))
+        for name in ("names", "labels"):
+            put(self, name, _texts(getattr(self, name), name))
         for name in ("latent", "summary"):
             value = getattr(self, name)
             put(self, name, None if value is None else np.asarray(value, dtype=np.float64))
@@ -98,7 +106,7 @@ class CalibrationDraws:
         _check_columns(self)
         names = tuple(self.names) or tuple(f"theta_{i}" for i in range(self.theta.shape[1]))
         put(self, "names", names)
-        put(self, "labels", tuple(self.labels) or names)
+        put(self, "labels", tuple(typeset(label) for label in self.labels) or names)
         group = np.arange(len(self.theta)) if self.group is None else np.asarray(self.group)
         put(self, "group", group)
 
@@ -206,6 +214,31 @@ class CalibrationDraws:
                 "excluded: theta are draws of the prior without them"
             )
         return "; ".join(notes)
+
+
+def _put_numbers(d: CalibrationDraws, name: str) -> None:
+    value = getattr(d, name)
+    if value is None and name in ("theta", "draws"):
+        raise ShapeError(
+            name, expected="an array of numbers", got="None", fix="pass theta and draws"
+        )
+    if value is None or (isinstance(value, np.ndarray) and value.dtype.kind in "fiu"):
+        return
+    array = as_native(value, name)
+    if array.dtype.kind not in "fiu":
+        raise ShapeError(
+            name, expected="real numbers", got=f"dtype {array.dtype}",
+            fix="convert it with numpy: .astype('float64')",
+        )  # fmt: skip
+    object.__setattr__(d, name, array)
+
+
+def _texts(values: Any, what: str) -> tuple[str, ...]:
+    if isinstance(values, str) or not isinstance(values, Sequence | np.ndarray):
+        raise ConfigError(
+            what, expected="one text per parameter", got=type(values).__name__, fix="pass a list"
+        )
+    return tuple(text(v, what) for v in values)
 
 
 def _check_shapes(d: CalibrationDraws) -> None:

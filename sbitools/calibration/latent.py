@@ -18,6 +18,7 @@ from sbitools.errors import ShapeError
 from .bands import EcdfTest, ecdf_test, simultaneous_band
 from .check import Check
 from .draws import CalibrationDraws, as_draws
+from .gate import checked
 
 __all__ = ["WIDTH_SLOPE", "basis", "latent", "latent_covariance", "latent_rows"]
 
@@ -34,6 +35,7 @@ _FLOOR = 1e-12
 WIDTH_SLOPE = 1.1772
 
 
+@checked
 def latent(
     draws: CalibrationDraws, *, false_alarm: float = 0.01, seed: int | None = None
 ) -> Check:

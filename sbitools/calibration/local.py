@@ -29,6 +29,7 @@ from sbitools.seeds import derive
 from .check import Check
 from .coordinates import prior_probability
 from .draws import CalibrationDraws
+from .gate import checked
 
 __all__ = ["combined", "local_c2st", "local_check"]
 
@@ -61,6 +62,7 @@ class _Fit:
         return sums @ self.at_x
 
 
+@checked
 def local_c2st(
     draws: CalibrationDraws,
     at_x: np.ndarray,

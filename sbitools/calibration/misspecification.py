@@ -24,9 +24,13 @@ import numpy as np
 
 from sbitools.errors import ShapeError, StoreError
 from sbitools.familiarity import Familiarity, data_statistics
-from sbitools.seeds import derive
+from sbitools.plain import whole
+from sbitools.seeds import check_seed, derive
+from sbitools.store.access import as_store, chosen
 
 from .check import Check
+from .gate import checked
+from .stores import as_posterior, check_specification
 
 __all__ = ["describe", "familiar", "misspecification", "mmd"]
 
@@ -36,6 +40,7 @@ _MAX_OBSERVED = 1000
 _PERMUTATIONS = 999
 
 
+@checked
 def familiar(
     familiarity: Familiarity,
     features: Any,
@@ -97,6 +102,7 @@ def familiar(
     )  # fmt: skip
 
 
+@checked
 def mmd(
     observed: np.ndarray,
     simulated: np.ndarray,
@@ -153,6 +159,7 @@ def mmd(
     )  # fmt: skip
 
 
+@checked
 def misspecification(
     posterior: Any,
     store: Any,
@@ -179,8 +186,8 @@ def misspecification(
         StoreError: if the store is of another specification or holds too few simulations.
         ObservationError: if x does not fit the posterior.
     """
-    from .sampling import check_specification
-
+    store = as_store(store)
+    posterior = as_posterior(posterior)
     check_specification(posterior, store)
     features, statistics = describe(posterior, store, indices=indices, seed=seed)
     seen, own = _array(posterior.features(x)), data_statistics(x)
@@ -210,7 +217,8 @@ def describe(
     Args:
         posterior: with observe and features.
         store: simulations.
-        indices: to choose from; all that are done if None.
+        indices: to choose from, as numbers or as a mask over the whole store; all that are done
+            if None.
         n: how many at most, chosen at random.
         seed: of the choice and of the observation noise.
         batch_size: simulations in memory at a time.
@@ -220,18 +228,20 @@ def describe(
     """
     import torch
 
-    chosen = np.asarray(store.done if indices is None else indices, dtype=np.int64)
-    if not len(chosen):
+    posterior, store, n = as_posterior(posterior), as_store(store), whole(n, "n", least=1)
+    seed = check_seed(seed)
+    rows = chosen(store, indices)
+    if not len(rows):
         raise StoreError(
             f"store {store.path}", expected="finished simulations", got="none",
             fix="run the campaign first, or choose other indices",
         )  # fmt: skip
-    chosen = np.random.default_rng(derive(seed, _ROWS)).permutation(chosen)
-    _, first = np.unique(np.asarray(store.groups)[chosen], return_index=True)
-    chosen = np.sort(chosen[np.sort(first)[:n]])
+    rows = np.random.default_rng(derive(seed, _ROWS)).permutation(rows)
+    _, first = np.unique(np.asarray(store.groups)[rows], return_index=True)
+    rows = np.sort(rows[np.sort(first)[:n]])
     seeds = np.asarray(store.seeds)
     features, statistics = [], []
-    for index, _, x in store.batches(chosen, batch_size):
+    for index, _, x in store.batches(rows, batch_size):
         noise = [derive(seed, _NOISE, int(s)) for s in seeds[index]]
         x = posterior.observe(x, torch.tensor(noise))
         features.append(_array(posterior.features(x)))

@@ -8,16 +8,19 @@ from typing import Any
 
 import numpy as np
 
+from sbitools.brief import Brief
 from sbitools.errors import ShapeError
+from sbitools.plain import whole
 from sbitools.seeds import derive
+from sbitools.store.access import as_store, chosen
 
 __all__ = ["ObservedTests", "look"]
 
 _NOISE, _DRAWS = 95, 96
 
 
-@dataclass(frozen=True)
-class ObservedTests:
+@dataclass(frozen=True, repr=False)
+class ObservedTests(Brief):
     """What is known of N tests of one simulator.
 
     Args:
@@ -63,7 +66,8 @@ def look(
         store: test simulations.
         statistics: name -> function of x (B, *shape) that gives (B, number of bins), e.g.
             ``lambda x: power_spectrum(x, box_size).power``.
-        indices: simulations to use; all that are done if None.
+        indices: simulations to use, as numbers or as a mask over the whole store; all that are
+            done if None.
         n_draws: for posterior mean and sd.
         batch_size: simulations in memory.
         seed: of noise and draws.
@@ -72,7 +76,8 @@ def look(
 
     from sbitools.seeds import mix
 
-    rows = np.asarray(store.done if indices is None else indices, dtype=np.int64)
+    store, n_draws = as_store(store), whole(n_draws, "n_draws", least=1)
+    rows = chosen(store, indices)
     columns, parts = store.parameters.inferred_columns, []
     for index, theta, x in store.batches(rows, batch_size):
         noise = mix(store.seeds[torch.from_numpy(index)], derive(seed, _NOISE))

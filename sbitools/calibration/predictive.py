@@ -24,6 +24,7 @@ from sbitools.familiarity import whitening
 from sbitools.seeds import derive
 
 from .check import Check
+from .gate import checked
 from .local import combined
 from .predictions import MIN_PREDICTIONS, Statistics, predict
 
@@ -33,6 +34,7 @@ _TIES = 105  # key of the random numbers
 _QUANTILES = (0.025, 0.16, 0.5, 0.84, 0.975)
 
 
+@checked
 def predictive_check(
     posterior: Any,
     simulator: Any,
@@ -61,6 +63,7 @@ def predictive_check(
     return predictive(*found, false_alarm=false_alarm, seed=seed)
 
 
+@checked
 def predictive(
     observed: np.ndarray,
     draws: np.ndarray,

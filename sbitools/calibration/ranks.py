@@ -13,10 +13,12 @@ from sbitools.errors import ShapeError
 from .bands import EcdfTest, ecdf_test, simultaneous_band
 from .check import Check
 from .draws import CalibrationDraws, as_draws
+from .gate import checked
 
 __all__ = ["sbc", "uniformity", "with_quantities"]
 
 
+@checked
 def sbc(
     draws: CalibrationDraws | np.ndarray,
     theta: np.ndarray | None = None,

@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sbitools.brief import cut, table_html
 from sbitools.errors import ConfigError
 from sbitools.files import parse_json, read_file, write_atomic
+from sbitools.plain import as_path
 
 from .check import Check, decode, encode
 from .verdict import verdict
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["CalibrationResult"]
 
 _SCHEMA = 1
+_WORDS = {True: "passed", False: "FAILED", None: "measured"}
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,22 @@ class CalibrationResult:
     excluded: dict[str, list[dict[str, Any]]]
     info: dict[str, Any] = field(default_factory=dict)
     joint: dict[str, float] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        lines = [
+            f"  {kind}: " + "; ".join(_outcome(c) for c in checks)
+            for kind, checks in self.sets().items()
+        ]
+        return cut("\n".join([f"CalibrationResult: {self.verdict}", *lines]))
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (kind, c.name, _WORDS[c.passed], "" if c.p_value is None else f"{c.p_value:.3g}",
+             cut(c.summary, 120))
+            for kind, checks in self.sets().items() for c in checks
+        ]  # fmt: skip
+        head = ("set", "check", "outcome", "p-value", "effect")
+        return table_html(self.verdict, rows, head)
 
     @property
     def passed(self) -> bool:
@@ -143,7 +162,7 @@ class CalibrationResult:
 
     def to_json(self, path: str | Path) -> Path:
         """Write everything, arrays of the plots included; numbers keep all their digits."""
-        path = Path(path)
+        path = as_path(path)
         write_atomic(path, json.dumps(self.to_dict(), allow_nan=False).encode())
         return path
 
@@ -155,7 +174,7 @@ class CalibrationResult:
             ConfigError: if the file is not such a result.
         """
         try:
-            values = parse_json(read_file(path))
+            values = parse_json(read_file(as_path(path)))
         except (OSError, ValueError) as error:
             raise ConfigError(
                 f"calibration result {path}", expected="a JSON file written by to_json",
@@ -168,3 +187,8 @@ class CalibrationResult:
         from sbitools import report
 
         return report.write_calibration(self, path)
+
+
+def _outcome(check: Check) -> str:
+    p_value = "" if check.p_value is None else f" (p = {check.p_value:.2g})"
+    return f"{check.name} {_WORDS[check.passed]}{p_value}"

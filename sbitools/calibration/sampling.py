@@ -9,12 +9,20 @@ from typing import Any
 
 import numpy as np
 
-from sbitools.errors import MisspecificationWarning, PosteriorError, SbitoolsError, StoreError
-from sbitools.plain import whole
-from sbitools.seeds import derive
+from sbitools.bars import counting
+from sbitools.errors import (
+    ConfigError,
+    MisspecificationWarning,
+    PosteriorError,
+    SbitoolsError,
+    StoreError,
+)
+from sbitools.plain import real, whole
+from sbitools.seeds import check_seed, derive
+from sbitools.store.access import as_store, chosen
 
 from .draws import CalibrationDraws, Excluded
-from .stores import check_inside, check_specification
+from .stores import as_posterior, check_inside, check_specification
 
 __all__ = ["check_specification", "draw"]
 
@@ -57,7 +65,8 @@ def draw(
         store: test simulations, of the posterior's output and parameters.
         n_draws: per simulation; fewer if all together would exceed 1 GiB.
         seed: of draws, noise, and everything the checks draw.
-        indices: simulations to use; all that are done if None.
+        indices: simulations to use, as numbers or as a mask over the whole store; all that are
+            done if None.
         batch_size: simulations in memory at a time.
         time_limit: seconds one observation may take.
         log_prob: also keep densities, which `coverage` needs.
@@ -74,21 +83,26 @@ def draw(
         StoreError: if the store does not fit the posterior, has no finished simulation, or has
             theta outside the posterior's prior.
         PosteriorError: if the posterior failed for every simulation.
-        ConfigError: for `n_draws` or `batch_size` that is not a whole number from 1 on.
+        ConfigError: for numbers that cannot be used.
     """
-    check_specification(posterior, store)
     n_draws = whole(n_draws, "n_draws", least=1)
     batch_size = whole(batch_size, "batch_size", least=1)
-    chosen = np.asarray(store.done if indices is None else indices, dtype=np.int64)
-    if not len(chosen):
+    seed = check_seed(seed)
+    if time_limit is not None:
+        time_limit = real(time_limit, "time_limit", above=0)
+    posterior, store = as_posterior(posterior), as_store(store)
+    check_specification(posterior, store)
+    rows = chosen(store, indices)
+    if not len(rows):
         raise StoreError(
             f"store {store.path}", expected="finished simulations to test with", got="none",
             fix="run the campaign first, or choose other indices",
         )  # fmt: skip
     names = posterior.parameters.names
-    n_kept = max(1, min(n_draws, _MAX_BYTES // (8 * len(chosen) * (len(names) + 1))))
-    job = _Job(posterior, n_kept, seed, time_limit, log_prob, latent, quantities or {})
-    for index, theta, x in _progress(store.batches(chosen, batch_size), len(chosen), progress):
+    n_kept = max(1, min(n_draws, _MAX_BYTES // (8 * len(rows) * (len(names) + 1))))
+    quantities = {} if quantities is None else quantities
+    job = _Job(posterior, n_kept, seed, time_limit, log_prob, latent, quantities)
+    for index, theta, x in _progress(store.batches(rows, batch_size), len(rows), progress):
         columns = store.parameters.inferred_columns
         truth = np.asarray(theta, dtype=np.float64)[:, columns]
         check_inside(posterior, store, truth)
@@ -106,6 +120,7 @@ class _Job:
     ) -> None:  # fmt: skip
         self.posterior, self.n_draws, self.seed = posterior, n_draws, seed
         self.time_limit, self.log_prob, self.latent = time_limit, log_prob, latent
+        _check_quantities(quantities)
         self.quantities = {
             name: (f, len(inspect.signature(f).parameters) > 1) for name, f in quantities.items()
         }
@@ -235,6 +250,15 @@ class _Job:
         )  # fmt: skip
 
 
+def _check_quantities(quantities: Any) -> None:
+    table = isinstance(quantities, Mapping)
+    if not table or not all(isinstance(k, str) and callable(f) for k, f in quantities.items()):
+        raise ConfigError(
+            "quantities", expected="functions of theta (and x) by name",
+            got=type(quantities).__name__, fix='for example {"sum": lambda theta: theta.sum(-1)}',
+        )  # fmt: skip
+
+
 def _normalised(posterior: Any) -> bool:
     """Whether log densities are normalised: those of a likelihood or a ratio are not."""
     method = getattr(getattr(posterior, "options", None), "method", "npe")
@@ -260,10 +284,7 @@ def _progress(batches: Iterator[Any], total: int, show: bool) -> Iterator[Any]:
     if not show:
         yield from batches
         return
-    from rich.progress import Progress
-
-    with Progress(transient=True) as bar:
-        task = bar.add_task("posterior draws", total=total)
+    with counting("posterior draws", total) as advance:
         for batch in batches:
             yield batch
-            bar.advance(task, len(batch[0]))
+            advance(len(batch[0]))

@@ -11,7 +11,21 @@ from sbitools.seeds import simulation_seeds
 
 from .power import needed_tests
 
-__all__ = ["check_inside", "check_size", "check_specification", "check_unseen"]
+__all__ = ["as_posterior", "check_inside", "check_size", "check_specification", "check_unseen"]
+
+
+_POSTERIOR = ("parameters", "output", "observe", "sample")
+
+
+def as_posterior(value: Any) -> Any:
+    """`value` if it can be asked like a posterior; raises `PosteriorError` for anything else."""
+    missing = [name for name in _POSTERIOR if not hasattr(value, name)]
+    if missing or isinstance(value, type):
+        raise PosteriorError(
+            "posterior", expected="a posterior of sbitools.train", got=type(value).__name__,
+            fix="pass the posterior itself; sbitools.Posterior.load(path) reads a saved one",
+        )  # fmt: skip
+    return value
 
 
 def check_specification(posterior: Any, store: Any) -> None:

@@ -13,6 +13,7 @@ from .bands import ecdf_test
 from .check import Check
 from .coordinates import prior_probability
 from .draws import CalibrationDraws, as_draws
+from .gate import checked
 from .ranks import band_at, ecdf_details
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ __all__ = ["tarp", "tarp_distances", "tarp_ranks"]
 _REFERENCES, _TIES = 3, 4
 
 
+@checked
 def tarp(
     draws: CalibrationDraws | np.ndarray,
     theta: np.ndarray | None = None,

@@ -19,6 +19,7 @@ from .bootstrap import bootstrap_means
 from .check import Check
 from .coverage import LEVELS
 from .draws import CalibrationDraws
+from .gate import checked
 from .tarp import tarp_ranks
 
 __all__ = ["transfer"]
@@ -30,6 +31,7 @@ _N_PERMUTATIONS = 9999
 _MISSED = 0.05
 
 
+@checked
 def transfer(
     emulated: CalibrationDraws, reference: CalibrationDraws, *, false_alarm: float = 0.01
 ) -> list[Check]:

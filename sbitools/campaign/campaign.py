@@ -24,13 +24,15 @@ from sbitools import __version__
 from sbitools.errors import CampaignError, StoreError
 from sbitools.files import typed
 from sbitools.parameters import Design
+from sbitools.plain import as_path, whole
 from sbitools.seeds import check_seed, simulation_seeds
 from sbitools.simulator import Simulator
 from sbitools.store import SimulationStore
 from sbitools.store.manifest import DesignTable, Manifest, lock, stamp
 from sbitools.store.parts import DONE, FAILED, PENDING, REJECTED, RejectedSimulation
 
-from .progress import Progress
+from .arguments import checked_numbers, checked_simulator
+from .progress import Progress, nothing_to_do
 from .runner import Cancelled, Payload, Runner, import_path
 
 __all__ = ["CampaignInterrupted", "RejectedSimulation", "plan", "simulate"]
@@ -91,7 +93,11 @@ def simulate(
         CampaignError: if workers cannot start.
         CampaignInterrupted: after Ctrl-C or SIGTERM; nothing finished is lost.
     """
-    path = Path(path)
+    path, simulator = as_path(path, error=StoreError), checked_simulator(simulator)
+    n, workers, task_size, time_limit = checked_numbers(
+        n, workers, task_size, time_limit, resume=resume, retry_failed=retry_failed,
+        progress=progress,
+    )  # fmt: skip
     _check_arguments(simulator, n, workers, time_limit)
     wanted = _manifest(simulator, n, check_seed(seed), design, task_size)
     if not resume or stamp(path) is None:
@@ -127,6 +133,8 @@ def plan(
     `SimulationStore.add` or `sbitools import`; `simulate` with the same arguments runs what is
     missing. Arguments and errors are those of `simulate`; a store at `path` is refused.
     """
+    path, simulator = as_path(path, error=StoreError), checked_simulator(simulator)
+    n, _, task_size, _ = checked_numbers(n, 1, task_size, None)
     _check_arguments(simulator, n, 1, None)
     manifest = _manifest(simulator, n, check_seed(seed), design, task_size)
     _create(Path(path), simulator, manifest, task_size)
@@ -146,12 +154,7 @@ def _check_arguments(simulator: Simulator, n: int, workers: int, limit: float | 
 def _group_size(simulator: Any) -> int:
     """Simulations that are made together; 1 if the simulator does not say."""
     group = getattr(simulator, "group_size", 1)
-    if not isinstance(group, int) or group < 1:
-        raise CampaignError(
-            "group_size of the simulator", expected="a whole number >= 1", got=repr(group),
-            fix="leave the attribute out if simulations are independent",
-        )  # fmt: skip
-    return group
+    return whole(group, "group_size of the simulator", least=1, error=CampaignError)
 
 
 def _manifest(simulator: Any, n: int, seed: int, design: str, task_size: int | None) -> Manifest:
@@ -247,6 +250,11 @@ def _missing(store: SimulationStore, retry_failed: bool) -> list[tuple[int, int]
 def _engine(payload: Payload, workers: int, client: Any) -> Engine:
     if client is None:
         return _Local(payload, workers)
+    if not (hasattr(client, "scatter") and hasattr(client, "submit")):
+        raise CampaignError(
+            "client of simulate", expected="a dask.distributed.Client, or None",
+            got=type(client).__name__, fix="leave it out to use processes of this machine",
+        )  # fmt: skip
     from .cluster import DaskEngine
 
     return DaskEngine(payload, client)
@@ -259,6 +267,9 @@ def _run(
     begin = [int(np.sum(counts == s)) for s in (DONE, FAILED, REJECTED)]
     for start, stop in tasks:  # those that are run again count anew
         begin[1] -= int(np.sum(counts[start:stop] == FAILED))
+    if not tasks:
+        nothing_to_do(store.counts(), shown)
+        return
     bar = Progress(len(store), begin, shown)
     try:
         for _, _, new in engine(tasks):

@@ -4,10 +4,27 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Mapping
 
-__all__ = ["Progress"]
+__all__ = ["Progress", "nothing_to_do"]
 
 _LINE_SECONDS = 10.0
+
+
+def nothing_to_do(counts: Mapping[str, int], shown: bool) -> None:
+    """Say that a campaign is finished, and what became of it.
+
+    Args:
+        counts: simulations by state.
+        shown: False for silence.
+    """
+    if not shown:
+        return
+    states = [f"{counts.get(k, 0)} {k}" for k in ("done", "failed", "rejected")]
+    states = [s for i, s in enumerate(states) if i == 0 or not s.startswith("0 ")]
+    again = "; retry_failed=True runs them again" if counts.get("failed") else ""
+    sys.stderr.write(f"simulations: nothing to do: {', '.join(states)}{again}\n")
+    sys.stderr.flush()
 
 
 class Progress:

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 from torch import Tensor
 
+from sbitools.axes import HEALPIX
 from sbitools.errors import ConfigError
+from sbitools.models import PlainModel
 from sbitools.observation import Mask, Observation
 from sbitools.seeds import derive, initial_weights
 from sbitools.simulator import FieldSpec
@@ -26,12 +28,12 @@ EMBEDDINGS = ("auto", "cnn", "healpix", "mlp", "set", "transformer")
 
 Network = FieldCNN | FieldTransformer | HealpixCNN | SetEmbedding | VectorMLP
 
-# Names that say what an axis is, and with it what kind of field this is.
+# Where a FieldSpec does not say which axis counts fields, a first axis of these names does: what
+# networks are made of must not change with the names that `sbitools.axes` comes to know.
 _CHANNEL, _ITEM = ("channel", "map"), ("item",)
-_PIXEL = {"pixel": None, "healpix": None, "pixel_ring": "ring", "pixel_nested": "nested"}
 
 
-class EmbeddingOptions(BaseModel):
+class EmbeddingOptions(PlainModel):
     """Which summary network: the part of a method's options that is about the embedding.
 
     Attributes:
@@ -95,16 +97,16 @@ def build_embedding(
 ) -> Network:
     """A summary network for fields like `spec`.
 
-    A first axis named ``"channel"`` or ``"map"`` counts fields that share their cells or pixels;
-    every other axis is space.
+    A first axis named ``"channel"`` or ``"map"``, or of the kind ``"channel"`` where ``spec.axes``
+    says so, counts fields that share their cells or pixels; every other axis is space.
 
     Args:
         kind: ``"cnn"`` or ``"transformer"`` (1 to 3 axes besides channels), ``"healpix"`` (maps),
             ``"set"`` (items in rows), ``"mlp"`` (any shape, flattened), or ``"auto"``:
             ``"healpix"`` if the last axis is named ``"pixel_ring"``, ``"pixel_nested"``,
-            ``"pixel"`` or ``"healpix"``, ``"set"`` if the first of two is named ``"item"``,
-            ``"cnn"`` for 2-D and 3-D fields and for several channels, else ``"mlp"``; never
-            ``"transformer"``.
+            ``"pixel"`` or ``"healpix"``, or is of that kind, ``"set"`` if the first of two is
+            named ``"item"``, ``"cnn"`` for 2-D and 3-D fields and for several channels, else
+            ``"mlp"``; never ``"transformer"``.
         spec: the observed field.
         features: numbers that come out.
         channels: width of the first level of a CNN, or of a perceptron's or a transformer's layers
@@ -168,7 +170,7 @@ def observed_mask(observation: Observation, spec: FieldSpec) -> Tensor | None:
 
 
 def _ordering(spec: FieldSpec, given: str | None) -> str:
-    named = _PIXEL.get(spec.dims[-1])
+    named = HEALPIX.get(spec.dims[-1])
     if given and named and given != named:
         raise ConfigError(
             "ordering of a HEALPix embedding", expected=f"{named!r}, as the axis of {spec.name!r} "
@@ -179,7 +181,7 @@ def _ordering(spec: FieldSpec, given: str | None) -> str:
 
 def _choose(spec: FieldSpec) -> str:
     dims = spec.dims
-    if dims and dims[-1] in _PIXEL:
+    if spec.kinds[-1:] == ("healpix",):
         return "healpix"
     if len(dims) == 2 and dims[0] in _ITEM:
         return "set"
@@ -190,7 +192,8 @@ def _choose(spec: FieldSpec) -> str:
 
 def _channels(spec: FieldSpec) -> tuple[int | None, tuple[int, ...]]:
     """Number of channels, None without such an axis, and the axes of space."""
-    if spec.dims and spec.dims[0] in _CHANNEL:
+    counted = spec.dims[:1] if spec.axes is None else spec.axes[:1]
+    if counted and counted[0] in _CHANNEL:
         return spec.shape[0], spec.shape[1:]
     return None, spec.shape
 

@@ -126,7 +126,7 @@ def pretrain(
         TrainingError: if there is too little to train on, or training diverges.
         ObservationError: if the observation model does not fit the store's fields.
     """
-    observation.output(store.output)
+    observation = observation.bind(store.output)
     rows = rows or split(store, options.validation_fraction, options.seed)
     once, noisy = observation.split()  # only the noise need be drawn anew at every step
     training, validation = (

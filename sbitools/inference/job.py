@@ -12,10 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from sbitools.devices import find_device
 from sbitools.embeddings import observed_mask
 from sbitools.embeddings.moments import measure
 from sbitools.embeddings.pretrain import frozen, pretrain
-from sbitools.errors import ConfigError, PosteriorError
+from sbitools.errors import PosteriorError
 from sbitools.familiarity import FEWEST, Familiarity, data_statistics
 from sbitools.observation import Observation
 from sbitools.seeds import generator
@@ -28,7 +29,7 @@ from .methods import Method
 from .options import only
 from .posterior import Posterior
 from .prior_check import simulated_ranges
-from .symmetry import random_symmetry
+from .symmetry import random_symmetry, turned_axes
 
 __all__ = ["Job"]
 
@@ -58,7 +59,7 @@ class Job:
         self.train_rows, self.held_out = split(
             store, options.validation_fraction, options.seed, indices
         )
-        self.chosen = None if indices is None else sorted({int(i) for i in indices})
+        self.chosen = None if indices is None else indices.tolist()
         once, self.noisy = observation.split()  # only the noise need be drawn anew at every step
         self.common: dict[str, Any] = {
             "prepare": lambda x: once(x, torch.zeros(len(x), dtype=torch.int64)),
@@ -166,7 +167,8 @@ class Job:
         symmetry = self.options.symmetry
         pretrain(
             estimator.embedding, self.store, self.observation, options, run_dir / "pretrain",
-            augment=partial(random_symmetry, kind=symmetry) if symmetry != "none" else None,
+            augment=partial(random_symmetry, axes=turned_axes(self.spec, symmetry))
+            if symmetry != "none" else None,
             rows=(self.train_rows, self.held_out), workers=self.options.workers, resume=resume,
             on_epoch=on_epoch,
         )  # fmt: skip
@@ -219,8 +221,8 @@ class _Loss:
         pieces = self._pieces(len(x), module)
         symmetry = self.options.symmetry
         if symmetry != "none" and module.training:
-            x = module.embedding.fill(x)
-            x = torch.cat([random_symmetry(x[rows], rng, symmetry) for rows in pieces])
+            x, axes = module.embedding.fill(x), turned_axes(self.job.spec, symmetry)
+            x = torch.cat([random_symmetry(x[rows], rng, axes=axes) for rows in pieces])
         # One generator per piece: pieces are computed in any order.
         own = torch.randint(1 << 62, (len(pieces),), generator=rng).tolist()
 
@@ -251,15 +253,7 @@ def _some(loader: StreamingLoader) -> Iterator[Batch]:
 def _device(name: str) -> torch.device:
     if name == "auto":
         return local_device()
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ConfigError(
-            "option 'device' of train", expected="'auto', 'cpu' or a device of this machine",
-            got=repr(name), fix=f"use device='auto' ({str(error).splitlines()[0]})",
-        ) from error  # fmt: skip
-    return device
+    return find_device(name, "option 'device' of train", also="'auto', ")
 
 
 def _check_parameters(store: SimulationStore, method: Method) -> None:

@@ -11,11 +11,12 @@ import math
 from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 from torch import Tensor, nn
 
 from sbitools.embeddings.scale import Scaled
 from sbitools.errors import ConfigError
+from sbitools.models import PlainModel
 from sbitools.parameters import ParameterSpace
 from sbitools.simulator import FieldSpec
 
@@ -32,7 +33,7 @@ __all__ = ["METHODS", "LikelihoodEstimator", "LikelihoodOptions", "NLEOptions"]
 _LONGEST = 100
 
 
-class LikelihoodOptions(BaseModel):
+class LikelihoodOptions(PlainModel):
     """Which network.
 
     Attributes:

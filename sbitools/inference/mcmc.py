@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from sbitools import seeds as seeds_
+from sbitools.brief import Brief
 from sbitools.errors import (
     ConvergenceWarning,
     ExtrapolationWarning,
@@ -53,8 +54,8 @@ _WALKERS_AT_ONCE = 1 << 13
 _AT_ONCE = 1 << 15
 
 
-@dataclass(frozen=True)
-class ChainDiagnostics:
+@dataclass(frozen=True, repr=False)
+class ChainDiagnostics(Brief):
     """What chains say about themselves, for each observation.
 
     Args:

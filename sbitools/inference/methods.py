@@ -61,7 +61,7 @@ def find_method(name: str) -> Method:
     Raises:
         ConfigError: if there is none.
     """
-    if name not in _HOME:
+    if not isinstance(name, str) or name not in _HOME:
         raise ConfigError(
             "method", expected=f"one of {', '.join(_HOME)}", got=repr(name),
             fix="use method='npe' unless you have a reason for another",

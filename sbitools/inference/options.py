@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import reprlib
 from typing import Any, Literal
 
 from pydantic import BaseModel, Field, ValidationError
 
+from sbitools.axes import LINE_OF_SIGHT
 from sbitools.errors import ConfigError
 from sbitools.simulator import FieldSpec
 from sbitools.training import TrainingOptions
 
 from .methods import Method
-from .symmetry import LINE_OF_SIGHT, Symmetry
+from .symmetry import Symmetry, turned_axes
 from .vectors import fitted_whole
 
 __all__ = ["CommonOptions", "check_options", "only", "parse_options"]
@@ -61,7 +63,8 @@ def parse_options(method: Method, options: dict[str, Any]) -> Any:
         first = error.errors()[0]
         name = ".".join(map(str, first["loc"]))
         raise ConfigError(
-            f"option {name!r} of train", expected=first["msg"], got=repr(options.get(name)),
+            f"option {name!r} of train", expected=first["msg"].removeprefix("Value error, "),
+            got=reprlib.repr(options.get(name)),
             fix=f"choose among {', '.join(method.options.model_fields)}",
         ) from error  # fmt: skip
 
@@ -94,14 +97,28 @@ def check_options(options: Any, spec: FieldSpec) -> None:
                 got=repr(getattr(options, name)),
                 fix="leave it out" + (", or name a flow, e.g. flow='zuko_nsf'" if named else ""),
             )  # fmt: skip
-    symmetry, cone = getattr(options, "symmetry", "none"), spec.dims[-1:] == (LINE_OF_SIGHT,)
-    if (symmetry == "cube" and LINE_OF_SIGHT in spec.dims) or (symmetry == "sky" and not cone):
+    _check_symmetry(getattr(options, "symmetry", "none"), spec)
+
+
+def _check_symmetry(symmetry: Symmetry, spec: FieldSpec) -> None:
+    cone = spec.kinds[-1:] == ("evolving",)
+    if (symmetry == "cube" and "evolving" in spec.kinds) or (symmetry == "sky" and not cone):
         raise ConfigError(
             "option 'symmetry' of train", expected="'sky' for light cones, whose last axis is "
             f"named {LINE_OF_SIGHT!r} and is not to be mirrored, 'cube' for others",
             got=f"{symmetry!r} for axes {spec.dims}",
             fix="use symmetry='sky' and put the line of sight last"
             if symmetry == "cube" else "use symmetry='cube', or name the axis",
+        )  # fmt: skip
+    turned = turned_axes(spec, symmetry)
+    sides = [spec.shape[i] for i in turned]
+    if symmetry != "none" and (len(sides) < 2 or len(set(sides)) == len(sides)):
+        raise ConfigError(
+            "option 'symmetry' of train",
+            expected="two or more axes of space of equal length, which can change places",
+            got=f"{symmetry!r} for axes {spec.dims} of shape {spec.shape}, of which "
+            f"{[spec.dims[i] for i in turned] or 'none'} can be turned",
+            fix="leave it out; or say what the axes are: FieldSpec(..., axes=...)",
         )  # fmt: skip
 
 

@@ -15,7 +15,9 @@ from torch import Tensor
 
 from sbitools import seeds as seeds_
 from sbitools.arrays import real_tensor
+from sbitools.brief import names_in_brief
 from sbitools.checkpoint import checkpoint_kind, load_checkpoint, rebuild, save_checkpoint
+from sbitools.devices import find_device
 from sbitools.errors import (
     CheckpointError,
     MisspecificationWarning,
@@ -32,6 +34,7 @@ from sbitools.simulator import FieldSpec
 from .methods import find_method
 from .pieces import assemble, pieces
 from .reach import Reach
+from .request import checked_request
 
 __all__ = ["Posterior"]
 
@@ -88,7 +91,7 @@ class Posterior:
         return Reach(self.parameters)
 
     def __repr__(self) -> str:
-        return f"Posterior({', '.join(self.parameters.names)} | {self.observed.name})"
+        return f"Posterior({names_in_brief(self.parameters.names)} | {self.observed.name})"
 
     def observe(self, x: Tensor | np.ndarray, seeds: Tensor) -> Tensor:
         """Make simulated fields (B, *output.shape) into observed ones, with noise of `seeds`."""
@@ -125,6 +128,7 @@ class Posterior:
             MisspecificationWarning: if an x is unlike the simulations of training; the message
                 says where it lies outside.
         """
+        n, seed, time_limit = checked_request(n, seed, time_limit)
         u, _ = self._draw(x, n, seed, time_limit, density=False)
         return self.parameters.from_unconstrained(u)
 
@@ -138,6 +142,7 @@ class Posterior:
         time_limit: float | None = None,
     ) -> tuple[Tensor, Tensor]:
         """As `sample`, with the log density of each draw in theta, shape (B, n)."""
+        n, seed, time_limit = checked_request(n, seed, time_limit)
         u, log_q = self._draw(x, n, seed, time_limit)
         theta = self.parameters.from_unconstrained(u)
         # From u itself: theta rounded at a bound no longer knows how far out in u it was.
@@ -336,14 +341,16 @@ class Posterior:
 
     @classmethod
     @single_precision()
-    def load(cls, path: str | Path, device: str = "cpu") -> Posterior:
+    def load(cls, path: str | Path, device: str | torch.device = "cpu") -> Posterior:
         """Read what `save` wrote; the weights and a stored probe output are verified.
 
         A checkpoint of `sbitools.repair` gives the repaired posterior.
 
         Raises:
             CheckpointError: if the checkpoint is damaged, foreign, or computes something else.
+            ConfigError: for a device that this machine does not have.
         """
+        device = find_device(device)
         if checkpoint_kind(path) == _REPAIRED:
             from sbitools.repairs.posterior import load_repaired
 
@@ -358,7 +365,7 @@ class Posterior:
         def build() -> Posterior:
             parameters = ParameterSpace.from_dict(config["parameters"])
             output = FieldSpec.from_dict(config["output"])
-            observation = Observation.from_dict(config["observation"])
+            observation = Observation.from_checkpoint(config["observation"], output)
             method = find_method(config["options"]["method"])
             options = method.network(**config["options"])
             estimator = method.build(options, parameters, observation.output(output))

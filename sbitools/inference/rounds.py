@@ -20,10 +20,13 @@ import torch
 from torch import Tensor
 
 from sbitools.arrays import real_tensor
+from sbitools.campaign.arguments import checked_simulator
 from sbitools.campaign.campaign import _manifest, simulate
 from sbitools.errors import ConfigError, ObservationError
 from sbitools.files import read_json, write_atomic
+from sbitools.models import plain_value
 from sbitools.observation import Observation
+from sbitools.plain import as_path, flag, real, whole
 from sbitools.seeds import check_seed, derive, simulation_seeds
 from sbitools.simulator import Simulator
 from sbitools.store import SimulationStore
@@ -86,15 +89,14 @@ def train_rounds(
         ObservationError: if the observation does not fit the simulator's output.
         PosteriorError: if a round's posterior is so wrong that its region cannot be drawn from.
     """
-    observation = observe or Observation()
+    observation, simulator = Observation.of(observe), checked_simulator(simulator)
+    rounds = whole(rounds, "rounds", least=1)
+    n_per_round = whole(n_per_round, "n_per_round", least=1)
+    workers = whole(workers, "workers", least=1)
+    epsilon = real(epsilon, "epsilon, the mass outside a region,", above=0, most=0.4999)
+    resume, progress = flag(resume, "resume"), flag(progress, "progress")
     x = _checked(x_observed, simulator, observation)
-    if rounds < 1 or n_per_round < 1 or not 0 < epsilon < 0.5:
-        raise ConfigError(
-            "train_rounds", expected="rounds and n_per_round >= 1, 0 < epsilon < 0.5",
-            got=f"rounds={rounds}, n_per_round={n_per_round}, epsilon={epsilon}",
-            fix="correct the arguments",
-        )  # fmt: skip
-    options = options | {"workers": workers}
+    options = plain_value(options) | {"workers": workers}
     parsed = parse_options(find_method(method), options | {"method": method})
     check_options(parsed, observation.output(simulator.output))
     identity = {
@@ -103,7 +105,7 @@ def train_rounds(
         "method": method, "options": options, "observe": observation.to_dict(),
         "parameters": simulator.parameters.to_dict(), "output": simulator.output.to_dict(),
     }  # fmt: skip
-    folder = Path(run_dir)
+    folder = as_path(run_dir, "run_dir")
     _check_folder(folder, identity, resume)
     # Emulated pairs would come from the whole prior, of which later rounds simulate a part.
     fields = find_method(method).options.model_fields

@@ -19,10 +19,14 @@ from typing import Any
 
 import numpy as np
 
+from sbitools.brief import Brief
 from sbitools.errors import ConfigError, RunDirError, TrainingError
 from sbitools.files import read_json, write_atomic
+from sbitools.models import plain_value
+from sbitools.plain import as_path, real, whole
 from sbitools.seeds import check_seed, derive
 from sbitools.store import SimulationStore
+from sbitools.store.access import as_store
 
 from .methods import find_method
 from .options import parse_options
@@ -42,8 +46,8 @@ SPACE: dict[str, Sequence[Any] | tuple[str, float, float]] = {
 """What is tried for neural posterior estimation: values, or ("log", low, high) for a range."""
 
 
-@dataclass(frozen=True)
-class Trial:
+@dataclass(frozen=True, repr=False)
+class Trial(Brief):
     """One training.
 
     Args:
@@ -57,8 +61,8 @@ class Trial:
     seconds: float
 
 
-@dataclass(frozen=True)
-class SearchResult:
+@dataclass(frozen=True, repr=False)
+class SearchResult(Brief):
     """All trials, best first.
 
     Args:
@@ -104,10 +108,10 @@ def search(
         TrainingError: if no trial could be trained.
         RunDirError: if `run_dir` holds another search, or another process trains there.
     """
-    space = SPACE if space is None else space
+    space = SPACE if space is None else _checked_space(space)
     chosen, plain = find_method(method), {k: v for k, v in options.items() if k != "observe"}
-    if trials < 1:
-        raise ConfigError("trials", expected="one or more", got=str(trials), fix="ask for 16")
+    store, trials = as_store(store), whole(trials, "trials", least=1)
+    run_dir = as_path(run_dir, "run_dir")
     done, last = [], None
     for i in range(trials):
         tried = _draw(space, derive(check_seed(seed), i)) if i else {}
@@ -151,6 +155,22 @@ def _trial(
     file.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(file, json.dumps(values).encode())
     return trial, last
+
+
+def _checked_space(space: Any) -> dict[str, Any]:
+    """Plain values by name; raises `ConfigError` for what cannot be drawn from."""
+    space = plain_value(space)
+    for name, values in space.items() if isinstance(space, dict) else [("space", space)]:
+        listed = isinstance(space, dict) and isinstance(values, list | tuple) and len(values) > 0
+        if listed and values[0] == "log":
+            ends = [real(v, f"range of {name}", above=0) for v in values[1:]]
+            listed = len(ends) == 2 and ends[0] <= ends[1]
+        if not listed:
+            raise ConfigError(
+                f"space of {name!r}", expected='a list of values, or ("log", low, high)',
+                got=repr(values)[:80], fix="see sbitools.inference.search.SPACE",
+            )  # fmt: skip
+    return space
 
 
 def _draw(space: Mapping[str, Any], seed: int) -> dict[str, Any]:

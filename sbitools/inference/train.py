@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from sbitools.observation import Observation
+from sbitools.errors import ConfigError, PosteriorError, TrainingError
+from sbitools.observation import Observation, Step
+from sbitools.plain import as_path, flag
 from sbitools.precision import single_precision
+from sbitools.simulator import FieldSpec
 from sbitools.store import SimulationStore
+from sbitools.store.access import as_store
+from sbitools.store.access import chosen as select
 
 from .ensemble import fit_ensemble
 from .job import Job
@@ -29,10 +34,10 @@ __all__ = ["train"]
 
 @single_precision()
 def train(
-    store: SimulationStore,
+    store: SimulationStore | str | Path,
     method: str = "npe",
     *,
-    observe: Observation | None = None,
+    observe: Observation | Sequence[Step] | None = None,
     run_dir: str | Path,
     resume: bool = False,
     start: Posterior | None = None,
@@ -43,16 +48,17 @@ def train(
     """Train a posterior on the finished simulations of a store.
 
     Args:
-        store: simulations with theta drawn from the prior.
+        store: simulations with theta drawn from the prior, or the path of their store.
         method: a name out of `sbitools.inference.METHODS`.
-        observe: observation model; its noise is redrawn at every step. None: that of `start`, or
-            none at all.
+        observe: observation model, or its steps in a list; its noise is redrawn at every step.
+            None: that of `start`, or none at all.
         run_dir: for metrics and the resumable state of one run; other files in it are left alone.
         resume: take up an interrupted run in `run_dir`, or read a finished one back; without it an
             earlier run is refused, never replaced.
         start: a posterior of the same method and network whose weights are trained further
             (fine-tuning); its network options are kept.
-        indices: simulations of the store to use; all that are done if None.
+        indices: simulations of the store to use, as numbers or as a mask over the whole store; all
+            that are done if None.
         on_epoch: called with each new row of the training history.
         **options: fields of the method's options, e.g. `NPEOptions`.
 
@@ -71,19 +77,26 @@ def train(
     Warns:
         PriorMismatchWarning: if theta of the simulations do not follow the stated prior.
     """
-    chosen = find_method(method)
+    chosen, store, resume = find_method(method), as_store(store), flag(resume, "resume")
+    if on_epoch is not None and not callable(on_epoch):
+        raise ConfigError(
+            "on_epoch of train", expected="a function of a row of the history, or None",
+            got=type(on_epoch).__name__, fix="leave it out",
+        )  # fmt: skip
+    _check_start(start)
+    rows = None if indices is None else np.unique(select(store, indices, error=TrainingError))
     if start is not None:
         options = start.options.model_dump() | options
     parsed = parse_options(chosen, options | {"method": method})
-    observation = observe or (start.observation if start else Observation())
+    observation = _observation(observe, start, store.output)
     if start is None:
         check_options(parsed, observation.output(store.output))
-        n = len(store.done if indices is None else np.unique(indices))
+        n = len(store.done if rows is None else rows)
         parsed = vector_options(parsed, observation.output(store.output), n)
-    job = Job(store, chosen, parsed, observation, indices)
+    job = Job(store, chosen, parsed, observation, rows)
     warn_of_prior(store, job.rows_asked)
     estimator = job.estimator(start)
-    started, folder, more = time.monotonic(), Path(run_dir), {}
+    started, folder, more = time.monotonic(), as_path(run_dir, "run_dir"), {}
     if start is None and isinstance(estimator, VectorEstimator):
         history, more = fit_vectors(job, estimator, folder, resume, on_epoch)
     elif start is None and isinstance(estimator, VectorLikelihood):
@@ -103,3 +116,17 @@ def train(
     )  # fmt: skip
     posterior.familiarity = job.familiarity(posterior)
     return posterior
+
+
+def _check_start(start: Any) -> None:
+    if start is not None and not isinstance(start, Posterior):
+        raise PosteriorError(
+            "start", expected="a posterior of sbitools.train", got=type(start).__name__,
+            fix="pass the posterior itself; sbitools.Posterior.load(path) reads a saved one",
+        )  # fmt: skip
+
+
+def _observation(observe: Any, start: Any, output: FieldSpec) -> Observation:
+    if observe is None and start is not None:
+        return start.observation
+    return Observation.of(observe).bind(output)

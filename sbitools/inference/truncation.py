@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sbitools.arrays import selection
 from sbitools.errors import PosteriorError
 from sbitools.parameters import ParameterSpace
 from sbitools.seeds import derive
@@ -142,6 +143,9 @@ class JoinedStores:
         self.path = stores[0].path.parent.parent
         self._starts = np.cumsum([0, *map(len, stores)])
 
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
     @property
     def theta(self) -> Tensor:
         """Planned parameters, float64, (n, P)."""
@@ -178,7 +182,7 @@ class JoinedStores:
 
     def read(self, indices: np.ndarray) -> Tensor:
         """Fields of the simulations `indices`, in this order, (len(indices), *shape)."""
-        rows = np.asarray(indices)
+        rows = selection(indices, len(self))
         out = torch.empty((len(rows), *self.output.shape), dtype=self.output.torch_dtype)
         home = np.searchsorted(self._starts, rows, side="right") - 1
         for i, store in enumerate(self.stores):

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import reprlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+import torch
 from torch import Tensor
 
 from sbitools import seeds as seeds_
-from sbitools.errors import ObservationError
+from sbitools.arrays import as_native, real_tensor
+from sbitools.brief import names_in_brief
+from sbitools.errors import ObservationError, ShapeError
 from sbitools.simulator import FieldSpec
 
 from .spectral_noise import SpectralNoise
@@ -33,6 +37,12 @@ class Observation:
     Args:
         steps: in the order in which they act.
 
+    Raises:
+        ObservationError: for anything that is no step.
+
+    `train` binds the steps to the axes of its fields, see `bind`; an observation that is called
+    by itself takes every axis for space.
+
     Example:
         >>> import torch
         >>> observe = Observation([Smooth(1.0), Noise(0.1)])
@@ -41,6 +51,13 @@ class Observation:
     """
 
     def __init__(self, steps: Sequence[Step] = (), _first: int = 0) -> None:
+        listed = isinstance(steps, Sequence) and not isinstance(steps, str | bytes)
+        strange = [s for s in steps if not isinstance(s, Step)] if listed else [steps]
+        if strange:
+            raise ObservationError(
+                "steps of an observation", expected="a list of steps of sbitools.observation",
+                got=type(strange[0]).__name__, fix="for example Observation([Noise(0.1)])",
+            )  # fmt: skip
         self.steps = tuple(steps)
         self._first = _first  # number of the first step, in the whole this is a part of
 
@@ -53,17 +70,38 @@ class Observation:
         Raises:
             ObservationError: if there is not one seed per field.
         """
-        if len(seeds) != len(x):
-            raise ObservationError(
-                "seeds", expected=f"one for each of {len(x)} fields", got=f"{len(seeds)}",
-                fix="make them with sbitools.seeds.simulation_seeds",
-            )  # fmt: skip
+        if not isinstance(x, Tensor):
+            x = real_tensor(x, "simulated x", ObservationError)
+        seeds = _checked_seeds(seeds, len(x) if x.ndim else 0)
         for i, step in enumerate(self.steps, start=self._first):
             x = step.apply(x, seeds_.mix(seeds, seeds_.derive(i, _NOISE_KEY)))
         return x
 
     def __repr__(self) -> str:
-        return f"Observation({', '.join(s.kind for s in self.steps)})"
+        return f"Observation({names_in_brief([s.kind for s in self.steps])})"
+
+    @classmethod
+    def of(cls, value: Any) -> Observation:
+        """An observation as it is, one of no steps for None, or one of a step or a list of them.
+
+        Raises:
+            ObservationError: for anything else.
+        """
+        if isinstance(value, Observation):
+            return value
+        return cls(() if value is None else [value] if isinstance(value, Step) else value)
+
+    def bind(self, spec: FieldSpec) -> Observation:
+        """The steps as they act on fields like `spec`: along its axes of space.
+
+        Raises:
+            ObservationError: if a step does not fit.
+        """
+        steps = []
+        for step in self.steps:
+            steps.append(step.bind(spec))
+            spec = step.output(spec)
+        return Observation(steps, self._first)
 
     def output(self, spec: FieldSpec) -> FieldSpec:
         """What the observed field is; raises `ObservationError` if a step does not fit."""
@@ -88,16 +126,59 @@ class Observation:
         Raises:
             ObservationError: for an unknown step or wrong values.
         """
-        return cls([_step(dict(v)) for v in values])
+        if not isinstance(values, Sequence) or isinstance(values, str | bytes):
+            raise ObservationError(
+                "observe steps", expected="a list of tables", got=type(values).__name__,
+                fix='for example [{"kind": "noise", "sigma": 0.1}]',
+            )  # fmt: skip
+        return cls([_step(v) for v in values])
+
+    @classmethod
+    def from_checkpoint(cls, values: Sequence[dict[str, Any]], spec: FieldSpec) -> Observation:
+        """From `to_dict` of an observation that was bound to fields like `spec`.
+
+        What names no axes acts along all of them: it did when it was trained with.
+        """
+        every = list(range(len(spec.shape)))
+        mixed = len(spec.space) < len(every)
+        along_all = [Smooth.kind, Coarsen.kind] if mixed else []
+        return cls.from_dict(
+            [{"axes": every} | v if v.get("kind") in along_all else v for v in values]
+        )
 
     def digest(self) -> str:
         """sha256 of the steps."""
         return hashlib.sha256(repr(self.to_dict()).encode()).hexdigest()
 
 
-def _step(values: dict[str, Any]) -> Step:
+def _checked_seeds(seeds: Any, n: int) -> Tensor:
+    """int64, (n,)."""
+    try:
+        rows = as_native(seeds, "seeds")
+        got = f"{len(rows)}" if rows.ndim == 1 else f"shape {rows.shape}"
+        if rows.dtype.kind in "iu" and rows.shape == (n,):
+            return torch.from_numpy(rows.astype(np.int64))
+        if rows.shape == (n,) and not n:
+            return torch.empty(0, dtype=torch.int64)
+    except ShapeError as problem:
+        got = problem.got
+    raise ObservationError(
+        "seeds", expected=f"one for each of {n} fields, whole numbers", got=got,
+        fix="make them with sbitools.seeds.simulation_seeds",
+    )  # fmt: skip
+
+
+def _step(values: Any) -> Step:
+    if not isinstance(values, Mapping):
+        raise ObservationError(
+            "observe step", expected="a table with a kind", got=reprlib.repr(values),
+            fix='for example {"kind": "noise", "sigma": 0.1}',
+        )  # fmt: skip
+    values = dict(values)
     kind = values.pop("kind", None)
     try:
+        if not isinstance(kind, str):
+            raise KeyError(kind)
         return _STEPS[kind].from_values(values)  # type: ignore[index]
     except OSError as error:
         raise ObservationError(

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from sbitools import seeds as seeds_
+from sbitools.axes import LINE_OF_SIGHT
 from sbitools.errors import ObservationError
 from sbitools.files import parse_json, read_file, write_atomic
 from sbitools.simulator import FieldSpec
@@ -23,8 +24,6 @@ from .step import Step, check, real
 
 __all__ = ["SpectralNoise"]
 
-_COUNTS = ("slice", "channel", "map", "item")  # axes that number fields instead of cells
-_LINE_OF_SIGHT = "los"
 _MAX_FILE = 64 << 20
 
 # Numbers of the slabs of one length, and sqrt(P / v) of their modes.
@@ -130,12 +129,10 @@ class SpectralNoise(Step):
     def output(self, spec: FieldSpec) -> FieldSpec:
         """The same field."""
         real(spec, self.kind)
-        counts = [name for name in spec.dims if name in _COUNTS]
-        space = len(spec.shape) in (2, 3) and not counts
+        space = len(spec.shape) in (2, 3) and len(spec.space) == len(spec.shape)
         check(space, self.kind, "axes (x, y) or (x, y, line of sight)", spec.dims)
-        across = spec.dims[:2] if len(spec.shape) == 3 else spec.dims
-        apart = _LINE_OF_SIGHT not in across
-        check(apart, self.kind, f"{_LINE_OF_SIGHT!r} as third and last axis, if at all", spec.dims)
+        apart = "evolving" not in spec.kinds[:2]
+        check(apart, self.kind, f"{LINE_OF_SIGHT!r} as third and last axis, if at all", spec.dims)
         check(spec.unit == self.unit, self.kind, f"a field in {self.unit!r}", repr(spec.unit))
         self._slabs(spec.shape)
         return spec
@@ -267,7 +264,7 @@ def _numbers(values: Any, name: str) -> np.ndarray:
     """As float64; None is infinity."""
     try:
         return np.array(_infinite(values), dtype=np.float64)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise _wrong(f"numbers for {name}", str(values)[:80]) from error
 
 

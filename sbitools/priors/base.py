@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import numbers
 from dataclasses import fields
 from typing import Any, ClassVar
 
@@ -12,6 +11,7 @@ from torch import Tensor
 from torch.special import erfc, ndtri
 
 from sbitools.errors import ParameterError
+from sbitools.plain import real
 
 __all__ = ["Prior"]
 
@@ -93,10 +93,10 @@ class Prior:
     def _numbers(self) -> None:
         """Make every argument a finite float, whatever kind of number came in."""
         for f in fields(self):  # type: ignore[arg-type]
-            value = getattr(self, f.name)
-            number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-            self._require(number and math.isfinite(value), "finite numbers")
-            object.__setattr__(self, f.name, float(value))
+            value = real(
+                getattr(self, f.name), f"prior {self.kind}: {f.name}", error=ParameterError
+            )
+            object.__setattr__(self, f.name, value)
 
     def _require(self, ok: bool, expected: str) -> None:
         if not ok:

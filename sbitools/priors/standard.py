@@ -6,11 +6,14 @@ import math
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.special import ndtri
 
+from sbitools.brief import Brief
 from sbitools.errors import ParameterError
+from sbitools.plain import real
 
 from .base import REACH, Prior, log_normal_pdf, ndtr, probit
 
@@ -18,6 +21,10 @@ __all__ = ["Categorical", "LogNormal", "LogUniform", "Normal", "TruncatedNormal"
 
 # Nearer to the end of its support than this part of its width, theta is at the end.
 _AT_END = 1e-9
+
+
+_FAR = 10.0  # standard deviations that no draw reaches
+_LOG_MAX = 700.0  # the exponential of more, or of minus more, is no number of float64
 
 
 @dataclass(frozen=True)
@@ -31,6 +38,7 @@ class Uniform(Prior):
     def __post_init__(self) -> None:
         self._numbers()
         self._require(self.low < self.high, "low < high")
+        self._require(math.isfinite(self.high - self.low), "a width that is a float64 number")
 
     def to_unconstrained(self, theta: Tensor) -> Tensor:
         """See `Prior`."""
@@ -83,7 +91,7 @@ class LogUniform(Prior):
 
     def log_prob(self, theta: Tensor) -> Tensor:
         """See `Prior`."""
-        inside = -theta.clamp(min=self.low).log() - math.log(math.log(self.high / self.low))
+        inside = -theta.clamp(min=self.low).log() - math.log(self._log.high - self._log.low)
         return inside.where(self.contains(theta), torch.tensor(-math.inf, dtype=theta.dtype))
 
 
@@ -98,6 +106,7 @@ class Normal(Prior):
     def __post_init__(self) -> None:
         self._numbers()
         self._require(self.scale > 0, "scale > 0")
+        self._require(math.isfinite(abs(self.loc) + _FAR * self.scale), "draws within float64")
 
     def to_unconstrained(self, theta: Tensor) -> Tensor:
         """See `Prior`."""
@@ -124,6 +133,7 @@ class LogNormal(Prior):
     def __post_init__(self) -> None:
         self._numbers()
         self._require(self.scale > 0, "scale > 0")
+        self._require(abs(self.loc) + _FAR * self.scale < _LOG_MAX, "draws within float64")
 
     def contains(self, theta: Tensor) -> Tensor:
         """True where theta is finite and positive: 0 itself has no logarithm."""
@@ -210,18 +220,25 @@ class TruncatedNormal(Prior):
         return value.where(self.contains(theta), torch.tensor(-math.inf, dtype=theta.dtype))
 
 
-@dataclass(frozen=True)
-class Categorical(Prior):
+@dataclass(frozen=True, repr=False)
+class Categorical(Brief, Prior):
     """Codes 0 .. K-1 with the given probabilities; it has no map to the real line."""
 
     probabilities: tuple[float, ...]
     kind: ClassVar[str] = "categorical"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "probabilities", tuple(self.probabilities))
-        p = self.probabilities
-        ok = len(p) > 1 and min(p) >= 0 and abs(sum(p) - 1) < 1e-9
+        p, what = self.probabilities, f"prior {self.kind}: probabilities"
+        listed = np.ndim(p) == 1 and not isinstance(p, str | dict | set)
+        self._require(listed, "two or more probabilities that sum to 1")
+        numbers = tuple(real(v, what, least=0, most=1, error=ParameterError) for v in p)
+        # Numbers that were rounded to float32 are brought to a sum of 1.
+        total = math.fsum(numbers)
+        ok = len(numbers) > 1 and abs(total - 1) < 1e-6
+        object.__setattr__(self, "probabilities", numbers)
         self._require(ok, "two or more probabilities that sum to 1")
+        if abs(total - 1) >= 1e-9:
+            object.__setattr__(self, "probabilities", tuple(v / total for v in numbers))
 
     def icdf(self, p: Tensor) -> Tensor:
         """Codes as float64."""

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from sbitools.arrays import real_tensor
+from sbitools.brief import Brief
 from sbitools.errors import PosteriorError, StoreError
 from sbitools.parameters import ParameterSpace
 from sbitools.seeds import derive, mix
@@ -29,8 +30,8 @@ _BATCH = 32
 _FARTHEST = 8.0
 
 
-@dataclass(frozen=True)
-class Evidence:
+@dataclass(frozen=True, repr=False)
+class Evidence(Brief):
     """Observed reference simulations; one simulation has several rows, of other noise.
 
     Args:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from sbitools.brief import Brief
 from sbitools.calibration import CalibrationDraws, coverage, sbc
 from sbitools.calibration.bootstrap import bootstrap_means
 from sbitools.seeds import derive
@@ -16,8 +17,8 @@ __all__ = ["Judgement", "judge"]
 _BOOTSTRAP = 76
 
 
-@dataclass(frozen=True)
-class Judgement:
+@dataclass(frozen=True, repr=False)
+class Judgement(Brief):
     """A repair against the posterior before it, on held-out reference simulations.
 
     Args:

@@ -13,6 +13,7 @@ from sbitools.calibration.sampling import check_specification
 from sbitools.errors import StoreError
 from sbitools.inference import train
 from sbitools.seeds import derive, mix
+from sbitools.store.access import as_store, chosen
 
 from .crossfit import assign_folds, cross_fit
 from .repair import _Job
@@ -40,8 +41,9 @@ def held_out_log_prob(
     Raises:
         StoreError: if the store does not fit the posterior, or trained it.
     """
+    store = as_store(store)
     check_specification(posterior, store)
-    rows = np.asarray(store.done if indices is None else indices, dtype=np.int64)
+    rows = chosen(store, indices)
     known = np.asarray(getattr(posterior, "training_seeds", np.empty(0, dtype=np.int64)))
     seen = int(np.isin(store.seeds.numpy()[rows], known).sum())
     if seen or not len(rows):

@@ -19,6 +19,7 @@ from sbitools.arrays import real_tensor
 from sbitools.checkpoint import load_checkpoint, rebuild, save_checkpoint
 from sbitools.errors import CheckpointError, MisspecificationWarning, PosteriorError
 from sbitools.inference import Posterior
+from sbitools.inference.request import checked_request
 from sbitools.seeds import derive
 
 from .scores import MarginalScores
@@ -87,6 +88,7 @@ class RepairedPosterior(ABC):
         time_limit: float | None = None,
     ) -> Tensor:
         """See `Posterior.sample`."""
+        n, seed, time_limit = checked_request(n, seed, time_limit)
         return self.sample_and_log_prob(x, n, seed, time_limit)[0]
 
     @abstractmethod

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from sbitools.errors import PosteriorError
 from sbitools.inference.reach import Reach
+from sbitools.inference.request import checked_request
 from sbitools.seeds import derive
 
 from .evidence import Evidence, inside_support
@@ -60,6 +61,7 @@ class RecalibratedPosterior(RepairedPosterior):
         time_limit: float | None = None,
     ) -> tuple[Tensor, Tensor]:
         """See `Posterior.sample_and_log_prob`."""
+        n, seed, time_limit = checked_request(n, seed, time_limit)
         begun, space = time.monotonic(), self.parameters
         draws, log_q = self.base.sample_and_log_prob(x, n, seed, time_limit)
         if not draws.numel():

@@ -12,9 +12,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from sbitools.calibration.sampling import check_specification
+from sbitools.calibration.stores import as_posterior, check_specification
 from sbitools.errors import ConfigError, StoreError
 from sbitools.inference import Posterior
+from sbitools.plain import flag, text, whole
+from sbitools.seeds import check_seed
+from sbitools.store.access import as_store
+from sbitools.store.access import chosen as chosen_rows
 
 from .crossfit import assign_folds, cross_fit
 from .evidence import Evidence, collect
@@ -58,7 +62,8 @@ def repair(
         reference: store of reference simulations, other than those of training and testing.
         method: see above.
         folds: of the cross-fit.
-        indices: simulations to use; all that are done if None.
+        indices: simulations to use, as numbers or as a mask over the whole store; all that are
+            done if None.
         n_draws: posterior draws per simulation, for the held-out checks.
         run_dir: for the state of the training of ``"fine_tune"``; a temporary folder if None.
         resume: take up interrupted trainings in `run_dir`.
@@ -79,6 +84,7 @@ def repair(
         >>> posterior = repair(posterior, reference)  # doctest: +SKIP
         >>> print(judgement(posterior).summary)  # doctest: +SKIP
     """
+    method = text(method, "method of repair")
     names = (method,)
     if method == "auto":
         tunable = isinstance(posterior, Posterior)
@@ -88,9 +94,11 @@ def repair(
             "method of repair", expected=f"'auto' or one of {METHODS}", got=repr(method),
             fix="use method='auto'",
         )  # fmt: skip
+    folds, n_draws = whole(folds, "folds", least=2), whole(n_draws, "n_draws", least=1)
+    seed, resume = check_seed(seed), flag(resume, "resume")
+    posterior, reference = as_posterior(posterior), as_store(reference, "reference")
     check_specification(posterior, reference)
-    done = reference.done
-    rows = np.unique(np.asarray(done if indices is None else indices, dtype=np.int64))
+    rows = np.unique(chosen_rows(reference, indices))
     _check_unseen(posterior, reference, rows)
     temporary = tempfile.TemporaryDirectory() if run_dir is None else nullcontext(str(run_dir))
     with temporary as folder:

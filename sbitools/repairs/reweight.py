@@ -19,6 +19,7 @@ from torch import Tensor
 
 from sbitools.arrays import real_tensor
 from sbitools.errors import PosteriorError
+from sbitools.inference.request import checked_request
 from sbitools.seeds import derive
 
 from .evidence import Evidence
@@ -61,6 +62,7 @@ class ReweightedPosterior(RepairedPosterior):
         time_limit: float | None = None,
     ) -> tuple[Tensor, Tensor]:
         """See `Posterior.sample_and_log_prob`."""
+        n, seed, time_limit = checked_request(n, seed, time_limit)
         begun = time.monotonic()
         many = max(_TIMES * n, _LEAST) if n > 0 else n
         draws, log_q = self.base.sample_and_log_prob(x, many, seed, time_limit)

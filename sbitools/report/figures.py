@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
+from sbitools.typeset import settle
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Canvas
@@ -80,6 +82,7 @@ def embed(figure: Canvas, kind: str = "svg") -> str:
         kind: ``"svg"`` for curves, ``"png"`` for images and clouds of points.
     """
     stream = io.BytesIO()
+    settle(figure)
     figure.savefig(stream, format=kind, metadata={"Date": None} if kind == "svg" else {})
     mime = "image/svg+xml" if kind == "svg" else "image/png"
     return f"data:{mime};base64,{base64.b64encode(stream.getvalue()).decode()}"

@@ -12,12 +12,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sbitools.arrays import selection
+from sbitools.brief import Brief
 from sbitools.errors import StoreError
 from sbitools.parameters import ParameterSpace
+from sbitools.plain import as_path, flag, whole
 from sbitools.simulator import FieldSpec
 
 from .catalog import Catalog
-from .intake import as_native
 from .manifest import Manifest, is_live, stamp
 from .parts import DONE, FAILED, STATES, Layout
 from .reader import Reader
@@ -25,8 +27,8 @@ from .reader import Reader
 __all__ = ["Failure", "StoreContents"]
 
 
-@dataclass(frozen=True)
-class Failure:
+@dataclass(frozen=True, repr=False)
+class Failure(Brief):
     """A simulation that failed or was rejected.
 
     Args:
@@ -56,8 +58,8 @@ class StoreContents:
     """
 
     def __init__(self, path: str | Path, verify: bool = True) -> None:
-        self.path = Path(path)
-        self.verify_parts = verify
+        self.path = as_path(path, "path of a store", error=StoreError)
+        self.verify_parts = flag(verify, "verify", error=StoreError)
         self._load()
 
     def _load(self) -> None:
@@ -181,7 +183,8 @@ class StoreContents:
         """Fields of the simulations `indices`, in this order.
 
         Args:
-            indices: of finished simulations; repetitions are fine.
+            indices: of finished simulations, repetitions are fine; or a mask over all simulations
+                of the store, or a slice.
             what: ``"x"`` or ``"source"``.
 
         Returns:
@@ -190,12 +193,12 @@ class StoreContents:
         Raises:
             StoreError: for a simulation that is not done, or a damaged part.
         """
-        if what not in self.layout.fields:
+        if not isinstance(what, str) or what not in self.layout.fields:
             raise StoreError(
                 f"read(what={what!r})", expected=f"one of {list(self.layout.fields)}",
                 got=repr(what), fix="this store keeps no such field",
             )  # fmt: skip
-        rows = _whole(indices)
+        rows = selection(indices, len(self))
         self._require_done(rows)
         spec = self.layout.fields[what]
         out = np.empty((len(rows), *spec.shape), spec.dtype)
@@ -210,22 +213,21 @@ class StoreContents:
         return torch.from_numpy(out)
 
     def _require_done(self, rows: np.ndarray) -> None:
-        outside = (rows < 0) | (rows >= len(self))
-        if not outside.any() and (self._catalog.state[rows] != DONE).any():
+        if (self._catalog.state[rows] != DONE).any():
             self.refresh()
-        bad = rows[outside] if outside.any() else rows[self._catalog.state[rows] != DONE]
+        bad = rows[self._catalog.state[rows] != DONE]
         if len(bad):
-            what = "no such simulation" if outside.any() else STATES[self._catalog.state[bad[0]]]
             raise StoreError(
-                f"simulation {bad[0]}", expected="a finished simulation", got=what,
-                fix="read indices of store.done",
+                f"simulation {bad[0]}", expected="a finished simulation",
+                got=STATES[self._catalog.state[bad[0]]], fix="read indices of store.done",
             )  # fmt: skip
 
     def batches(
         self, indices: Sequence[int] | np.ndarray, batch_size: int
     ) -> Iterator[tuple[np.ndarray, Tensor, Tensor]]:
-        """(indices, theta, x) for `batch_size` simulations at a time, in order."""
-        rows = _whole(indices)
+        """(indices, theta, x) for `batch_size` simulations at a time, in order; see `read`."""
+        rows = selection(indices, len(self))
+        batch_size = whole(batch_size, "batch_size", least=1)
         for begin in range(0, len(rows), batch_size):
             chunk = rows[begin : begin + batch_size]
             yield chunk, torch.from_numpy(self._table.theta[chunk]), self.read(chunk)
@@ -258,13 +260,3 @@ class StoreContents:
     def close(self) -> None:
         """Close open files; the store can be used on."""
         self._reader.close()
-
-
-def _whole(indices: Sequence[int] | np.ndarray | Tensor) -> np.ndarray:
-    rows = as_native(indices)
-    if len(rows) and (rows.dtype.kind not in "iu" or rows.ndim != 1):
-        raise StoreError(
-            "indices", expected="a list of integers", got=f"dtype {rows.dtype}, {rows.ndim}-D",
-            fix="pass indices, for example numpy.flatnonzero(mask)",
-        )  # fmt: skip
-    return rows.astype(np.int64).reshape(-1)

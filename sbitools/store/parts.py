@@ -22,8 +22,8 @@ import numpy as np
 
 from sbitools.errors import StoreError
 from sbitools.files import check_regular, hash_file, typed, write_atomic
-from sbitools.parameters import ParameterSpace
-from sbitools.simulator import FieldSpec
+from sbitools.parameters import ParameterSpace, as_space
+from sbitools.simulator import FieldSpec, as_spec
 
 __all__ = [
     "DONE", "FAILED", "PENDING", "REJECTED", "STATES", "Layout", "Part", "PartData",
@@ -52,6 +52,12 @@ class Layout:
     parameters: ParameterSpace
     output: FieldSpec
     source: FieldSpec | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "parameters", as_space(self.parameters))
+        as_spec(self.output, "output")
+        if self.source is not None:
+            as_spec(self.source, "source")
 
     @property
     def fields(self) -> dict[str, FieldSpec]:

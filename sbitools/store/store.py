@@ -17,9 +17,10 @@ from torch import Tensor
 
 from sbitools.errors import StoreError
 from sbitools.files import move_directory, temporary_name, typed
-from sbitools.parameters import ParameterSpace
-from sbitools.seeds import simulation_seeds
-from sbitools.simulator import FieldSpec
+from sbitools.parameters import ParameterSpace, as_space
+from sbitools.plain import as_path, text, whole
+from sbitools.seeds import check_seed, simulation_seeds
+from sbitools.simulator import FieldSpec, as_spec
 
 from .arrayfiles import reading
 from .contents import Failure, StoreContents
@@ -95,12 +96,16 @@ class SimulationStore(StoreContents):
             StoreError: if `path` is taken or the tables differ in length.
             ParameterError: if theta is outside the priors.
         """
-        layout = Layout(parameters, output, source)
-        if design not in _DESIGNS or (task_size is not None and task_size < 1):
+        layout, path = Layout(parameters, output, source), as_path(path, error=StoreError)
+        group_size, task_size = _sizes(group_size, task_size)
+        if design not in _DESIGNS:
             raise StoreError(
-                "design, task_size", expected=f"one of {_DESIGNS}, and at least 1",
-                got=f"{design!r}, {task_size}", fix="correct the arguments",
+                "design", expected=f"one of {_DESIGNS}", got=repr(design),
+                fix="correct the argument",
             )  # fmt: skip
+        simulator, code_version = text(simulator, "simulator"), text(code_version, "code_version")
+        seed = None if seed is None else check_seed(seed)
+        parameters = layout.parameters
         table = _design_table(parameters, theta, seeds, groups, group_size)
         n = len(table.seeds)
         size = task_size or default_task_size(n, layout, group_size)
@@ -160,6 +165,13 @@ class SimulationStore(StoreContents):
             ShapeError: for a wrong shape, dtype or unit.
             ParameterError: for theta outside the priors.
         """
+        parameters, path = as_space(parameters), as_path(path, error=StoreError)
+        as_spec(output)
+        if nonfinite not in ("error", "fail"):
+            raise StoreError(
+                "nonfinite", expected="'error' or 'fail'", got=repr(nonfinite),
+                fix="'fail' records simulations with NaN or Inf as failed",
+            )  # fmt: skip
         theta = checked_theta(parameters, theta)
         if seeds is None:
             seeds = simulation_seeds(0, range(len(theta)))
@@ -183,7 +195,8 @@ class SimulationStore(StoreContents):
 
     def _import(self, x: Any, source_x: Any, nonfinite: str) -> None:
         for name, array in (("x", x), ("source", source_x)):
-            rows = 0 if array is None or getattr(array, "shape", None) == () else len(array)
+            sized = hasattr(array, "__len__") and getattr(array, "shape", None) != ()
+            rows = len(array) if sized else 0
             if array is not None and rows != len(self):
                 raise StoreError(
                     name, expected=f"{len(self)} rows, as many as theta", got=f"{rows} rows",
@@ -239,11 +252,14 @@ class SimulationStore(StoreContents):
             StoreError: for values that are not finite, other content than was added before, an
                 index outside the design, a running campaign, or a full disk.
         """
+        start = whole(start, "index of a simulation", error=StoreError)
         data = checked_rows(self.layout, self._table, start, x, source, unit, nonfinite)
         self._write(data)
 
     def fail(self, index: int, message: str) -> None:
         """Record that simulation `index`, made elsewhere, failed; a later `add` replaces it."""
+        index = whole(index, "index of a simulation", error=StoreError)
+        message = text(message, "message", error=StoreError)
         fields = {
             k: np.zeros((1, *spec.shape), spec.dtype) for k, spec in self.layout.fields.items()
         }
@@ -288,6 +304,13 @@ class SimulationStore(StoreContents):
         from .export import compact
 
         compact(self)
+
+
+def _sizes(group_size: Any, task_size: Any) -> tuple[int, int | None]:
+    group_size = whole(group_size, "group_size", least=1, error=StoreError)
+    if task_size is not None:
+        task_size = whole(task_size, "task_size", least=1, error=StoreError)
+    return group_size, task_size
 
 
 def _design_table(

@@ -13,9 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sbitools.arrays import selection
 from sbitools.errors import TrainingError
+from sbitools.plain import real, whole
 from sbitools.seeds import derive, mix
 from sbitools.store import SimulationStore
+from sbitools.store.access import chosen
 
 __all__ = ["Batch", "StreamingLoader", "split"]
 
@@ -30,7 +33,7 @@ class StreamingLoader:
 
     Args:
         store: where they are.
-        indices: which, all of them done.
+        indices: which, all of them done: see `sbitools.arrays.selection`.
         batch_size: rows of a batch; the last one of an epoch may be smaller.
         seed: of the shuffling and of the noise seeds.
         chunk_bytes: memory for one chunk; two may be held for a moment.
@@ -50,13 +53,9 @@ class StreamingLoader:
         prepare: Callable[[Tensor], Tensor] | None = None,
         row_bytes: int | None = None,
     ) -> None:
-        self.store, self.indices, self.seed, self.shuffle = (
-            store,
-            np.asarray(indices),
-            seed,
-            shuffle,
-        )
-        self.batch_size = batch_size
+        self.store, self.seed, self.shuffle = store, seed, shuffle
+        self.indices = selection(indices, len(store), error=TrainingError)
+        self.batch_size = batch_size = whole(batch_size, "batch_size", least=1)
         self._prepare = prepare or (lambda x: x)
         rows = max(batch_size, chunk_bytes // max(row_bytes or store.output.nbytes, 1))
         self._chunk_rows = int(rows)
@@ -134,13 +133,15 @@ def split(
         store: with finished simulations.
         fraction: of the groups that validate.
         seed: of the choice.
-        indices: simulations to split, all of them done; every finished one if None.
+        indices: simulations to split, all of them done, as numbers or as a mask over the whole
+            store; every finished one if None.
         fold: successive folds validate with other groups, until all have been used.
 
     Raises:
         TrainingError: if fewer than two groups are done, or `indices` names others.
     """
-    done = store.done if indices is None else np.unique(np.asarray(indices, dtype=np.int64))
+    fraction = real(fraction, "fraction", above=0, most=1)
+    done = np.unique(chosen(store, indices, TrainingError))
     if not np.isin(done, store.done).all():
         raise TrainingError(
             f"indices into store {store.path}", expected="finished simulations",

@@ -16,10 +16,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 from torch import Tensor, nn
 
+from sbitools.brief import Brief
 from sbitools.errors import TrainingError
+from sbitools.models import PlainModel
 from sbitools.precision import single_precision
 from sbitools.seeds import derive, generator
 
@@ -40,7 +42,7 @@ _MAX_BAD_STEPS = 20
 _START = {"step": 0, "good": 0, "loss_sum": 0.0, "bad": 0}
 
 
-class TrainingOptions(BaseModel):
+class TrainingOptions(PlainModel):
     """How to train.
 
     Attributes:
@@ -84,8 +86,8 @@ class TrainingOptions(BaseModel):
     threads: int | None = Field(None, ge=1)
 
 
-@dataclass
-class TrainingHistory:
+@dataclass(repr=False)
+class TrainingHistory(Brief):
     """What happened: one row per epoch, the best epoch, seconds in all, and why it stopped."""
 
     epochs: list[dict[str, float]] = field(default_factory=list)
