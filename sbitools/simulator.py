@@ -14,6 +14,7 @@ from torch import Tensor
 
 from .errors import ShapeError
 from .parameters import ParameterSpace
+from .plain import text
 
 __all__ = ["FieldSpec", "FunctionSimulator", "Simulator"]
 
@@ -109,6 +110,9 @@ class Simulator(Protocol):
         source: an input field besides theta that is stored beside x, or None.
         group_size: simulations that are made together or share a volume; never split between
             training and validation.
+
+    A simulator may have a `version` (text): see `sbitools.identity`. Without, its code tells a
+    store that another simulator comes with the same name.
     """
 
     parameters: ParameterSpace
@@ -133,6 +137,11 @@ class FunctionSimulator:
         output: what it returns.
         group_size: simulations that belong together.
         source: an input field that the function returns as second value.
+        version: stands for the code of the function, so that it can be rewritten: to be changed
+            whenever the same theta and seed give another x. Without, the code itself counts.
+
+    Raises:
+        ConfigError: if `version` is no text.
 
     Example:
         >>> from sbitools import FieldSpec, Parameter, ParameterSpace, priors, seeds
@@ -142,6 +151,8 @@ class FunctionSimulator:
         ...     FieldSpec("x", ("i",), (1,)))
     """
 
+    version: str = ""
+
     def __init__(
         self,
         function: Callable[[Tensor, Tensor], Tensor],
@@ -149,9 +160,12 @@ class FunctionSimulator:
         output: FieldSpec,
         group_size: int = 1,
         source: FieldSpec | None = None,
+        version: str = "",
     ) -> None:
         self.function, self.parameters, self.output = function, parameters, output
         self.group_size, self.source = group_size, source
+        if text(version, "version of the simulator"):
+            self.version = version
 
     def simulate(self, theta: Tensor, seeds: Tensor) -> Tensor:
         """Call the function."""

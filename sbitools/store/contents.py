@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from sbitools.errors import StoreError
+from sbitools.files import typed
 from sbitools.parameters import ParameterSpace
 from sbitools.simulator import FieldSpec
 
@@ -56,7 +57,8 @@ class StoreContents:
     """
 
     def __init__(self, path: str | Path, verify: bool = True) -> None:
-        self.path = Path(path)
+        with typed(Path(path)):
+            self.path = Path(path).absolute()  # wherever the process goes from here
         self.verify_parts = verify
         self._load()
 

@@ -12,7 +12,7 @@ import hashlib
 import io
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,11 +46,22 @@ class RejectedSimulation(Exception):
 
 @dataclass(frozen=True)
 class Layout:
-    """What every part of a store must agree on."""
+    """What every part of a store must agree on.
+
+    Args:
+        parameters: the parameter space.
+        output: what x is.
+        source: what the source field is.
+        origin: sha256 of who made the simulations, ``""`` if nobody says.
+        stamps: `digests` as the first part has them, if texts (labels, units) were corrected
+            since; those of the specifications if None.
+    """
 
     parameters: ParameterSpace
     output: FieldSpec
     source: FieldSpec | None = None
+    origin: str = ""
+    stamps: Mapping[str, str] | None = None
 
     @property
     def fields(self) -> dict[str, FieldSpec]:
@@ -82,7 +93,7 @@ class Layout:
     @property
     def digests(self) -> dict[str, str]:
         """sha256 of each specification, as kept in the file."""
-        return {
+        return dict(self.stamps or {}) or {
             "parameters_sha256": self.parameters.digest(),
             "output_sha256": self.output.digest(),
             "source_sha256": self.source.digest() if self.source else "",
@@ -205,6 +216,8 @@ def _build(layout: Layout, data: PartData, digests: np.ndarray) -> memoryview:
             fld.attrs["units"], fld.attrs["long_name"] = spec.unit, spec.name
             _attach(file, fld, ("simulation", *layout.axes[name]))
         file.attrs.update(layout.digests)
+        if layout.origin:
+            file.attrs["simulator_sha256"] = layout.origin
         file.attrs["kind"], file.attrs["schema"] = "sbitools-part", _SCHEMA
         file.attrs["metadata_sha256"] = _meta_digest(file)
     return buffer.getbuffer()
@@ -275,6 +288,8 @@ class Part:
         for name, expected in self.layout.digests.items():
             if file.attrs[name] != expected:
                 raise _foreign(self.path, f"a part with another {name.removesuffix('_sha256')}")
+        if file.attrs.get("simulator_sha256", "") != self.layout.origin:
+            raise _foreign(self.path, "a part of another simulator")
         if file.attrs["metadata_sha256"] != _meta_digest(file):
             raise self._damaged("columns that do not match their sha256")
         column = {name: file[name][()] for name in _COLUMNS}
