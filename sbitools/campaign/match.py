@@ -6,6 +6,7 @@ of sbitools.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from sbitools.parameters import ParameterSpace
 from sbitools.simulator import FieldSpec
 from sbitools.store.manifest import Manifest
 
-__all__ = ["check_same", "with_texts_of"]
+__all__ = ["check_identity", "check_same", "with_texts_of"]
 
 _PARAMETER_TEXTS = {"unit", "latex"}
 _FIELD_TEXTS = {"unit"}
@@ -47,7 +48,18 @@ def check_same(path: Path, have: Manifest, wanted: Manifest) -> None:
                 f"{name} of the store {path}", expected=f"{old}", got=f"{now}",
                 fix="choose another path, or pass what the store was made with",
             )  # fmt: skip
-    changed = changes(have.identity, wanted.identity)
+    check_identity(path, have, wanted.identity)
+
+
+def check_identity(path: Path, have: Manifest, now: Mapping[str, str]) -> None:
+    """Raise `StoreError` if a store was made by a simulator that has changed since.
+
+    Args:
+        path: of the store, for the message.
+        have: what the store says.
+        now: the simulator's `identity`.
+    """
+    changed = changes(have.identity, now)
     if changed:
         raise StoreError(
             f"simulator of the store {path}", expected=f"{have.simulator} as it was when the "

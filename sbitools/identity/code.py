@@ -95,8 +95,8 @@ def _dump(node: Any, top: bool = False) -> str:
 
 def _without_docstring(body: Any) -> Any:
     first = body[0] if isinstance(body, list) and body else None
-    text = isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant)
-    return body[1:] if text and isinstance(first.value.value, str) else body
+    inner = getattr(first, "value", None) if isinstance(first, ast.Expr) else None
+    return body[1:] if isinstance(getattr(inner, "value", None), str) else body
 
 
 def _syntax(code: CodeType, function: FunctionType) -> ast.AST | None:

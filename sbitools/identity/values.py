@@ -176,9 +176,8 @@ class Digester:
             made = generated and getattr(getattr(value, "__code__", None), "co_filename", "")
             function = isinstance(value, FunctionType) and made != "<string>"
             if name not in leave and name not in _SHOW and not name.startswith("_abc_"):
-                if function or not dunder and not inspect.isdatadescriptor(value):
-                    members[name] = value
-                elif isinstance(value, property):
+                plain = not dunder and not inspect.isdatadescriptor(value)
+                if function or plain or isinstance(value, property):
                     members[name] = value
         bases = [self(base) for base in kind.__bases__]
         return _hash("own class", kind.__qualname__, self._table("members", members), *bases)
@@ -261,7 +260,7 @@ def _plain(thing: Any) -> bytes | None:
         return _hash("int", hex(thing))
     if thing is None or thing is Ellipsis or type(thing) in (bool, float, complex, str):
         return _hash(type(thing).__name__, repr(thing))
-    if type(thing) in (bytes, bytearray):
+    if isinstance(thing, bytes | bytearray):
         return _hash(type(thing).__name__, bytes(thing))
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(thing, torch.Tensor):
@@ -292,8 +291,8 @@ def _package(module: str | None) -> str:
 def _hash(*parts: Any) -> bytes:
     h = hashlib.sha256()
     for part in parts:
-        raw = part if isinstance(part, bytes | memoryview) else repr(part).encode(
-            "utf-8", "surrogatepass")  # fmt: skip
-        h.update(len(memoryview(raw).cast("B") if len(raw) else b"").to_bytes(8, "little"))
+        whole = isinstance(part, bytes | memoryview)
+        raw = memoryview(part if whole else repr(part).encode("utf-8", "surrogatepass"))
+        h.update(raw.nbytes.to_bytes(8, "little"))
         h.update(raw)
     return h.digest()

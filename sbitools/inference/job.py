@@ -16,6 +16,7 @@ from sbitools.embeddings import observed_mask
 from sbitools.embeddings.pretrain import frozen, pretrain
 from sbitools.errors import ConfigError, PosteriorError
 from sbitools.familiarity import FEWEST, Familiarity, data_statistics
+from sbitools.identity.values import Digester
 from sbitools.observation import Observation
 from sbitools.seeds import generator
 from sbitools.simulator import FieldSpec
@@ -38,6 +39,9 @@ _SCALE_FIELDS = 1024
 # fields of training join: their features are not quite those of new fields.
 _FAMILIAR_FIELDS = 2000
 
+# Options on which results do not depend, but for rounding on another device.
+_NO_MATTER = ("checkpoint_seconds", "time_limit", "threads", "workers", "device")
+
 # Rows of a batch that one thread computes; a constant, so that results do not depend on `workers`.
 _PIECE_ROWS = 16
 
@@ -56,6 +60,7 @@ class Job:
         self.train_rows, self.held_out = split(
             store, options.validation_fraction, options.seed, indices
         )
+        self.started_from: str | None = None  # sha256 of weights
         self.chosen = None if indices is None else sorted({int(i) for i in indices})
         once, self.noisy = observation.split()  # only the noise need be drawn anew at every step
         self.common: dict[str, Any] = {
@@ -92,7 +97,9 @@ class Job:
             estimator.embedding.set_scale(mean, std if mask is None else std * mask)
         else:
             self._check_start(start, network)
-            estimator.load_state_dict(start.estimator.state_dict())
+            weights = start.estimator.state_dict()
+            estimator.load_state_dict(weights)
+            self.started_from = Digester()(dict(weights)).hex()
         if self.options.frozen == "embedding":
             estimator.embedding.requires_grad_(False)
         return estimator.to(self.device)
@@ -140,8 +147,10 @@ class Job:
         )  # fmt: skip
 
     def identity(self) -> dict[str, Any]:
-        """What tells this run from others."""
-        return {
+        """What tells this run from others: data, options that matter, weights at the start."""
+        chosen = self.options.model_dump(mode="json")
+        return {f"option {k}": v for k, v in chosen.items() if k not in _NO_MATTER} | {
+            "start": self.started_from,
             "store": self.store.digest(), "observe": self.observation.digest(),
             "symmetry": self.options.symmetry, "method": self.method.name,
             "network": only(self.method.network, self.options).model_dump(),
@@ -160,7 +169,7 @@ class Job:
             estimator.embedding, self.store, self.observation, options, run_dir / "pretrain",
             augment=partial(random_symmetry, kind=symmetry) if symmetry != "none" else None,
             rows=(self.train_rows, self.held_out), workers=self.options.workers, resume=resume,
-            on_epoch=on_epoch,
+            on_epoch=on_epoch, identity={f"option {k}": v for k, v in self.identity().items()},
         )  # fmt: skip
         with frozen(estimator.embedding):
             self.run(estimator, run_dir / "frozen", resume, on_epoch, options)

@@ -22,6 +22,8 @@ _KIND = "training-state"
 _FREE = ("checkpoint_seconds", "time_limit", "threads", "workers")
 # What was so before it became an option.
 _BEFORE = {"optimizer": "adamw"}
+# States of sbitools 0.1.0 do not have these.
+_LATER = ("option ", "start")
 
 
 class RunState:
@@ -33,7 +35,7 @@ class RunState:
     """
 
     def __init__(self, run_dir: Path, options: dict[str, Any]) -> None:
-        self.run_dir = run_dir
+        self.run_dir = run_dir = run_dir.absolute()  # wherever the process goes from here
         self.options = {k: v for k, v in options.items() if k not in _FREE}
         run_dir.mkdir(parents=True, exist_ok=True)
 
@@ -81,7 +83,8 @@ class RunState:
             return None
         config, tensors = load_checkpoint(folders[-1], _KIND)
         before = _BEFORE | config["options"]
-        changed = [k for k, v in self.options.items() if before.get(k) != v]
+        known = [k for k in self.options if k in before or not k.startswith(_LATER)]
+        changed = [k for k in known if before.get(k) != self.options[k]]
         if changed:
             was = {k: before.get(k) for k in changed}
             raise TrainingError(
