@@ -93,11 +93,12 @@ class Layout:
     @property
     def digests(self) -> dict[str, str]:
         """sha256 of each specification, as kept in the file."""
-        return dict(self.stamps or {}) or {
+        own = {
             "parameters_sha256": self.parameters.digest(),
             "output_sha256": self.output.digest(),
             "source_sha256": self.source.digest() if self.source else "",
         }
+        return own | {k: v for k, v in (self.stamps or {}).items() if k in own}
 
 
 def _clean(name: str, suffix: str, taken: Sequence[str]) -> str:
