@@ -136,6 +136,11 @@ class Emulator(ABC):
             digest.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
         return f"weights {digest.hexdigest()[:16]}"
 
+    @property
+    def identity(self) -> str:
+        """The version says all: how the weights came about does not matter."""
+        return self.version
+
     def save(self, path: str | Path) -> Path:
         """Write weights and configuration to the folder `path`."""
         from sbitools.checkpoint import save_checkpoint

@@ -207,6 +207,9 @@ class Simulator(Protocol):
         source: an input field besides theta that is stored beside x, or None.
         group_size: simulations that are made together or share a volume; never split between
             training and validation.
+
+    A simulator may have a `version` (text): see `sbitools.identity`. Without, its code tells a
+    store that another simulator comes with the same name.
     """
 
     parameters: ParameterSpace
@@ -231,6 +234,11 @@ class FunctionSimulator:
         output: what it returns.
         group_size: simulations that belong together.
         source: an input field that the function returns as second value.
+        version: stands for the code of the function, so that it can be rewritten: to be changed
+            whenever the same theta and seed give another x. Without, the code itself counts.
+
+    Raises:
+        ConfigError: if `version` is no text.
 
     Raises:
         SbitoolsError: for arguments of another kind.
@@ -243,6 +251,8 @@ class FunctionSimulator:
         ...     FieldSpec("x", ("i",), (1,)))
     """
 
+    version: str = ""
+
     def __init__(
         self,
         function: Callable[[Tensor, Tensor], Tensor],
@@ -250,6 +260,7 @@ class FunctionSimulator:
         output: FieldSpec,
         group_size: int = 1,
         source: FieldSpec | None = None,
+        version: str = "",
     ) -> None:
         if not callable(function):
             raise ParameterError(
@@ -260,6 +271,8 @@ class FunctionSimulator:
         self.output = as_spec(output, "output")
         self.group_size = whole(group_size, "group_size", least=1)
         self.source = None if source is None else as_spec(source, "source")
+        if text(version, "version of the simulator"):
+            self.version = version
 
     def simulate(self, theta: Tensor, seeds: Tensor) -> Tensor:
         """Call the function."""

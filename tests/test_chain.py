@@ -39,6 +39,13 @@ def events(run: Run, stages=tuple(STAGES)) -> dict[str, str]:
     return seen
 
 
+def forge(path: Path, **values) -> None:
+    """Change a record, as if it had been written so by sbitools 0.1.0, without a hash."""
+    record = json.loads(path.read_text()) | values
+    record.pop("sha256")
+    path.write_text(json.dumps(record))
+
+
 def open_run(config: Path, *overrides: str) -> Run:
     return Run(load_config(config, overrides))
 
@@ -113,9 +120,12 @@ def test_more_simulations_extend_a_store(copy):
 
 def test_a_new_emulator_replaces_its_simulations(copy):
     run = open_run(copy)
+    emulator = run.emulator()  # as if it had been fitted to other simulations
+    emulator.network.weights += 0.1
+    checkpoint = emulator.save(run.folder("emulator") / "checkpoint")
     record = json.loads(run.record_path("emulator").read_text())
-    record["outputs"]["checkpoint"] = "0" * 64  # as if it had been fitted to other simulations
-    run.record_path("emulator").write_text(json.dumps(record))
+    outputs = record["outputs"] | {"checkpoint": digest_path(checkpoint)}
+    forge(run.record_path("emulator"), outputs=outputs)
     seen = events(run, ["emulated/test"])
     assert seen == {"emulated/test": "done"}
 
@@ -124,7 +134,7 @@ def test_an_interrupted_stage_goes_on(copy):
     run = open_run(copy)
     path = run.record_path("reference/test")
     record = json.loads(path.read_text())
-    path.write_text(json.dumps(record | {"state": "running", "outputs": {}}))
+    forge(path, state="running", outputs={})
     part = sorted((run.folder("reference/test") / "parts").iterdir())[0]
     kept = {p: p.stat().st_mtime_ns for p in part.parent.iterdir() if p != part}
     part.unlink()
@@ -191,8 +201,8 @@ def test_a_killed_attempt_leaves_the_finished_result(copy, moment):
         place.folder.replace(place.old.folder)
     if moment.startswith("attempt"):
         place.folder.mkdir()
-        running = json.loads(place.old.record.read_text()) | {"state": "running"}
-        place.record.write_text(json.dumps(running | {"settings": {"other": 1}}))
+        shutil.copy(place.old.record, place.record)
+        forge(place.record, state="running", settings={"other": 1})
     if moment == "attempt moved":
         place.move(place.partial)
         place.old.folder.replace(place.folder)

@@ -4,6 +4,7 @@ import errno
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -184,12 +185,10 @@ def test_a_part_without_its_field_leaks_no_descriptor(tmp_path, monkeypatch):
 
 def test_a_design_of_another_length(tmp_path):
     store = make(tmp_path / "s")
-    file = store.path / "store.json"
-    text = file.read_text()
-    file.write_text(text.replace(f'"segments": [\n  {N}\n ]', f'"segments": [{N + 1}]'))
+    replace(store.manifest, segments=(N + 1,)).write_texts(store.path)
     with pytest.raises(StoreError, match=r"7 simulations, but a design of \{6\} rows"):
         SimulationStore.open(store.path)
-    file.write_text(text.replace(f'"task_size": {store.manifest.task_size}', '"task_size": 0'))
+    replace(store.manifest, task_size=0).write_texts(store.path)
     with pytest.raises(StoreError, match="sizes below 1"):
         Manifest.read(store.path)
 

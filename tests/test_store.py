@@ -18,7 +18,7 @@ import xarray
 from sbitools import FieldSpec, Parameter, ParameterSpace, SimulationStore, priors
 from sbitools.errors import ParameterError, ShapeError, StoreError
 from sbitools.seeds import simulation_seeds
-from sbitools.store.manifest import lock
+from sbitools.store.manifest import _own_digest, lock
 from sbitools.store.store import default_task_size
 
 SPACE = ParameterSpace(
@@ -288,8 +288,11 @@ def test_paths_that_are_taken(tmp_path, store):
 
 
 def edited(store, **values):
+    """Forge ``store.json``, its own sha256 included."""
     file = store.path / "store.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | values))
+    text = json.loads(file.read_text()) | values
+    del text["sha256"]
+    file.write_text(json.dumps(text | {"sha256": _own_digest(text)}))
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ import numpy as np
 from sbitools import __version__
 from sbitools.errors import CampaignError, StoreError
 from sbitools.files import typed
+from sbitools.identity import identity, origin
 from sbitools.parameters import Design
 from sbitools.plain import as_path, whole
 from sbitools.seeds import check_seed, simulation_seeds
@@ -32,6 +33,7 @@ from sbitools.store.manifest import DesignTable, Manifest, lock, stamp
 from sbitools.store.parts import DONE, FAILED, PENDING, REJECTED, RejectedSimulation
 
 from .arguments import checked_numbers, checked_simulator
+from .match import check_same, with_texts_of
 from .progress import Progress, nothing_to_do
 from .runner import Cancelled, Payload, Runner, import_path
 
@@ -88,7 +90,9 @@ def simulate(
         finite are recorded in it as failed: see `SimulationStore.failures`.
 
     Raises:
-        StoreError: if the store at `path` is another campaign's, is in use, or the disk is full.
+        StoreError: if the store at `path` is another campaign's, also by the simulator's code,
+            what it closes over or its options (see `sbitools.identity`); if it is in use, or the
+            disk is full.
         ShapeError: if the simulator returns another shape or dtype than its `output` says.
         CampaignError: if workers cannot start.
         CampaignInterrupted: after Ctrl-C or SIGTERM; nothing finished is lost.
@@ -98,12 +102,14 @@ def simulate(
         n, workers, task_size, time_limit, resume=resume, retry_failed=retry_failed,
         progress=progress,
     )  # fmt: skip
+    with typed(path):
+        path = path.absolute()  # wherever the process goes from here
     _check_arguments(simulator, n, workers, time_limit)
     wanted = _manifest(simulator, n, check_seed(seed), design, task_size)
     if not resume or stamp(path) is None:
         _create(path, simulator, wanted, task_size)
     with lock(path, exclusive=True), _terminable(path):
-        _match(path, simulator, wanted, task_size)
+        _match(path, wanted, task_size)
         store = SimulationStore(path)
         tasks = _missing(store, retry_failed)
         payload = Payload(
@@ -174,8 +180,10 @@ def _manifest(simulator: Any, n: int, seed: int, design: str, task_size: int | N
     if function is not None:
         name += f"({getattr(function, '__qualname__', type(function).__name__)})"
     versions = [str(getattr(simulator, "version", "")), f"sbitools {__version__}"]
+    table = identity(simulator)
     return Manifest(
-        layout, seed, design, (n,), size, group, name, "; ".join(v for v in versions if v)
+        replace(layout, origin=origin(name, table)), seed, design, (n,), size, group, name,
+        "; ".join(v for v in versions if v), identity=table,
     )  # fmt: skip
 
 
@@ -184,7 +192,7 @@ def _create(path: Path, simulator: Any, m: Manifest, task_size: int | None) -> N
     SimulationStore.create(
         path, simulator.parameters, simulator.output, table.theta, table.seeds,
         source=m.layout.source, seed=m.seed, group_size=m.group_size, task_size=m.task_size,
-        design=m.design, simulator=m.simulator, code_version=m.code_version,
+        design=m.design, simulator=m.simulator, code_version=m.code_version, identity=m.identity,
     )  # fmt: skip
 
 
@@ -195,31 +203,18 @@ def _table(m: Manifest, n: int) -> DesignTable:
     return DesignTable(theta.numpy(), simulation_seeds(m.seed, range(n)), groups)
 
 
-def _match(path: Path, simulator: Any, wanted: Manifest, task_size: int | None) -> None:
+def _match(path: Path, wanted: Manifest, task_size: int | None) -> None:
     """Check that the store is of this campaign, and extend it if `n` grew."""
     have = Manifest.read(path)
+    size = wanted.task_size if task_size else have.task_size
+    check_same(path, have, replace(wanted, task_size=size))
     new = "choose another path, or pass what the store was made with"
-    pairs: dict[str, tuple[Any, Any]] = {
-        "seed": (have.seed, wanted.seed),
-        "design": (have.design, wanted.design),
-        "parameters": (have.layout.parameters.to_dict(), wanted.layout.parameters.to_dict()),
-        "output": (have.layout.output, wanted.layout.output),
-        "source": (have.layout.source, wanted.layout.source),
-        "group_size": (have.group_size, wanted.group_size),
-        "simulator": (have.simulator, wanted.simulator),
-        "code_version": (have.code_version, wanted.code_version),
-        "task_size": (have.task_size, wanted.task_size if task_size else have.task_size),
-    }
-    for name, (old, now) in pairs.items():
-        if old != now:
-            raise StoreError(
-                f"{name} of the store {path}", expected=f"{old}", got=f"{now}", fix=new
-            )
     if wanted.n < have.n or (wanted.n > have.n and have.design == "latin_hypercube"):
         raise StoreError(
             f"n of the store {path}", expected=f"{have.n}, or more for another design than "
             "a Latin hypercube", got=f"{wanted.n} ({have.design})", fix=new,
         )  # fmt: skip
+    have = with_texts_of(path, have, wanted)
     if wanted.n > have.n:
         _extend(path, have, wanted.n)
 

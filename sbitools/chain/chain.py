@@ -3,8 +3,9 @@
 reference simulations -> emulator -> emulated simulations -> posterior -> calibration ->
 (repair) -> report.
 Files are the only interface between stages. A stage is skipped if its record names the settings
-and the sha256 of the inputs it would use now; a killed one goes on where it was. No stage reads
-what was made with other settings than the configuration's.
+and the sha256 of the inputs it would use now, and if its files are still those it left; a killed
+one goes on where it was. No stage reads what was made with other settings than the
+configuration's, or files that are not those of the records.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from .aside import Place, recover, replacing
 from .records import StageRecord, differences, record_work
 from .run import Run, Stage
 from .stages import COMMANDS, STAGES
+from .verify import altered
 
 __all__ = ["finished_record", "run_chain", "run_stage", "stage_inputs", "working"]
 
@@ -114,7 +116,8 @@ def _run_stage(run: Run, stage: Stage, tell: Announce, again: bool) -> StageReco
     settings, inputs = run.base | stage.settings(run), stage_inputs(run, stage)
     before = place.read()
     if before is not None and _is_current(run, before, settings, inputs):
-        if before.state == "done" and place.folder.exists() and not again:
+        done = before.state == "done" and place.folder.exists()
+        if done and not again and not _altered(run, stage, before):
             tell(stage, "skip", before)
             return before
         in_place = resume = True
@@ -138,22 +141,46 @@ def _run_stage(run: Run, stage: Stage, tell: Announce, again: bool) -> StageReco
     return record
 
 
-def stage_inputs(run: Run, stage: Stage) -> dict[str, str]:
-    """sha256 of what a stage reads; raises like `finished_record`."""
+def stage_inputs(run: Run, stage: Stage, read: bool = True) -> dict[str, str]:
+    """sha256 of what a stage reads, verified; arguments and errors of `finished_record`."""
     return {
         f"{name}: {key}": value
         for name in stage.needs
         if STAGES[name].wanted(run)
-        for key, value in finished_record(run, name).outputs.items()
+        for key, value in finished_record(run, name, read).outputs.items()
     }
 
 
-def finished_record(run: Run, name: str) -> StageRecord:
+def _altered(run: Run, stage: Stage, record: StageRecord) -> bool:
+    """Whether files of a finished stage are to be made again; refuses where that cannot be."""
+    changed = altered(run, record)
+    if changed and record.notes.get("imported"):
+        raise _not_as_recorded(run, stage.name, changed, "restore it from a copy, or import it "
+                               "into another run_dir")  # fmt: skip
+    return bool(changed)
+
+
+def _not_as_recorded(run: Run, name: str, changed: list[str], fix: str) -> ConfigError:
+    return ConfigError(
+        f"{' and '.join(changed)} of stage {name!r} in {run.folder(name)}",
+        expected=f"files with the sha256 that {run.record_path(name)} has",
+        got="files that were altered or removed since", fix=fix,
+    )  # fmt: skip
+
+
+def finished_record(run: Run, name: str, read: bool = True) -> StageRecord:
     """The record of a stage whose result is the one that the configuration describes.
+
+    Args:
+        run: configuration and folder.
+        name: of the stage.
+        read: its store is to be read: every part of it is hashed.
 
     Raises:
         ConfigError: if the stage is not done, or if it, or one it builds on, was done with other
-            settings or on results that have changed since.
+            settings or on results that have changed since, or if its files are not those that
+            it left.
+        StoreError: for a damaged store, or one whose simulator has changed since.
     """
     record, command = run.record(name), f"run `sbitools {COMMANDS[name]} CONFIG` first"
     if record is None or record.state != "done":
@@ -161,8 +188,13 @@ def finished_record(run: Run, name: str) -> StageRecord:
             f"stage {name!r}", expected=f"a finished stage {name!r} in {run.root}",
             got="an interrupted one" if record else "none", fix=command,
         )  # fmt: skip
-    settings, inputs = run.base | STAGES[name].settings(run), stage_inputs(run, STAGES[name])
+    settings = run.base | STAGES[name].settings(run)
+    inputs = stage_inputs(run, STAGES[name], read=False)
     if _is_current(run, record, settings, inputs):
+        if changed := altered(run, record, whole=read):
+            raise _not_as_recorded(
+                run, name, changed, f"{command}: it makes them again; or restore them from a copy"
+            )
         return record
     changed = differences(record.settings, settings)
     wanted = ", ".join(f"{key} = {now}" for key, (_, now) in changed.items())

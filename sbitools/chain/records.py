@@ -22,8 +22,8 @@ from sbitools.files import hash_file, parse_json, read_file, read_json, write_at
 from .memory import PeakMemory
 
 __all__ = [
-    "StageRecord", "differences", "digest_path", "read_json", "read_record", "record_work",
-    "write_json",
+    "StageRecord", "differences", "digest_path", "digest_store", "is_store", "read_json",
+    "read_record", "record_work", "write_json",
 ]  # fmt: skip
 
 
@@ -75,11 +75,33 @@ def read_record(path: Path) -> StageRecord | None:
     if not path.exists():
         return None
     try:
-        return StageRecord(**parse_json(read_file(path)))
+        values = parse_json(read_file(path))
+        told = values.pop("sha256", None) if isinstance(values, dict) else None
+        if told is not None and told != _own_digest(values):
+            raise ValueError("text that does not match its own sha256")
+        record = StageRecord(**values)
+        if record.state not in ("running", "done") or not _fits(record):
+            raise ValueError("fields that do not fit")
+        return record
     except (OSError, ValueError, TypeError) as error:
         raise StoreError(
             str(path), expected="a stage record", got=str(error), fix="delete it and run again"
         ) from error
+
+
+def _fits(record: StageRecord) -> bool:
+    """Whether the fields are of the right kinds: records of sbitools 0.1.0 have no hash."""
+    tables = record.settings, record.inputs, record.outputs, record.notes
+    return all(isinstance(table, dict) for table in tables)
+
+
+def _write_record(path: Path, record: StageRecord) -> None:
+    values = _plain(asdict(record))
+    write_json(path, values | {"sha256": _own_digest(values)})
+
+
+def _own_digest(values: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 def record_work(
@@ -100,7 +122,7 @@ def record_work(
     """
     begun = datetime.now(UTC).isoformat(timespec="seconds")
     started = StageRecord(name, "running", _plain(settings), dict(inputs), started=begun)
-    write_json(path, asdict(started))
+    _write_record(path, started)
     clock = time.perf_counter()
     with PeakMemory() as memory:
         outputs, notes = work()
@@ -110,17 +132,51 @@ def record_work(
         started=begun, seconds=time.perf_counter() - clock,
         peak_memory_mb=round(memory.megabytes, 1), notes=_plain(notes),
     )  # fmt: skip
-    write_json(path, asdict(record))
+    _write_record(path, record)
     return record
 
 
-def digest_path(path: Path) -> str:
-    """sha256 of a file, or of the names and hashes of all files below a folder."""
+def digest_path(path: Path, plain: bool = False) -> str:
+    """sha256 of a file, of a store's content, or of the names and hashes of a folder's files.
+
+    Args:
+        path: of a file or folder.
+        plain: take a store for any other folder.
+
+    Raises:
+        StoreError: for a damaged store.
+        OSError: for a file that is not there.
+    """
     if not path.is_dir():
         return hash_file(path)
+    if is_store(path) and not plain:
+        return digest_store(path, verify=True)
     files = sorted(p for p in path.rglob("*") if p.is_file())
     lines = [f"{file.relative_to(path).as_posix()} {hash_file(file)}" for file in files]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def is_store(path: Path) -> bool:
+    """Whether a folder holds a simulation store."""
+    return (path / "store.json").is_file()
+
+
+def digest_store(path: Path, verify: bool) -> str:
+    """`SimulationStore.digest`: equal for equal simulations, however their parts are cut.
+
+    Args:
+        path: of the store.
+        verify: hash every part, instead of trusting the hashes that they keep.
+
+    Raises:
+        StoreError: for a damaged store.
+    """
+    from sbitools.store import SimulationStore
+
+    store = SimulationStore.open(path)
+    if verify:
+        store.verify()
+    return store.digest()
 
 
 def write_json(path: Path, values: Any) -> None:

@@ -66,7 +66,9 @@ class Run:
     """
 
     def __init__(self, config: RunConfig, progress: bool = False) -> None:
-        self.config, self.progress, self.root = config, progress, config.run_dir
+        self.config, self.progress = config, progress
+        self.root = config.run_dir.absolute()  # wherever the process goes from here
+        self.digests: dict[Any, tuple[str, str]] = {}  # of files, see `verify`
         self.system: System = find_system(config.system)
         self.settings = validate_model(self.system.settings, config.settings, "settings")
 

@@ -85,7 +85,8 @@ def _fit(run: Run, resume: bool) -> Outcome:
     )
     emulator.save(folder / "checkpoint")
     write_json(folder / "history.json", history.to_dict())
-    return {"checkpoint": folder / "checkpoint"}, {"epochs": len(history.epochs)}
+    outputs = {"checkpoint": folder / "checkpoint", "history": folder / "history.json"}
+    return outputs, {"epochs": len(history.epochs)}
 
 
 def _epochs(run: Run, table: Literal["train", "emulator"]) -> int | None:
@@ -124,7 +125,7 @@ def _train(run: Run, resume: bool) -> Outcome:
     )  # fmt: skip
     posterior.save(folder / "checkpoint")
     write_json(folder / "info.json", posterior.info)
-    return {"checkpoint": folder / "checkpoint"}, {}
+    return {"checkpoint": folder / "checkpoint", "info": folder / "info.json"}, {}
 
 
 def _calibrate(run: Run, resume: bool) -> Outcome:

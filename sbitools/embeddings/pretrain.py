@@ -12,7 +12,7 @@ untrained regression predicts the prior.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -95,6 +95,7 @@ def pretrain(
     workers: int = 1,
     resume: bool = False,
     on_epoch: Callable[[dict[str, float]], None] | None = None,
+    identity: Mapping[str, Any] | None = None,
 ) -> tuple[Regression, TrainingHistory]:
     """Train an embedding in place to predict the parameters of a store.
 
@@ -116,6 +117,7 @@ def pretrain(
         workers: pieces of a batch that are computed at the same time on a CPU, one thread each.
         resume: take up an interrupted run in `run_dir`.
         on_epoch: called with each new row of the training history.
+        identity: plain values besides the data's that tell this run from others.
 
     Returns:
         The regression around the embedding, and the history of its training. Losses are means
@@ -140,11 +142,12 @@ def pretrain(
     device = next(embedding.parameters()).device
     module = Regression(embedding, len(store.parameters.inferred)).to(device)
     loss = _Loss(store, noisy, target, augment, workers)
-    identity = {"store": store.digest(), "observe": observation.digest(), "target": target,
-                "stage": "regression", "rows": [len(part) for part in rows]}  # fmt: skip
+    own = {"store": store.digest(), "observe": observation.digest(), "target": target,
+           "stage": "regression", "rows": [len(part) for part in rows]}  # fmt: skip
     history = run_training(
         module, loss, training.batches, lambda: validation.batches(0), options, run_dir,
-        steps_per_epoch=training.steps, resume=resume, identity=identity, on_epoch=on_epoch,
+        steps_per_epoch=training.steps, resume=resume, on_epoch=on_epoch,
+        identity=own | dict(identity or {}),
     )  # fmt: skip
     return module, history
 

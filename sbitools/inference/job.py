@@ -18,6 +18,7 @@ from sbitools.embeddings.moments import measure
 from sbitools.embeddings.pretrain import frozen, pretrain
 from sbitools.errors import PosteriorError
 from sbitools.familiarity import FEWEST, Familiarity, data_statistics
+from sbitools.identity.values import Digester
 from sbitools.observation import Observation
 from sbitools.seeds import generator
 from sbitools.store import SimulationStore
@@ -41,6 +42,9 @@ _SCALE_FIELDS, _SCALE_BYTES = 1024, 4 << 20
 # fields of training join: their features are not quite those of new fields.
 _FAMILIAR_FIELDS = 2000
 
+# Options on which results do not depend, but for rounding on another device.
+_NO_MATTER = ("checkpoint_seconds", "time_limit", "threads", "workers", "device")
+
 # Rows of a batch that one thread computes; a constant, so that results do not depend on `workers`.
 _PIECE_ROWS = 16
 
@@ -59,6 +63,7 @@ class Job:
         self.train_rows, self.held_out = split(
             store, options.validation_fraction, options.seed, indices
         )
+        self.started_from: str | None = None  # sha256 of weights
         self.chosen = None if indices is None else indices.tolist()
         once, self.noisy = observation.split()  # only the noise need be drawn anew at every step
         self.common: dict[str, Any] = {
@@ -101,7 +106,9 @@ class Job:
             estimator.embedding.set_moments(moments, mask)
         else:
             self._check_start(start, network)
-            estimator.load_state_dict(start.estimator.state_dict())
+            weights = start.estimator.state_dict()
+            estimator.load_state_dict(weights)
+            self.started_from = Digester()(dict(weights)).hex()
         if self.options.frozen == "embedding":
             estimator.embedding.requires_grad_(False)
         return estimator.to(self.device)
@@ -149,8 +156,10 @@ class Job:
         )  # fmt: skip
 
     def identity(self) -> dict[str, Any]:
-        """What tells this run from others."""
-        return {
+        """What tells this run from others: data, options that matter, weights at the start."""
+        chosen = self.options.model_dump(mode="json")
+        return {f"option {k}": v for k, v in chosen.items() if k not in _NO_MATTER} | {
+            "start": self.started_from,
             "store": self.store.digest(), "observe": self.observation.digest(),
             "symmetry": self.options.symmetry, "method": self.method.name,
             "network": only(self.method.network, self.options).model_dump(),
@@ -170,7 +179,7 @@ class Job:
             augment=partial(random_symmetry, axes=turned_axes(self.spec, symmetry))
             if symmetry != "none" else None,
             rows=(self.train_rows, self.held_out), workers=self.options.workers, resume=resume,
-            on_epoch=on_epoch,
+            on_epoch=on_epoch, identity={f"option {k}": v for k, v in self.identity().items()},
         )  # fmt: skip
         with frozen(estimator.embedding):
             self.run(estimator, run_dir / "frozen", resume, on_epoch, options)

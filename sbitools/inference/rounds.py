@@ -189,6 +189,7 @@ def _simulated(
             path, simulator.parameters, simulator.output, theta, simulation_seeds(seed, range(n)),
             source=m.layout.source, seed=seed, group_size=m.group_size, task_size=m.task_size,
             design="imported", simulator=m.simulator, code_version=m.code_version,
+            identity=m.identity,
         )  # fmt: skip
     store = simulate(simulator, n, path, design="imported", **options)  # pyright: ignore[reportArgumentType]
     return store, read_json(file)

@@ -15,6 +15,7 @@ from torch import Tensor
 from sbitools.arrays import selection
 from sbitools.brief import Brief
 from sbitools.errors import StoreError
+from sbitools.files import typed
 from sbitools.parameters import ParameterSpace
 from sbitools.plain import as_path, flag, whole
 from sbitools.simulator import FieldSpec
@@ -58,7 +59,9 @@ class StoreContents:
     """
 
     def __init__(self, path: str | Path, verify: bool = True) -> None:
-        self.path = as_path(path, "path of a store", error=StoreError)
+        path = as_path(path, "path of a store", error=StoreError)
+        with typed(path):
+            self.path = path.absolute()  # wherever the process goes from here
         self.verify_parts = flag(verify, "verify", error=StoreError)
         self._load()
 

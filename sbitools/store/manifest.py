@@ -12,8 +12,8 @@ import io
 import json
 import os
 import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,8 @@ __all__ = [
     "stamp",
 ]  # fmt: skip
 
-SCHEMA = 1
+SCHEMA = 2
+_SCHEMAS = (1, SCHEMA)  # the first one has neither identity nor hash
 _FILE = "store.json"
 _LOCK = ".lock"
 _LOCK_SECONDS = 2.0
@@ -101,6 +102,7 @@ class Manifest:
         simulator: its class name or label.
         code_version: of the simulator and of sbitools.
         design_sha256: hash of the design file.
+        identity: what the simulator is, see `sbitools.identity`; empty if nobody says.
     """
 
     layout: Layout
@@ -112,6 +114,7 @@ class Manifest:
     simulator: str = ""
     code_version: str = ""
     design_sha256: str = ""
+    identity: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def n(self) -> int:
@@ -137,13 +140,18 @@ class Manifest:
         image = table.image()
         done = replace(self, design_sha256=hashlib.sha256(image).hexdigest())
         write_atomic(path / done.design_file, image)
-        text = json.dumps(done.to_dict(), indent=1, sort_keys=True)
-        write_atomic(path / _FILE, text.encode())
+        done.write_texts(path)
         for old in path.glob("design-*.h5"):
             if _DESIGN.fullmatch(old.name) and old.name != done.design_file:
                 with contextlib.suppress(OSError):
                     old.unlink()
         return done
+
+    def write_texts(self, path: Path) -> None:
+        """Write ``store.json`` alone."""
+        values = self.to_dict()
+        values["sha256"] = _own_digest(values)
+        write_atomic(path / _FILE, json.dumps(values, indent=1, sort_keys=True).encode())
 
     def table(self, path: Path) -> DesignTable:
         """The design of the store at `path`.
@@ -165,7 +173,8 @@ class Manifest:
             "kind": "sbitools-store", "schema": SCHEMA, "segments": list(self.segments),
             "parameters": self.layout.parameters.to_dict(),
             "output": self.layout.output.to_dict(),
-            "source": source.to_dict() if source else None,
+            "source": source.to_dict() if source else None, "identity": dict(self.identity),
+            "origin": self.layout.origin, "stamps": self.layout.digests,
         }  # fmt: skip
 
     @classmethod
@@ -184,15 +193,19 @@ class Manifest:
                 got=f"no readable store.json ({error.strerror})",
                 fix="correct the path, or make a store with simulate or import",
             ) from error  # fmt: skip
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise _damaged(file, f"text that is not JSON ({error})") from error
-        if not isinstance(values, dict) or values.pop("kind", None) != "sbitools-store":
+        if not isinstance(values, dict) or values.get("kind") != "sbitools-store":
             raise _damaged(file, "a file of another kind")
-        if (schema := values.pop("schema", None)) != SCHEMA:
+        if (schema := values.get("schema")) not in _SCHEMAS or isinstance(schema, bool):
             raise StoreError(
                 str(file), expected=f"schema {SCHEMA}", got=f"schema {schema!r}",
                 fix="open it with the version of sbitools that wrote it, or upgrade sbitools",
             )  # fmt: skip
+        told = values.pop("sha256", None)
+        if (schema != 1 or told is not None) and told != _own_digest(values):
+            raise _damaged(file, "text that does not match its own sha256")
+        del values["kind"], values["schema"]
         try:
             return cls._from_dict(values)
         except (AttributeError, KeyError, TypeError, ValueError, SbitoolsError) as error:
@@ -205,11 +218,17 @@ class Manifest:
             ParameterSpace.from_dict(values.pop("parameters")),
             FieldSpec.from_dict(values.pop("output")),
             FieldSpec.from_dict(source) if source else None,
-        )
+            values.pop("origin", ""), values.pop("stamps", None),
+        )  # fmt: skip
         values["segments"] = tuple(values["segments"])
         if min(values["task_size"], values["group_size"], *values["segments"]) < 1:
             raise ValueError("sizes below 1")
         return cls(layout=layout, **values)
+
+
+def _own_digest(values: Mapping[str, Any]) -> str:
+    """sha256 of the content of a ``store.json``."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 def _damaged(path: Path, got: str) -> StoreError:

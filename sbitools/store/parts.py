@@ -12,7 +12,7 @@ import hashlib
 import io
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,11 +47,22 @@ class RejectedSimulation(Exception):
 
 @dataclass(frozen=True)
 class Layout:
-    """What every part of a store must agree on."""
+    """What every part of a store must agree on.
+
+    Args:
+        parameters: the parameter space.
+        output: what x is.
+        source: what the source field is.
+        origin: sha256 of who made the simulations, ``""`` if nobody says.
+        stamps: `digests` as the first part has them, if texts (labels, units) were corrected
+            since; those of the specifications if None.
+    """
 
     parameters: ParameterSpace
     output: FieldSpec
     source: FieldSpec | None = None
+    origin: str = ""
+    stamps: Mapping[str, str] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "parameters", as_space(self.parameters))
@@ -89,11 +100,12 @@ class Layout:
     @property
     def digests(self) -> dict[str, str]:
         """sha256 of each specification, as kept in the file."""
-        return {
+        own = {
             "parameters_sha256": self.parameters.digest(),
             "output_sha256": self.output.digest(),
             "source_sha256": self.source.digest() if self.source else "",
         }
+        return own | {k: v for k, v in (self.stamps or {}).items() if k in own}
 
 
 def _clean(name: str, suffix: str, taken: Sequence[str]) -> str:
@@ -229,6 +241,8 @@ def _build(layout: Layout, data: PartData, digests: np.ndarray) -> memoryview:
             fld.attrs["units"], fld.attrs["long_name"] = spec.unit, spec.name
             _attach(file, fld, ("simulation", *layout.axes[name]))
         file.attrs.update(layout.digests)
+        if layout.origin:
+            file.attrs["simulator_sha256"] = layout.origin
         file.attrs["kind"], file.attrs["schema"] = "sbitools-part", _SCHEMA
         file.attrs["metadata_sha256"] = _meta_digest(file)
     return buffer.getbuffer()
@@ -300,6 +314,8 @@ class Part:
         for name, expected in self.layout.digests.items():
             if file.attrs[name] != expected:
                 raise _foreign(self.path, f"a part with another {name.removesuffix('_sha256')}")
+        if file.attrs.get("simulator_sha256", "") != self.layout.origin:
+            raise _foreign(self.path, "a part of another simulator")
         if file.attrs["metadata_sha256"] != _meta_digest(file):
             raise self._damaged("columns that do not match their sha256")
         column = {name: plain_column(file, name) for name in _COLUMNS}

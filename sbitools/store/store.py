@@ -7,8 +7,10 @@ half-written, and memory does not grow with it.
 
 from __future__ import annotations
 
+import hashlib
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +19,7 @@ from torch import Tensor
 
 from sbitools.errors import StoreError
 from sbitools.files import move_directory, temporary_name, typed
+from sbitools.identity import origin
 from sbitools.parameters import ParameterSpace, as_space
 from sbitools.plain import as_path, text, whole
 from sbitools.seeds import check_seed, simulation_seeds
@@ -74,6 +77,7 @@ class SimulationStore(StoreContents):
         design: str = "random",
         simulator: str = "",
         code_version: str = "",
+        identity: Mapping[str, str] | None = None,
     ) -> SimulationStore:
         """A store in which everything is planned and nothing is done yet.
 
@@ -91,26 +95,30 @@ class SimulationStore(StoreContents):
             design: how theta was drawn; p-values assume ``"random"``.
             simulator: label for provenance.
             code_version: of the simulator.
+            identity: what the simulator is, see `sbitools.identity`.
 
         Raises:
             StoreError: if `path` is taken or the tables differ in length.
             ParameterError: if theta is outside the priors.
         """
-        layout, path = Layout(parameters, output, source), as_path(path, error=StoreError)
+        simulator, identity = text(simulator, "simulator"), dict(identity or {})
+        layout = Layout(parameters, output, source, origin(simulator, identity))
+        path = as_path(path, error=StoreError)
         group_size, task_size = _sizes(group_size, task_size)
         if design not in _DESIGNS:
             raise StoreError(
                 "design", expected=f"one of {_DESIGNS}", got=repr(design),
                 fix="correct the argument",
             )  # fmt: skip
-        simulator, code_version = text(simulator, "simulator"), text(code_version, "code_version")
+        code_version = text(code_version, "code_version")
         seed = None if seed is None else check_seed(seed)
         parameters = layout.parameters
         table = _design_table(parameters, theta, seeds, groups, group_size)
         n = len(table.seeds)
         size = task_size or default_task_size(n, layout, group_size)
         manifest = Manifest(
-            layout, seed, design, (n,), size, group_size, simulator, code_version
+            layout, seed, design, (n,), size, group_size, simulator, code_version,
+            identity=identity,
         )  # fmt: skip
         prepare_folder(Path(path))
         manifest.write(Path(path), table)
@@ -206,7 +214,21 @@ class SimulationStore(StoreContents):
             rows = slice(start, stop)
             with reading("x or source"):
                 fields = x[rows], None if source_x is None else source_x[rows]
+            if start == 0:
+                self._sign(fields)
             self.add_many(start, *fields, nonfinite=nonfinite)
+
+    def _sign(self, fields: tuple[Any, Any]) -> None:
+        """Nobody says who made an imported set: it is known by its first part."""
+        h = hashlib.sha256()
+        for array in fields:
+            values = None if array is None else np.ascontiguousarray(as_native(array, "x"))
+            if values is not None and values.dtype.kind in "fiuc":  # others are refused later
+                h.update(values.reshape(-1).view(np.uint8).data)
+        m, table = self.manifest, {"first simulations": h.hexdigest()[:32]}
+        layout = replace(m.layout, origin=origin(m.simulator, table))
+        replace(m, layout=layout, identity=table).write_texts(self.path)
+        self._load()
 
     def add(
         self,

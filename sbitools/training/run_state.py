@@ -29,6 +29,8 @@ _METRICS = "metrics.jsonl"
 _FREE = ("checkpoint_seconds", "time_limit", "threads", "workers")
 # What was so before it became an option.
 _BEFORE = {"optimizer": "adamw"}
+# States of sbitools 0.1.0 do not have these.
+_LATER = ("option ", "start")
 
 
 class RunState:
@@ -45,7 +47,9 @@ class RunState:
     """
 
     def __init__(self, run_dir: str | Path, options: dict[str, Any]) -> None:
-        self.run_dir = as_path(run_dir, "run_dir", error=RunDirError)
+        folder = as_path(run_dir, "run_dir", error=RunDirError)
+        with _typed(folder):
+            self.run_dir = folder.absolute()  # wherever the process goes from here
         self.options = {k: v for k, v in options.items() if k not in _FREE}
         with _typed(self.run_dir):
             self.run_dir.mkdir(parents=True, exist_ok=True)
@@ -110,7 +114,8 @@ class RunState:
                 got=f"one with {sorted(config)[:5]}", fix="use another run_dir",
             )  # fmt: skip
         before = _BEFORE | config["options"]
-        changed = [k for k, v in self.options.items() if before.get(k) != v]
+        known = [k for k in self.options if k in before or not k.startswith(_LATER)]
+        changed = [k for k in known if before.get(k) != self.options[k]]
         if changed:
             was = {k: before.get(k) for k in changed}
             raise RunDirError(

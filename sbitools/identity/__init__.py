@@ -1,0 +1,7 @@
+"""What a simulator is: its code, what it closes over, its options; or the version it states."""
+
+from __future__ import annotations
+
+from .simulators import changes, identity, origin
+
+__all__ = ["changes", "identity", "origin"]
