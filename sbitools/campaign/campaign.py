@@ -105,7 +105,7 @@ def simulate(
             sent, str(path.absolute()), store.group_size, time_limit,
             import_path(),
         )  # fmt: skip
-        _run(store, tasks, _engine(payload, workers, client), progress)
+        _run(store, tasks, _engine(payload, workers, client, progress), progress)
         store.refresh()
         for old in store._catalog.superseded():  # by simulations that were run again
             with typed(old):
@@ -245,12 +245,12 @@ def _missing(store: SimulationStore, retry_failed: bool) -> list[tuple[int, int]
     return out
 
 
-def _engine(payload: Payload, workers: int, client: Any) -> Engine:
+def _engine(payload: Payload, workers: int, client: Any, shown: bool) -> Engine:
     if client is None:
         return _Local(payload, workers)
     from .cluster import DaskEngine
 
-    return DaskEngine(payload, client)
+    return DaskEngine(payload, client, shown)
 
 
 def _run(
