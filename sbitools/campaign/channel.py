@@ -79,9 +79,8 @@ class Channel:
     def _when_ready(self, call: Any, until: float | None) -> int:
         while True:
             left = _LONGEST_WAIT if until is None else until - time.monotonic()
+            self.check()
             try:
-                if _identity(self._end) != self._file:  # closed, and another file has its number
-                    raise Broken("another file in place of the connection")
                 self._end.settimeout(min(max(left, 1e-3), _LONGEST_WAIT))
                 return call()
             except TimeoutError:
@@ -89,6 +88,15 @@ class Channel:
                     raise
             except OSError as error:
                 raise Broken(error.strerror or str(error)) from error
+
+    def check(self) -> None:
+        """Raise `Broken` if this end was closed, and perhaps another file has its number."""
+        try:
+            if _identity(self._end) == self._file:
+                return
+        except OSError as error:
+            raise Broken(error.strerror or str(error)) from error
+        raise Broken("another file in place of the connection")
 
     def shutdown(self) -> None:
         """Wake whoever waits at this end; what has arrived can still be received."""

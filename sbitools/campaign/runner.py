@@ -27,12 +27,13 @@ from sbitools.store.parts import DONE, FAILED, REJECTED, PartData, write_part
 
 from .channel import Broken, Channel
 from .guard import Guard
-from .worker import KEPT_PATH, Task, as_part
+from .worker import BROKEN, KEPT_PATH, Task, as_part
 
 __all__ = ["Cancelled", "Payload", "Runner", "import_path"]
 
 _START_SECONDS = 600.0
 _START_TRIES = 3
+_EXIT_SECONDS = 2.0  # for a process whose connection ended to end as well
 _END_SECONDS = 10.0  # for the system to end a process that was killed
 _STDERR = 2
 _ONE_THREAD = (
@@ -131,9 +132,9 @@ class _Process:
         return reply
 
     def _end_text(self, error: Broken) -> str:
-        if self._gone.wait(_END_SECONDS):
+        if self._gone.wait(_EXIT_SECONDS):
             return _exit_text(self.process.returncode)
-        return f"the simulation broke the connection of its worker process: {error}"
+        return f"the worker process gave {error}"
 
     def set_up(self, payload: Payload) -> tuple:
         """Hand over the simulator."""
@@ -170,6 +171,8 @@ def _messages() -> int:
 
 
 def _exit_text(code: int) -> str:
+    if code == BROKEN:
+        return "the simulation closed the connection of its worker process"
     if code >= 0:
         return f"the simulation ended its worker process with exit code {code}"
     try:

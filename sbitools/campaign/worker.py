@@ -19,7 +19,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -43,12 +43,13 @@ from sbitools.store.parts import (
 
 from .channel import Broken, Channel
 
-__all__ = ["KEPT_PATH", "Task", "Worker", "as_part", "main"]
+__all__ = ["BROKEN", "KEPT_PATH", "Task", "Worker", "as_part", "main"]
 
 # (start, stop) of the rows to record, (low, high) of the whole groups to simulate for them
 Task = tuple[int, int, int, int]
 
 KEPT_PATH = "SBITOOLS_PYTHONPATH"  # the user's PYTHONPATH, for programs a simulator starts
+BROKEN = 70  # exit code of a worker without a connection
 _WATCH_SECONDS = 0.5
 _DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of <linux/prctl.h>
 _FRAMES = 100  # of a traceback; a simulator may lift the limit of recursion
@@ -62,11 +63,14 @@ class Worker:
     Args:
         simulator: the simulator.
         path: of the store.
+        check: called before anything is written; raises if the driver would not hear of it.
     """
 
-    def __init__(self, simulator: Any, path: str) -> None:
+    def __init__(
+        self, simulator: Any, path: str, check: Callable[[], None] = lambda: None
+    ) -> None:
         manifest = Manifest.read(Path(path))
-        self.simulator, self.layout = simulator, manifest.layout
+        self.simulator, self.layout, self.check = simulator, manifest.layout, check
         self.folder = Path(path) / "parts"
         self._mask = os.umask(0o077)
         os.umask(self._mask)
@@ -94,6 +98,7 @@ class Worker:
         if verb == "rows":
             return "rows", fields
         data = as_part(self.table, task, fields)
+        self.check()
         os.umask(self._mask)
         try:
             write_part(self.folder, self.layout, data)
@@ -204,8 +209,8 @@ def main(fd: int, parent: int) -> None:
     code = 0
     try:
         _serve(channel)
-    except Broken:  # the driver is gone, or has what it wanted
-        pass
+    except Broken:  # the driver is gone, or the simulator closed what is not its own
+        code = BROKEN
     except BaseException:
         traceback.print_exc()
         code = 1
@@ -216,7 +221,7 @@ def _serve(channel: Channel) -> None:
     number, (simulator, path) = channel.receive()
     try:
         with _one_process():
-            worker = Worker(cloudpickle.loads(simulator), path)
+            worker = Worker(cloudpickle.loads(simulator), path, channel.check)
     except (Exception, SystemExit) as error:
         channel.send(number, ("setup", _describe(error)))
         return

@@ -23,7 +23,7 @@ import h5py
 import numpy as np
 
 from sbitools.errors import SbitoolsError, StoreError
-from sbitools.files import TEMP_SUFFIX, typed, write_atomic
+from sbitools.files import TEMP_SUFFIX, is_refused, out_of_reach, typed, write_atomic
 from sbitools.parameters import ParameterSpace
 from sbitools.simulator import FieldSpec
 
@@ -75,6 +75,8 @@ class DesignTable:
         try:
             image = path.read_bytes()
         except OSError as error:
+            if is_refused(error):
+                raise out_of_reach(path, error) from error
             raise _damaged(path, f"no readable file ({error.strerror})") from error
         if (got := hashlib.sha256(image).hexdigest()) != sha256:
             raise _damaged(path, f"sha256 {got[:16]}..., not {sha256[:16]}...")
@@ -175,6 +177,8 @@ class Manifest:
         try:
             values = json.loads(file.read_bytes())
         except OSError as error:
+            if is_refused(error):
+                raise out_of_reach(file, error) from error
             raise StoreError(
                 str(path), expected="a simulation store (a directory with store.json)",
                 got=f"no readable store.json ({error.strerror})",
