@@ -28,6 +28,7 @@ from sbitools.campaign.progress import Progress
 from sbitools.campaign.runner import _exit_text
 from sbitools.campaign.worker import Worker
 from sbitools.errors import CampaignError, ShapeError, StoreError
+from sbitools.store.manifest import prepare_folder
 
 SPACE = ParameterSpace([Parameter("a", priors.Uniform(0, 1))])
 FIELD = FieldSpec("x", ("i",), (3,))
@@ -307,6 +308,32 @@ def test_one_campaign_at_a_time(tmp_path, monkeypatch):
     go.touch()
     thread.join()
     assert SimulationStore(tmp_path / "s").counts()["done"] == 4
+
+
+def test_one_of_two_begins_a_store(tmp_path, monkeypatch):
+    both, outcomes = threading.Barrier(2), []
+
+    def prepared(path):
+        prepare_folder(path)
+        both.wait()
+
+    def create(seed):
+        try:
+            simulator = FunctionSimulator(plain, SPACE, FIELD)
+            outcomes.append(plan(simulator, 4, tmp_path / "s", seed=seed))
+        except StoreError as error:
+            outcomes.append(str(error))
+
+    monkeypatch.setattr("sbitools.store.store.prepare_folder", prepared)
+    threads = [threading.Thread(target=create, args=(seed,)) for seed in (1, 2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    (error,) = (o for o in outcomes if isinstance(o, str))
+    (store,) = (o for o in outcomes if not isinstance(o, str))
+    assert "got an existing store" in error
+    assert torch.equal(SimulationStore(tmp_path / "s").theta, SPACE.design(4, store.seed))
 
 
 def test_needs_no_main_guard_and_keeps_stdout_clean(tmp_path):

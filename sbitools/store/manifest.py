@@ -143,6 +143,17 @@ class Manifest:
                     old.unlink()
         return done
 
+    def begin(self, path: Path, table: DesignTable) -> Manifest:
+        """As `write`, for a new store; of several processes at once, one begins it.
+
+        Raises:
+            StoreError: if another process did, or does.
+        """
+        with lock(path, exclusive=True):
+            if stamp(path) is not None:
+                raise _existing(path)
+            return self.write(path, table)
+
     def table(self, path: Path) -> DesignTable:
         """The design of the store at `path`.
 
@@ -260,16 +271,20 @@ def check_folder(
         entries = sorted(path.iterdir()) if path.is_dir() else []
         foreign = [entry.name for entry in entries if not accepted(entry)]
     if _FILE in foreign:
-        raise StoreError(
-            str(path), expected="a path without a store", got="an existing store",
-            fix="open it with SimulationStore.open, or choose another path",
-        )  # fmt: skip
+        raise _existing(path)
     if foreign or taken:
         other = "the current one" if path == here else "a file"
         raise StoreError(
             str(path), expected="a new or empty directory", got=f"{foreign[:3] or other}",
             fix="choose another path",
         )  # fmt: skip
+
+
+def _existing(path: Path) -> StoreError:
+    return StoreError(
+        str(path), expected="a path without a store", got="an existing store",
+        fix="open it with SimulationStore.open, or choose another path",
+    )  # fmt: skip
 
 
 @contextlib.contextmanager

@@ -312,7 +312,9 @@ class Part:
         try:
             got = hash_file(self.path)[:16]
         except OSError as error:
-            raise self._unreadable(error) from error
+            if is_refused(error):
+                raise out_of_reach(self.path, error) from error
+            raise self._damaged(f"an unreadable file ({error})") from error
         if got != self.sha16:
             raise self._damaged(f"sha256 {got}...")
 
@@ -320,7 +322,7 @@ class Part:
         """The file is damaged, unless the system refused it to this process."""
         if isinstance(error, OSError) and is_refused(error):
             return out_of_reach(self.path, error)
-        return self._damaged(f"a file that cannot be read ({error})")
+        return self._damaged(f"a file that HDF5 cannot read ({error})")
 
     def _damaged(self, got: str) -> StoreError:
         return StoreError(

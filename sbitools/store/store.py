@@ -108,7 +108,7 @@ class SimulationStore(StoreContents):
             layout, seed, design, (n,), size, group_size, simulator, code_version
         )  # fmt: skip
         prepare_folder(Path(path))
-        manifest.write(Path(path), table)
+        manifest.begin(Path(path), table)
         return cls(path)
 
     @classmethod
