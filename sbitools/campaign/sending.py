@@ -62,7 +62,7 @@ def _parts(name: str, value: Any) -> Iterator[tuple[str, Any]]:
         with contextlib.suppress(ValueError):  # a cell that is empty
             found = inspect.getclosurevars(value)
             for key, part in (*found.nonlocals.items(), *found.globals.items()):
-                yield f"{key!r}, which {name} uses", part
+                yield f"{key!r} in {name}", part
         for part in (value.__defaults__ or (), value.__kwdefaults__ or {}):
             yield from _parts(f"defaults of {name}", part)
     elif isinstance(value, Mapping):
