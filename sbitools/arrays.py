@@ -104,6 +104,8 @@ def selection(
                 return rows.astype(np.int64)
             got = f"{rows[outside][0]}"
     raise error(
-        what, expected=f"whole numbers in [0, {n}), or a mask of {n} truth values", got=got,
+        what,
+        expected=f"whole numbers in [0, {n}), or a mask of {n} truth values",
+        got=got,
         fix="pass row numbers, for example numpy.flatnonzero(mask)",
     )  # fmt: skip

@@ -16,15 +16,17 @@ from typing import Any
 from .errors import StoreError
 
 __all__ = [
-    "TEMP_SUFFIX", "check_regular", "hash_file", "memory", "move_directory", "parse_json",
-    "read_file", "read_json", "sync_directory", "temporary_name", "typed", "write_atomic",
-    "write_new",
+    "TEMP_SUFFIX", "check_regular", "hash_file", "is_limit", "is_refused", "memory",
+    "move_directory", "out_of_reach", "parse_json", "read_file", "read_json", "sync_directory",
+    "temporary_name", "typed", "write_atomic", "write_new",
 ]  # fmt: skip
 
 TEMP_SUFFIX = ".tmp"
 _BLOCK = 1 << 22
 _DEEPEST = 100  # of the JSON that sbitools writes; it nests fewer than ten
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_MANY = (errno.EMFILE, errno.ENFILE)
+_REFUSED = (errno.EACCES, errno.EPERM, errno.ENOMEM)
 
 
 @contextlib.contextmanager
@@ -38,14 +40,33 @@ def typed(path: Path, nbytes: int = 0) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        full = error.errno in _FULL
-        raise StoreError(
-            str(path),
-            expected=f"room for {nbytes / 1e6:.1f} MB" if full else "a path that can be used",
-            got=error.strerror or str(error),
-            fix=("free some space" if full else "correct the path or its permissions")
-            + " and run the same command again; what was finished is kept",
-        ) from error
+        raise out_of_reach(path, error, nbytes) from error
+
+
+def out_of_reach(path: Path, error: OSError, nbytes: int = 0) -> StoreError:
+    """A `StoreError` about a path that the system refuses; arguments as for `typed`."""
+    full, many = error.errno in _FULL, error.errno in _MANY
+    fix = "correct the path or its permissions"
+    if full:
+        fix = "free some space"
+    elif many:
+        fix = "close stores and files that are not used, or raise the limit (ulimit -n),"
+    return StoreError(
+        str(path),
+        expected=f"room for {nbytes / 1e6:.1f} MB" if full else "a path that can be used",
+        got=error.strerror or str(error),
+        fix=f"{fix} and run the same command again; what was finished is kept",
+    )
+
+
+def is_refused(error: BaseException | None) -> bool:
+    """Whether the system refused a file to this process, which says nothing about the file."""
+    return isinstance(error, OSError) and error.errno in (*_MANY, *_REFUSED)
+
+
+def is_limit(error: BaseException | None) -> bool:
+    """Whether too many files are open."""
+    return isinstance(error, OSError) and error.errno in _MANY
 
 
 def temporary_name(path: Path) -> Path:

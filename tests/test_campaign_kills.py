@@ -1,6 +1,7 @@
 """Kill a campaign anywhere: run it again, and the store equals the uninterrupted one."""
 
 import contextlib
+import ctypes
 import os
 import resource
 import shutil
@@ -101,6 +102,38 @@ def test_kill_the_driver_at_three_random_moments(tmp_path, uninterrupted):
     (tmp_path / "s" / "running").mkdir(exist_ok=True)
     (tmp_path / "s" / "running" / "0-4").touch()
     assert_equals(run(tmp_path, pause=0.0), uninterrupted)
+
+
+def hold(folder):
+    """A campaign whose simulator holds the interpreter's lock, beside what it started."""
+
+    def function(theta, s):
+        for options in ({}, {"start_new_session": True}):
+            child = subprocess.Popen(["sleep", "1000"], **options)
+            (folder / f"{child.pid}.pid").touch()
+        (folder / f"{os.getpid()}.pid").touch()
+        ctypes.PyDLL(None).sleep(1000)  # the lock is kept: no thread of the worker runs
+
+    simulate(
+        FunctionSimulator(function, ParameterSpace([]), FIELD), 2, folder / "s", seed=2,
+        workers=1, progress=False,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "name", ["SIGKILL", *(pytest.param(n, marks=pytest.mark.slow) for n in ("SIGHUP", "SIGABRT"))]
+)
+def test_all_ends_with_the_driver_whatever_the_simulator_does(tmp_path, name):
+    code = (
+        "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[1])\n"
+        "from tests.test_campaign_kills import hold\nhold(Path(sys.argv[2]))"
+    )
+    command = [sys.executable, "-c", code, str(Path(__file__).parents[1]), str(tmp_path)]
+    driver = subprocess.Popen(command, cwd=tmp_path)
+    wait_for(lambda: len(workers(tmp_path)) == 3)
+    driver.send_signal(getattr(signal, name))
+    driver.wait()
+    wait_for(lambda: not workers(tmp_path), 10.0)
 
 
 def test_kill_workers_at_three_random_moments(tmp_path, uninterrupted):

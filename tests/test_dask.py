@@ -1,7 +1,10 @@
 """A Dask cluster gives the same bits as local processes."""
 
+import contextlib
 import os
 import signal
+import threading
+import time
 import warnings
 
 import numpy as np
@@ -89,7 +92,66 @@ def test_a_cluster_that_loses_every_try_is_named(client, tmp_path, monkeypatch):
         os.kill(os.getppid(), signal.SIGKILL)
 
     monkeypatch.setattr("sbitools.campaign.cluster._TRIES", 1)
+    monkeypatch.setattr("sbitools.campaign.cluster._LOST_TRIES", 1)
     with pytest.raises(CampaignError, match="run again to resume"):
         simulate(
             FunctionSimulator(function, SPACE, FIELD), 2, tmp_path / "s", client=client, **OPTIONS
         )
+
+
+@pytest.fixture
+def empty():
+    """A cluster that has no worker yet."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        cluster = distributed.LocalCluster(
+            n_workers=0, threads_per_worker=1, processes=True, dashboard_address=None
+        )
+        with cluster, distributed.Client(cluster) as client:
+            yield cluster, client
+
+
+def truth(theta, s):
+    return theta.float() + seeds.normal(s, (3,))
+
+
+def slow(theta, s):
+    time.sleep(0.2)
+    return truth(theta, s)
+
+
+SLOW = FunctionSimulator(slow, SPACE, FIELD)
+
+
+def test_workers_that_come_late_or_vanish_are_waited_for(empty, tmp_path, capfd):
+    cluster, client = empty
+    parts = tmp_path / "s" / "parts"
+
+    def come_and_go():
+        time.sleep(1.0)
+        for least in (2,):
+            cluster.scale(1)
+            while len(list(parts.glob("part-*"))) < least:
+                time.sleep(0.05)
+            (victim,) = client.run(os.getpid).values()
+            cluster.scale(0)  # nobody starts another
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(victim, signal.SIGKILL)
+            while client.nthreads():
+                time.sleep(0.05)
+            time.sleep(1.0)
+        cluster.scale(2)
+
+    thread = threading.Thread(target=come_and_go)
+    thread.start()
+    store = simulate(SLOW, 16, tmp_path / "s", client=client, **OPTIONS | {"progress": True})
+    thread.join()
+    assert store.counts()["done"] == 16
+    assert torch.equal(store.read(range(16)), truth(store.theta, store.seeds))
+    assert "no Dask worker answers; waiting up to 300 s" in capfd.readouterr().err
+
+
+def test_a_cluster_without_workers_is_not_waited_for_for_ever(empty, tmp_path, monkeypatch):
+    monkeypatch.setattr("sbitools.campaign.cluster._PATIENCE_SECONDS", 0.5)
+    with pytest.raises(CampaignError, match=r"a worker within 0.5 s; got none; fix: start"):
+        simulate(SLOW, 4, tmp_path / "s", client=empty[1], **OPTIONS)

@@ -17,7 +17,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import cloudpickle
 import numpy as np
 
 from sbitools import __version__
@@ -35,7 +34,8 @@ from sbitools.store.parts import DONE, FAILED, PENDING, REJECTED, RejectedSimula
 from .arguments import checked_numbers, checked_simulator
 from .match import check_same, with_texts_of
 from .progress import Progress, nothing_to_do
-from .runner import Cancelled, Payload, Runner, import_path
+from .runner import Cancelled, Payload, Runner, import_path, no_room
+from .sending import as_bytes
 
 __all__ = ["CampaignInterrupted", "RejectedSimulation", "plan", "simulate"]
 
@@ -106,6 +106,7 @@ def simulate(
         path = path.absolute()  # wherever the process goes from here
     _check_arguments(simulator, n, workers, time_limit)
     wanted = _manifest(simulator, n, check_seed(seed), design, task_size)
+    sent = as_bytes(simulator)
     if not resume or stamp(path) is None:
         _create(path, simulator, wanted, task_size)
     with lock(path, exclusive=True), _terminable(path):
@@ -113,10 +114,10 @@ def simulate(
         store = SimulationStore(path)
         tasks = _missing(store, retry_failed)
         payload = Payload(
-            cloudpickle.dumps(simulator), str(path.absolute()), store.group_size, time_limit,
+            sent, str(path.absolute()), store.group_size, time_limit,
             import_path(),
         )  # fmt: skip
-        _run(store, tasks, _engine(payload, workers, client), progress)
+        _run(store, tasks, _engine(payload, workers, client, progress), progress)
         store.refresh()
         for old in store._catalog.superseded():  # by simulations that were run again
             with typed(old):
@@ -242,7 +243,7 @@ def _missing(store: SimulationStore, retry_failed: bool) -> list[tuple[int, int]
     return out
 
 
-def _engine(payload: Payload, workers: int, client: Any) -> Engine:
+def _engine(payload: Payload, workers: int, client: Any, shown: bool) -> Engine:
     if client is None:
         return _Local(payload, workers)
     if not (hasattr(client, "scatter") and hasattr(client, "submit")):
@@ -252,7 +253,7 @@ def _engine(payload: Payload, workers: int, client: Any) -> Engine:
         )  # fmt: skip
     from .cluster import DaskEngine
 
-    return DaskEngine(payload, client)
+    return DaskEngine(payload, client, shown)
 
 
 def _run(
@@ -285,19 +286,23 @@ class _Local:
         self._todo.extend(tasks)
         runners = [Runner(self.payload) for _ in range(min(self.workers, len(tasks)))]
         threads = [threading.Thread(target=self._serve, args=(r,)) for r in runners]
-        for thread in threads:
-            thread.start()
         try:
+            for thread in threads:
+                _begin(thread)
             for _ in tasks:
                 result = self._results.get()
                 if isinstance(result, BaseException):
                     raise result
                 yield result
         finally:
-            self._todo.clear()
-            for runner in runners:
-                runner.cancel()
-            for thread in threads:
+            _surely(lambda: self._end(runners, threads))
+
+    def _end(self, runners: list[Runner], threads: list[threading.Thread]) -> None:
+        self._todo.clear()
+        for runner in runners:
+            runner.cancel()
+        for thread in threads:
+            if thread.ident is not None:
                 thread.join()
 
     def _serve(self, runner: Runner) -> None:
@@ -311,6 +316,26 @@ class _Local:
             self._results.put(error)
         finally:
             runner.close()
+
+
+def _begin(thread: threading.Thread) -> None:
+    try:
+        thread.start()
+    except RuntimeError as error:
+        raise no_room("thread of the campaign", error) from error
+
+
+def _surely(action: Callable[[], None]) -> None:
+    """Do it to the end, however often Ctrl-C is pressed; it may begin again."""
+    pressed = None
+    while True:
+        try:
+            action()
+            break
+        except KeyboardInterrupt as error:
+            pressed = error
+    if pressed is not None:
+        raise pressed
 
 
 @contextlib.contextmanager

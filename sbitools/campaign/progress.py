@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from collections.abc import Mapping
@@ -37,10 +38,11 @@ class Progress:
     """
 
     def __init__(self, total: int, counts: list[int], shown: bool) -> None:
-        self.total, self.counts, self.shown = total, list(counts), shown
+        self.total, self.counts = total, list(counts)
+        self.shown = shown and sys.stderr is not None  # None in a process without one
         self._already, self._begin = sum(counts), time.monotonic()
         self._last = self._begin
-        self._bar = _bar(total, sum(counts)) if shown and sys.stderr.isatty() else None
+        self._bar = _bar(total, sum(counts)) if self.shown and _terminal() else None
 
     def add(self, counts: list[int]) -> None:
         """Take note of finished simulations: done, failed, rejected."""
@@ -65,8 +67,9 @@ class Progress:
 
     def _line(self) -> None:
         self._last = time.monotonic()
-        sys.stderr.write(f"simulations: {self.text}\n")
-        sys.stderr.flush()
+        with contextlib.suppress(OSError):  # nobody listens: no reason to stop
+            sys.stderr.write(f"simulations: {self.text}\n")
+            sys.stderr.flush()
 
     def close(self) -> None:
         """Write the last state."""
@@ -74,6 +77,10 @@ class Progress:
             self._bar.stop()
         elif self.shown and sum(self.counts) > self._already:
             self._line()
+
+
+def _terminal() -> bool:
+    return sys.stderr is not None and sys.stderr.isatty()
 
 
 def _rate(per_second: float) -> str:

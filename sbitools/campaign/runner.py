@@ -16,7 +16,6 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +25,17 @@ from sbitools.errors import CampaignError
 from sbitools.store.manifest import Manifest
 from sbitools.store.parts import DONE, FAILED, REJECTED, PartData, write_part
 
-from .worker import KEPT_PATH, Task, as_part
+from .channel import Broken, Channel
+from .guard import Guard
+from .worker import BROKEN, KEPT_PATH, Task, as_part
 
 __all__ = ["Cancelled", "Payload", "Runner", "import_path"]
 
 _START_SECONDS = 600.0
+_START_TRIES = 3
+_EXIT_SECONDS = 2.0  # for a process whose connection ended to end as well
+_END_SECONDS = 10.0  # for the system to end a process that was killed
+_STDERR = 2
 _ONE_THREAD = (
     "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS",
 )  # fmt: skip
@@ -73,54 +78,101 @@ class Payload:
 
 
 class _Process:
-    """One worker process and its socket."""
+    """One worker process, its guard and the connection to it.
+
+    Whatever ends the process also ends the connection: a process that the simulator started may
+    hold the other end open for ever.
+
+    Raises:
+        OSError: if the system has no room for another process.
+    """
 
     def __init__(self, payload: Payload) -> None:
-        ours, theirs = socket.socketpair()
+        self._number, self._lock, self._gone = 0, threading.Lock(), threading.Event()
+        self._guard = Guard()
         paths = os.pathsep.join(dict.fromkeys([*payload.import_path, *import_path()]))
         env = os.environ | dict.fromkeys(_ONE_THREAD, "1") | {"PYTHONPATH": paths}
         env[KEPT_PATH] = os.environ.get("PYTHONPATH", "")
-        fd = theirs.fileno()
-        command = [sys.executable, "-P", "-m", "sbitools.campaign", str(fd), str(os.getpid())]
-        with theirs:
+        ours, theirs = _pair()
+        with theirs, contextlib.ExitStack() as undo:
+            undo.callback(ours.close)
+            fd = theirs.fileno()
+            command = [sys.executable, "-P", "-m", "sbitools.campaign", str(fd), str(os.getpid())]
             self.process = subprocess.Popen(  # noqa: S603  (our own interpreter and module)
-                command, pass_fds=[fd], env=env, stdin=subprocess.DEVNULL, start_new_session=True
-            )
-        self.connection = Connection(ours.detach())
+                command, pass_fds=[fd], env=env | self._guard.mark, stdin=subprocess.DEVNULL,
+                stdout=_messages(), stderr=_messages(), start_new_session=True,
+            )  # fmt: skip
+            undo.pop_all()
+        self._channel = Channel(ours)
+        threading.Thread(target=self._mourn, daemon=True).start()
+        try:
+            self._guard.watch(self.process.pid)
+        except OSError:
+            self.close()
+            raise
+
+    def _mourn(self) -> None:
+        self.process.wait()
+        self._gone.set()
+        self._channel.shutdown()
 
     def ask(self, message: Any, limit: float | None) -> tuple:
-        """Send a message, if any, and wait for the reply."""
+        """Send a message and wait for the answer to it."""
+        self._number += 1
+        until = None if limit is None else time.monotonic() + limit
         try:
-            if message is not None:
-                self.connection.send(message)
-            if not self.connection.poll(limit):
-                raise _Hung
-            return self.connection.recv()
-        except (EOFError, ConnectionError) as error:
-            code = self.process.wait()
-            raise _Died(_exit_text(code)) from error
+            self._channel.send(self._number, message, until)
+            number, reply = self._channel.receive(until)
+        except TimeoutError:
+            raise _Hung from None
+        except Broken as error:
+            raise _Died(self._end_text(error)) from error
+        if number != self._number:
+            raise _Died("the worker process answered another question")
+        return reply
+
+    def _end_text(self, error: Broken) -> str:
+        if self._gone.wait(_EXIT_SECONDS):
+            return _exit_text(self.process.returncode)
+        return f"the worker process gave {error}"
 
     def set_up(self, payload: Payload) -> tuple:
         """Hand over the simulator."""
-        try:
-            self.connection.send_bytes(payload.simulator)
-        except ConnectionError as error:
-            raise _Died(_exit_text(self.process.wait())) from error
-        return self.ask(payload.path, _START_SECONDS)
+        return self.ask((payload.simulator, payload.path), _START_SECONDS)
 
     def kill(self) -> None:
-        """End the process and its children."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
+        """End the process and what it started; from any thread, any number of times."""
+        with self._lock:
+            self._guard.end()
+            self._gone.wait(_END_SECONDS)
 
     def close(self) -> None:
-        """End the process, reap it and close the socket."""
+        """End the process and close the connection."""
         self.kill()
-        self.process.wait()
-        self.connection.close()
+        self._channel.close()
+
+
+def _pair() -> tuple[socket.socket, socket.socket]:
+    """Two connected sockets that do not take the number of a closed stdin, stdout or stderr."""
+    with contextlib.ExitStack() as stack:
+        while True:
+            ours, theirs = socket.socketpair()
+            if min(ours.fileno(), theirs.fileno()) > _STDERR:
+                return ours, theirs
+            stack.enter_context(ours)
+            stack.enter_context(theirs)
+
+
+def _messages() -> int:
+    """Where a worker prints to: stderr, since stdout is the driver's."""
+    if sys.__stderr__ is None:  # closed, as daemons do; the number may be another file's now
+        return subprocess.DEVNULL
+    return _STDERR
 
 
 def _exit_text(code: int) -> str:
+    if code == BROKEN:
+        return "the simulation closed the connection of its worker process"
     if code >= 0:
         return f"the simulation ended its worker process with exit code {code}"
     try:
@@ -211,13 +263,13 @@ class Runner:
         return reply
 
     def _start(self) -> _Process:
-        for _ in range(2):
+        for _ in range(_START_TRIES):
             if self._process is not None:
                 return self._process
-            process = self._process = _Process(self.payload)
-            if self._cancelled.is_set():
-                raise _Died("stopped")
+            process = self._process = self._new()
             with contextlib.suppress(_Died):  # killed while it started: try again
+                if self._cancelled.is_set():
+                    raise _Died("stopped")
                 try:
                     reply = process.set_up(self.payload)
                 except _Hung:
@@ -231,7 +283,13 @@ class Runner:
             if self._cancelled.is_set():
                 raise Cancelled
             time.sleep(0.1)
-        raise _cannot_start("the worker process died twice while it started")
+        raise _cannot_start(f"the worker process died {_START_TRIES} times while it started")
+
+    def _new(self) -> _Process:
+        try:
+            return _Process(self.payload)
+        except (OSError, RuntimeError) as error:  # of processes, open files or threads
+            raise no_room("worker process", error) from error
 
     def _task(self, start: int, stop: int) -> Task:
         g, n = self.payload.group_size, len(self._table.seeds)
@@ -261,7 +319,6 @@ class Runner:
         self._cancelled.set()
         if (process := self._process) is not None:
             process.kill()
-            process.process.wait()
 
     def close(self) -> None:
         """End the worker process; a later `run` starts another."""
@@ -274,6 +331,14 @@ def _cannot_start(text: str) -> CampaignError:
     return CampaignError(
         "worker process", expected="a simulator that a fresh process can load", got=text,
         fix="define it so that cloudpickle can send it: no open files, locks or CUDA tensors",
+    )  # fmt: skip
+
+
+def no_room(what: str, error: Exception) -> CampaignError:
+    """The system has no room for another process, thread or file."""
+    return CampaignError(
+        what, expected="room for it", got=str(error),
+        fix="use fewer workers, or raise the system's limits (ulimit -n, ulimit -u)",
     )  # fmt: skip
 
 

@@ -3,18 +3,23 @@
 It receives the simulator through an inherited socket, in memory, and answers requests until the
 socket closes. It runs in its own session, so that Ctrl-C reaches the driver only, and ends when
 the driver ends. One thread per worker: results must not depend on how many workers there are.
+A simulator may do what it likes with its process, so nothing is trusted after it: a copy of the
+process that a fork made and that comes back ends at once, and writes nothing.
 """
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import os
 import re
 import signal
+import socket
 import sys
 import threading
 import time
 import traceback
-from multiprocessing.connection import Connection
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,13 +41,19 @@ from sbitools.store.parts import (
     write_part,
 )
 
-__all__ = ["KEPT_PATH", "Task", "Worker", "as_part", "main"]
+from .channel import Broken, Channel
+
+__all__ = ["BROKEN", "KEPT_PATH", "Task", "Worker", "as_part", "main"]
 
 # (start, stop) of the rows to record, (low, high) of the whole groups to simulate for them
 Task = tuple[int, int, int, int]
 
 KEPT_PATH = "SBITOOLS_PYTHONPATH"  # the user's PYTHONPATH, for programs a simulator starts
+BROKEN = 70  # exit code of a worker without a connection
 _WATCH_SECONDS = 0.5
+_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of <linux/prctl.h>
+_FRAMES = 100  # of a traceback; a simulator may lift the limit of recursion
+_TEXT = 10_000  # characters of a message; a part keeps fewer
 _ADDRESS = re.compile(r"0x[0-9a-f]{6,}")  # differs from run to run, and equal runs must be equal
 
 
@@ -52,12 +63,17 @@ class Worker:
     Args:
         simulator: the simulator.
         path: of the store.
+        check: called before anything is written; raises if the driver would not hear of it.
     """
 
-    def __init__(self, simulator: Any, path: str) -> None:
+    def __init__(
+        self, simulator: Any, path: str, check: Callable[[], None] = lambda: None
+    ) -> None:
         manifest = Manifest.read(Path(path))
-        self.simulator, self.layout = simulator, manifest.layout
+        self.simulator, self.layout, self.check = simulator, manifest.layout, check
         self.folder = Path(path) / "parts"
+        self._mask = os.umask(0o077)
+        os.umask(self._mask)
         self.table = manifest.table(Path(path))
 
     def answer(self, verb: str, task: Task) -> tuple:
@@ -74,12 +90,16 @@ class Worker:
                 return "abort", error.error
             return "raised", FAILED, _describe(error)
         except RejectedSimulation as error:
-            return "raised", REJECTED, str(error) or "rejected by the simulator"
-        except Exception as error:
+            return "raised", REJECTED, _message(error) or "rejected by the simulator"
+        except KeyboardInterrupt:  # of someone who stops processes: no result of the simulation
+            raise
+        except BaseException as error:
             return "raised", FAILED, _describe(error)
         if verb == "rows":
             return "rows", fields
         data = as_part(self.table, task, fields)
+        self.check()
+        os.umask(self._mask)
         try:
             write_part(self.folder, self.layout, data)
         except SbitoolsError as error:
@@ -91,8 +111,9 @@ class Worker:
         start, stop, low, high = task
         theta = torch.from_numpy(self.table.theta[low:high].copy())
         seeds = torch.from_numpy(self.table.seeds[low:high].copy())
-        result = self.simulator.simulate(theta, seeds)
-        fields = _unpack(self.layout, result, high - low)
+        with _one_process():
+            result = self.simulator.simulate(theta, seeds)
+            fields = _unpack(self.layout, result, high - low)
         return {k: v[start - low : stop - low] for k, v in fields.items()}
 
 
@@ -135,12 +156,41 @@ def as_part(table: DesignTable, task: Task, fields: dict[str, np.ndarray]) -> Pa
     )
 
 
+@contextlib.contextmanager
+def _one_process() -> Iterator[None]:
+    """Around code of the user: a forked copy of this process that comes back ends here."""
+    mine = os.getpid()
+    try:
+        yield
+    finally:
+        if os.getpid() != mine:
+            os._exit(1)
+
+
 def _describe(error: BaseException) -> str:
     frames = error.__traceback__
     for _ in range(2):  # our own two frames say nothing to the user
         frames = frames.tb_next if frames and frames.tb_next else frames
-    text = "".join(traceback.format_exception(type(error), error, frames))
-    return _ADDRESS.sub("0x...", text).strip()
+    try:
+        lines = traceback.format_exception(type(error), error, frames, limit=-_FRAMES)
+    except Exception:  # of an exception that cannot even be shown
+        lines = [type(error).__name__]
+    return _ADDRESS.sub("0x...", "".join(lines)[-_TEXT:]).strip()
+
+
+def _message(error: BaseException) -> str:
+    try:
+        return str(error)[:_TEXT]
+    except Exception:
+        return type(error).__name__
+
+
+def _die_with(parent: int) -> None:
+    """End when the driver does, even while the simulator holds the interpreter's lock."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(None).prctl(_DEATH_SIGNAL, signal.SIGKILL)
+    threading.Thread(target=_watch, args=(parent,), daemon=True).start()
 
 
 def _watch(parent: int) -> None:
@@ -151,19 +201,31 @@ def _watch(parent: int) -> None:
 
 def main(fd: int, parent: int) -> None:
     """Serve requests from the socket `fd` until it closes."""
-    threading.Thread(target=_watch, args=(parent,), daemon=True).start()
+    _die_with(parent)
+    os.set_inheritable(fd, False)  # programs that a simulator starts have no part in this
+    channel = Channel(socket.socket(fileno=fd))
     torch.set_num_threads(1)
     os.environ["PYTHONPATH"] = os.environ.pop(KEPT_PATH, "")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # stdout belongs to the driver
-    connection = Connection(fd)
+    code = 0
     try:
-        try:
-            worker = Worker(cloudpickle.loads(connection.recv_bytes()), connection.recv())
-        except (Exception, SystemExit) as error:
-            connection.send(("setup", _describe(error)))
-            return
-        connection.send(("ready",))
-        while True:
-            connection.send(worker.answer(*connection.recv()))
-    except (EOFError, ConnectionError):
+        _serve(channel)
+    except Broken:  # the driver is gone, or the simulator closed what is not its own
+        code = BROKEN
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    os._exit(code)  # threads that a simulator left behind are not waited for
+
+
+def _serve(channel: Channel) -> None:
+    number, (simulator, path) = channel.receive()
+    try:
+        with _one_process():
+            worker = Worker(cloudpickle.loads(simulator), path, channel.check)
+    except (Exception, SystemExit) as error:
+        channel.send(number, ("setup", _describe(error)))
         return
+    channel.send(number, ("ready",))
+    while True:
+        number, (verb, task) = channel.receive()
+        channel.send(number, worker.answer(verb, task))

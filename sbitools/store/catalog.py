@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from sbitools.errors import StoreError
+from sbitools.files import is_refused, out_of_reach
 
 from .parts import DONE, FAILED, PENDING, REJECTED, Layout, Part, PartMeta
 
@@ -59,6 +60,8 @@ class Catalog:
         try:
             names = {f.name for f in self.folder.iterdir() if not f.name.startswith(".")}
         except OSError as error:
+            if is_refused(error):
+                raise out_of_reach(self.folder, error) from error
             raise StoreError(
                 str(self.folder), expected="the directory of part files",
                 got=f"{error.strerror}", fix="restore the store from a copy",

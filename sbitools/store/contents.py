@@ -23,7 +23,7 @@ from sbitools.simulator import FieldSpec
 from .catalog import Catalog
 from .manifest import Manifest, is_live, stamp
 from .parts import DONE, FAILED, STATES, Layout
-from .reader import Reader
+from .reader import Reader, with_files
 
 __all__ = ["Failure", "StoreContents"]
 
@@ -67,12 +67,12 @@ class StoreContents:
 
     def _load(self) -> None:
         self._stamp = stamp(self.path)
-        self.manifest = m = Manifest.read(self.path)
-        self._table = m.table(self.path)
+        self.manifest = m = with_files(lambda: Manifest.read(self.path))
+        self._table = with_files(lambda: m.table(self.path))
         self._catalog = Catalog(
             self.path / "parts", m.layout, self._table.theta, self._table.seeds
         )  # fmt: skip
-        self._catalog.refresh()
+        with_files(self._catalog.refresh)
         self._reader = Reader(self._catalog, self.verify_parts)
 
     @classmethod
@@ -144,7 +144,7 @@ class StoreContents:
         """Take note of simulations that other processes added, or planned."""
         if stamp(self.path) != self._stamp:
             self._load()
-        self._catalog.refresh()
+        with_files(self._catalog.refresh)
 
     def states(self) -> np.ndarray:
         """State of each simulation, strings, (n,): pending, running, done, failed or rejected."""

@@ -21,7 +21,9 @@ import h5py
 import numpy as np
 
 from sbitools.errors import SbitoolsError, StoreError
-from sbitools.files import TEMP_SUFFIX, parse_json, read_file, typed, write_atomic
+from sbitools.files import (
+    TEMP_SUFFIX, is_refused, out_of_reach, parse_json, read_file, typed, write_atomic,
+)  # fmt: skip
 from sbitools.locks import Taken, flock, held
 from sbitools.parameters import ParameterSpace
 from sbitools.simulator import FieldSpec
@@ -78,6 +80,8 @@ class DesignTable:
         try:
             image = read_file(path)
         except OSError as error:
+            if is_refused(error):
+                raise out_of_reach(path, error) from error
             raise _damaged(path, f"no readable file ({error.strerror})") from error
         if (got := hashlib.sha256(image).hexdigest()) != sha256:
             raise _damaged(path, f"sha256 {got[:16]}..., not {sha256[:16]}...")
@@ -153,6 +157,17 @@ class Manifest:
         values["sha256"] = _own_digest(values)
         write_atomic(path / _FILE, json.dumps(values, indent=1, sort_keys=True).encode())
 
+    def begin(self, path: Path, table: DesignTable) -> Manifest:
+        """As `write`, for a new store; of several processes at once, one begins it.
+
+        Raises:
+            StoreError: if another process did, or does.
+        """
+        with lock(path, exclusive=True):
+            if stamp(path) is not None:
+                raise _existing(path)
+            return self.write(path, table)
+
     def table(self, path: Path) -> DesignTable:
         """The design of the store at `path`.
 
@@ -188,6 +203,8 @@ class Manifest:
         try:
             values = parse_json(read_file(file))
         except OSError as error:
+            if is_refused(error):
+                raise out_of_reach(file, error) from error
             raise StoreError(
                 str(path), expected="a simulation store (a directory with store.json)",
                 got=f"no readable store.json ({error.strerror})",
@@ -279,16 +296,20 @@ def check_folder(
         entries = sorted(path.iterdir()) if path.is_dir() else []
         foreign = [entry.name for entry in entries if not accepted(entry)]
     if _FILE in foreign:
-        raise StoreError(
-            str(path), expected="a path without a store", got="an existing store",
-            fix="open it with SimulationStore.open, or choose another path",
-        )  # fmt: skip
+        raise _existing(path)
     if foreign or taken:
         other = "the current one" if path == here else "a file"
         raise StoreError(
             str(path), expected="a new or empty directory", got=f"{foreign[:3] or other}",
             fix="choose another path",
         )  # fmt: skip
+
+
+def _existing(path: Path) -> StoreError:
+    return StoreError(
+        str(path), expected="a path without a store", got="an existing store",
+        fix="open it with SimulationStore.open, or choose another path",
+    )  # fmt: skip
 
 
 @contextlib.contextmanager

@@ -21,7 +21,9 @@ import h5py
 import numpy as np
 
 from sbitools.errors import StoreError
-from sbitools.files import check_regular, hash_file, typed, write_atomic
+from sbitools.files import (
+    check_regular, hash_file, is_refused, out_of_reach, typed, write_atomic,
+)  # fmt: skip
 from sbitools.parameters import ParameterSpace, as_space
 from sbitools.simulator import FieldSpec, as_spec
 
@@ -306,7 +308,7 @@ class Part:
             with h5py.File(self.path, "r") as file:
                 return self._meta(file)
         except (OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError) as error:
-            raise self._damaged(f"a file that HDF5 cannot read ({error})") from error
+            raise self._unreadable(error) from error
 
     def _meta(self, file: Any) -> PartMeta:
         if file.attrs.get("kind") != "sbitools-part" or file.attrs.get("schema") != _SCHEMA:
@@ -343,7 +345,7 @@ class Part:
                     raise self._damaged(f"no complete field {what!r}")
                 return offset
         except (OSError, KeyError, RuntimeError) as error:
-            raise self._damaged(f"a file that HDF5 cannot read ({error})") from error
+            raise self._unreadable(error) from error
 
     def verify(self) -> None:
         """Read the whole file and compare its sha256 with its name.
@@ -354,9 +356,17 @@ class Part:
         try:
             got = hash_file(self.path)[:16]
         except OSError as error:
+            if is_refused(error):
+                raise out_of_reach(self.path, error) from error
             raise self._damaged(f"an unreadable file ({error})") from error
         if got != self.sha16:
             raise self._damaged(f"sha256 {got}...")
+
+    def _unreadable(self, error: Exception) -> StoreError:
+        """The file is damaged, unless the system refused it to this process."""
+        if isinstance(error, OSError) and is_refused(error):
+            return out_of_reach(self.path, error)
+        return self._damaged(f"a file that HDF5 cannot read ({error})")
 
     def _damaged(self, got: str) -> StoreError:
         return StoreError(

@@ -3,22 +3,46 @@
 from __future__ import annotations
 
 import os
+import resource
 import threading
+import weakref
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import pairwise
+from typing import TypeVar
 
 import numpy as np
 
 from sbitools.errors import StoreError
-from sbitools.files import typed
+from sbitools.files import is_limit, typed
 
 from .catalog import Catalog
 from .parts import Part
 
-__all__ = ["Reader"]
+__all__ = ["Reader", "with_files"]
 
-_OPEN_FILES = 64
+_OPEN_FILES = 64  # of one reader, where the system is not stingy
+_SHARE = 16  # one reader takes this part of what the process may open
+_READERS: weakref.WeakSet[Reader] = weakref.WeakSet()
+
+T = TypeVar("T")
+
+
+def with_files(call: Callable[[], T]) -> T:
+    """What `call` returns; files that readers keep open for speed make room for it if needed."""
+    try:
+        return call()
+    except StoreError as error:
+        if not is_limit(error.__cause__):
+            raise
+    for reader in list(_READERS):
+        reader.make_room()
+    return call()
+
+
+def _most_files() -> int:
+    allowed = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return _OPEN_FILES if allowed < 0 else min(_OPEN_FILES, max(allowed // _SHARE, 1))
 
 
 class Reader:
@@ -36,7 +60,9 @@ class Reader:
         self.catalog, self.verify = catalog, verify
         self._verified: set[str] = set()
         self._open: OrderedDict[tuple[str, str], tuple[int, int]] = OrderedDict()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
+        self._most = _most_files()
+        _READERS.add(self)
 
     def read(self, what: str, indices: np.ndarray, out: np.ndarray) -> None:
         """Fill `out` (len(indices), *shape) with the simulations `indices`, in this order."""
@@ -80,15 +106,26 @@ class Reader:
         if key in self._open:
             self._open.move_to_end(key)
             return self._open[key]
+        self._open[key] = with_files(lambda: self._opened(part, what))
+        if len(self._open) > self._most:
+            os.close(self._open.popitem(last=False)[1][0])
+        return self._open[key]
+
+    def _opened(self, part: Part, what: str) -> tuple[int, int]:
         if self.verify and part.path.name not in self._verified:
             part.verify()
             self._verified.add(part.path.name)
         offset = part.offset(what)
         with typed(part.path):
-            self._open[key] = os.open(part.path, os.O_RDONLY), offset
-        if len(self._open) > _OPEN_FILES:
-            os.close(self._open.popitem(last=False)[1][0])
-        return self._open[key]
+            return os.open(part.path, os.O_RDONLY), offset
+
+    def make_room(self) -> None:
+        """Close all files, unless another thread reads them."""
+        if self._lock.acquire(blocking=False):
+            try:
+                self.close()
+            finally:
+                self._lock.release()
 
     def close(self) -> None:
         """Close all files; they are opened again when needed."""

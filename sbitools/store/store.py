@@ -121,7 +121,7 @@ class SimulationStore(StoreContents):
             identity=identity,
         )  # fmt: skip
         prepare_folder(Path(path))
-        manifest.write(Path(path), table)
+        manifest.begin(Path(path), table)
         return cls(path)
 
     @classmethod
