@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from .arrays import as_native
 from .errors import PosteriorError
 
 if TYPE_CHECKING:
@@ -171,7 +172,7 @@ def _ranges(parameters: ParameterSpace) -> dict[str, tuple[float | None, float |
 
 
 def _draws(draws: Any, parameters: ParameterSpace) -> np.ndarray:
-    values = np.asarray(draws, dtype=np.float64)
+    values = parameters.table(draws, "draws", PosteriorError).numpy(force=True)
     values = values[None] if values.ndim == 2 else values
     if values.ndim != 3 or values.shape[2] != len(parameters):
         raise PosteriorError(
@@ -208,7 +209,7 @@ def _named(columns: dict[str, np.ndarray], attrs: dict[str, dict[str, str]]) -> 
 def _observed(x: Any, output: FieldSpec, batch: int) -> Any:
     import xarray as xr
 
-    values = np.asarray(x)
+    values = as_native(x, "observed x", output)
     output.check(values, batch=batch, what="observed x")
     dims = output.dims if batch == 1 else ("observation", *output.dims)
     data = {output.name: (dims, values[0] if batch == 1 else values, {"units": output.unit})}

@@ -29,6 +29,7 @@ from sbitools.seeds import derive
 from .check import Check
 from .coordinates import prior_probability
 from .draws import CalibrationDraws
+from .given import observed_field
 
 __all__ = ["combined", "local_c2st", "local_check"]
 
@@ -157,6 +158,7 @@ def local_check(
         StoreError: if the store does not fit the posterior.
         ObservationError: if x does not fit the posterior.
     """
+    x = observed_field(posterior, x)
     if len(x) != 1:
         raise ShapeError(
             "x", expected="one observation, with a batch axis", got=f"{len(x)} rows",

@@ -27,6 +27,7 @@ from sbitools.familiarity import Familiarity, data_statistics
 from sbitools.seeds import derive
 
 from .check import Check
+from .given import observed_field
 
 __all__ = ["describe", "familiar", "misspecification", "mmd"]
 
@@ -182,6 +183,7 @@ def misspecification(
     from .sampling import check_specification
 
     check_specification(posterior, store)
+    x = observed_field(posterior, x)
     features, statistics = describe(posterior, store, indices=indices, seed=seed)
     seen, own = _array(posterior.features(x)), data_statistics(x)
     level = false_alarm / 3

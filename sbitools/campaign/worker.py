@@ -119,8 +119,9 @@ def _unpack(layout: Layout, result: Any, batch: int) -> dict[str, np.ndarray]:
     fields = {}
     for name, value in named.items():
         try:
-            array = as_native(value, f"{name} returned by the simulator")
-            layout.fields[name].check(array, batch, f"{name} returned by the simulator")
+            spec = layout.fields[name]
+            array = as_native(value, f"{name} returned by the simulator", spec)
+            spec.check(array, batch, f"{name} returned by the simulator")
         except ShapeError as error:
             raise _WrongOutput(error) from error
         fields[name] = array

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import Tensor
 
-from sbitools.errors import StoreError
+from sbitools.errors import ShapeError, StoreError
 from sbitools.files import move_directory, temporary_name, typed
+from sbitools.labels import field_values, require_same_rows
 from sbitools.parameters import ParameterSpace
 from sbitools.seeds import simulation_seeds
 from sbitools.simulator import FieldSpec
@@ -160,7 +161,14 @@ class SimulationStore(StoreContents):
             ShapeError: for a wrong shape, dtype or unit.
             ParameterError: for theta outside the priors.
         """
+        require_same_rows(
+            {"theta": theta, "x": x, "source_x": source_x, "seeds": seeds, "groups": groups},
+            StoreError, (*output.dims, *(() if source is None else source.dims)),
+        )  # fmt: skip
         theta = checked_theta(parameters, theta)
+        x = field_values(x, output, "x", ShapeError)
+        if source is not None and source_x is not None:
+            source_x = field_values(source_x, source, "source", ShapeError)
         if seeds is None:
             seeds = simulation_seeds(0, range(len(theta)))
         if unit is not None:
@@ -211,8 +219,10 @@ class SimulationStore(StoreContents):
             source: shape source.shape, if the store keeps one.
             unit: of x; checked if given.
         """
-        one = None if source is None else as_native(source)[None]
-        self.add_many(index, as_native(x)[None], one, unit=unit)
+        one = None
+        if source is not None:
+            one = as_native(source, "source", self.source, batch=False)[None]
+        self.add_many(index, as_native(x, "x", self.output, batch=False)[None], one, unit=unit)
 
     def add_many(
         self,
@@ -297,6 +307,7 @@ def _design_table(
     groups: np.ndarray | None,
     group_size: int,
 ) -> DesignTable:
+    require_same_rows({"theta": theta, "seeds": seeds, "groups": groups}, StoreError)
     values = checked_theta(parameters, theta)
     numbers = as_native(seeds, "seeds").reshape(-1)
     if groups is None:
