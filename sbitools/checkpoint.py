@@ -20,6 +20,7 @@ from torch import Tensor
 from . import __version__
 from .errors import CheckpointError
 from .files import hash_file
+from .plain import as_path
 
 __all__ = ["checkpoint_kind", "load_checkpoint", "rebuild", "save_checkpoint"]
 
@@ -46,7 +47,7 @@ def save_checkpoint(
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    path = Path(path)
+    path = as_path(path)
     aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     for left in path.parent.glob(f".{path.name}.*.tmp"):  # by a process that was killed
         shutil.rmtree(left, ignore_errors=True)
@@ -82,7 +83,7 @@ def load_checkpoint(path: str | Path, kind: str) -> tuple[dict[str, Any], dict[s
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    path = Path(path)
+    path = as_path(path)
     _recover(path)
     manifest = _read_manifest(path)
     if manifest.get("schema") != SCHEMA or manifest.get("kind") != kind:
@@ -115,8 +116,9 @@ def checkpoint_kind(path: str | Path) -> str:
     Raises:
         CheckpointError: if there is none, or its manifest cannot be read.
     """
-    _recover(Path(path))
-    return str(_read_manifest(Path(path)).get("kind"))
+    path = as_path(path)
+    _recover(path)
+    return str(_read_manifest(path).get("kind"))
 
 
 def rebuild(path: str | Path, what: str, build: Callable[[], _T]) -> _T:

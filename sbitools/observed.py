@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .errors import ConfigError, ObservationError
+from .plain import as_path
 
 if TYPE_CHECKING:
     from .chain import Run
@@ -48,6 +49,7 @@ def sample_file(
     from .inference import Posterior
 
     if out is not None:
+        out = as_path(out, "--out")
         _check_out(out)
     finished_record(run, "posterior")
     stage, told = ("posterior", "") if as_trained else _best_posterior(run)

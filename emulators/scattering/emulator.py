@@ -20,6 +20,7 @@ from emulators.parallel import for_each
 from sbitools.errors import ShapeError, StoreError, TrainingError
 from sbitools.files import write_atomic
 from sbitools.parameters import ParameterSpace
+from sbitools.plain import as_path
 from sbitools.seeds import normal
 from sbitools.simulator import FieldSpec
 from sbitools.statistics.sphere_maps import nside_of
@@ -96,7 +97,7 @@ class ScatteringEmulator(Emulator):
         """
         options, begun = parse_options(EmulatorOptions, config), time.monotonic()
         _check_store(store, self.parameters, self.output)
-        _claim(Path(run_dir), options, store, resume)
+        _claim(as_path(run_dir, "run_dir"), options, store, resume)
         model = self._new_model(options)
         history = TrainingHistory(stopped="all steps done")
 
@@ -106,7 +107,7 @@ class ScatteringEmulator(Emulator):
                 "validation_loss": float("inf"), "seconds": time.monotonic() - begun,
             }  # fmt: skip
             history.epochs.append(row)
-            with (Path(run_dir) / "metrics.jsonl").open("a") as stream:
+            with (as_path(run_dir, "run_dir") / "metrics.jsonl").open("a") as stream:
                 stream.write(json.dumps({k: v for k, v in row.items() if v < np.inf}) + "\n")
             if on_epoch is not None:
                 on_epoch(row)

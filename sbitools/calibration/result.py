@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sbitools.errors import ConfigError
 from sbitools.files import write_atomic
+from sbitools.plain import as_path
 
 from .check import Check, decode, encode
 from .verdict import verdict
@@ -143,7 +144,7 @@ class CalibrationResult:
 
     def to_json(self, path: str | Path) -> Path:
         """Write everything, arrays of the plots included; numbers keep all their digits."""
-        path = Path(path)
+        path = as_path(path)
         write_atomic(path, json.dumps(self.to_dict(), allow_nan=False).encode())
         return path
 
@@ -155,7 +156,7 @@ class CalibrationResult:
             ConfigError: if the file is not such a result.
         """
         try:
-            values = json.loads(Path(path).read_text(encoding="utf-8"))
+            values = json.loads(as_path(path).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise ConfigError(
                 f"calibration result {path}", expected="a JSON file written by to_json",

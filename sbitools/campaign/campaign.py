@@ -24,6 +24,7 @@ from sbitools import __version__
 from sbitools.errors import CampaignError, StoreError
 from sbitools.files import typed
 from sbitools.parameters import Design
+from sbitools.plain import as_path
 from sbitools.seeds import check_seed, simulation_seeds
 from sbitools.simulator import Simulator
 from sbitools.store import SimulationStore
@@ -91,7 +92,7 @@ def simulate(
         CampaignError: if workers cannot start.
         CampaignInterrupted: after Ctrl-C or SIGTERM; nothing finished is lost.
     """
-    path = Path(path)
+    path = as_path(path)
     _check_arguments(simulator, n, workers, time_limit)
     wanted = _manifest(simulator, n, check_seed(seed), design, task_size)
     if not resume or stamp(path) is None:
@@ -129,8 +130,9 @@ def plan(
     """
     _check_arguments(simulator, n, 1, None)
     manifest = _manifest(simulator, n, check_seed(seed), design, task_size)
-    _create(Path(path), simulator, manifest, task_size)
-    return SimulationStore(Path(path))
+    path = as_path(path)
+    _create(path, simulator, manifest, task_size)
+    return SimulationStore(path)
 
 
 def _check_arguments(simulator: Simulator, n: int, workers: int, limit: float | None) -> None:

@@ -7,6 +7,7 @@ the simulations that are at fault are recorded as failed.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -26,7 +27,7 @@ from sbitools.errors import CampaignError
 from sbitools.store.manifest import Manifest
 from sbitools.store.parts import DONE, FAILED, REJECTED, PartData, write_part
 
-from .worker import KEPT_PATH, Task, as_part
+from .worker import IMPORT_PATH, KEPT_PATH, Task, as_part
 
 __all__ = ["Cancelled", "Payload", "Runner", "import_path"]
 
@@ -77,8 +78,10 @@ class _Process:
 
     def __init__(self, payload: Payload) -> None:
         ours, theirs = socket.socketpair()
-        paths = os.pathsep.join(dict.fromkeys([*payload.import_path, *import_path()]))
-        env = os.environ | dict.fromkeys(_ONE_THREAD, "1") | {"PYTHONPATH": paths}
+        paths = list(dict.fromkeys([*payload.import_path, *import_path()]))
+        joined = os.pathsep.join(p for p in paths if os.pathsep not in p)
+        env = os.environ | dict.fromkeys(_ONE_THREAD, "1") | {"PYTHONPATH": joined}
+        env[IMPORT_PATH] = json.dumps(paths)  # a folder's name may hold what joins the others
         env[KEPT_PATH] = os.environ.get("PYTHONPATH", "")
         fd = theirs.fileno()
         command = [sys.executable, "-P", "-m", "sbitools.campaign", str(fd), str(os.getpid())]

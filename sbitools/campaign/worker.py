@@ -7,6 +7,7 @@ the driver ends. One thread per worker: results must not depend on how many work
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -36,11 +37,12 @@ from sbitools.store.parts import (
     write_part,
 )
 
-__all__ = ["KEPT_PATH", "Task", "Worker", "as_part", "main"]
+__all__ = ["IMPORT_PATH", "KEPT_PATH", "Task", "Worker", "as_part", "main"]
 
 # (start, stop) of the rows to record, (low, high) of the whole groups to simulate for them
 Task = tuple[int, int, int, int]
 
+IMPORT_PATH = "SBITOOLS_IMPORT_PATH"  # where the driver imports from, as JSON
 KEPT_PATH = "SBITOOLS_PYTHONPATH"  # the user's PYTHONPATH, for programs a simulator starts
 _WATCH_SECONDS = 0.5
 _ADDRESS = re.compile(r"0x[0-9a-f]{6,}")  # differs from run to run, and equal runs must be equal
@@ -155,6 +157,7 @@ def main(fd: int, parent: int) -> None:
     threading.Thread(target=_watch, args=(parent,), daemon=True).start()
     torch.set_num_threads(1)
     os.environ["PYTHONPATH"] = os.environ.pop(KEPT_PATH, "")
+    sys.path[:] = dict.fromkeys([*json.loads(os.environ.pop(IMPORT_PATH, "[]")), *sys.path])
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # stdout belongs to the driver
     connection = Connection(fd)
     try:

@@ -24,6 +24,7 @@ from sbitools.errors import ConfigError, ObservationError
 from sbitools.files import write_atomic
 from sbitools.labels import is_missing
 from sbitools.observation import Observation
+from sbitools.plain import as_path
 from sbitools.seeds import check_seed, derive, simulation_seeds
 from sbitools.simulator import Simulator
 from sbitools.store import SimulationStore
@@ -103,7 +104,7 @@ def train_rounds(
         "method": method, "options": options, "observe": observation.to_dict(),
         "parameters": simulator.parameters.to_dict(), "output": simulator.output.to_dict(),
     }  # fmt: skip
-    folder = Path(run_dir)
+    folder = as_path(run_dir, "run_dir")
     _check_folder(folder, identity, resume)
     # Emulated pairs would come from the whole prior, of which later rounds simulate a part.
     fields = find_method(method).options.model_fields

@@ -21,6 +21,7 @@ import numpy as np
 
 from sbitools.errors import ConfigError, TrainingError
 from sbitools.files import write_atomic
+from sbitools.plain import as_path
 from sbitools.seeds import check_seed, derive
 from sbitools.store import SimulationStore
 
@@ -111,7 +112,7 @@ def search(
     for i in range(trials):
         tried = _draw(space, derive(check_seed(seed), i)) if i else {}
         parse_options(chosen, plain | tried | {"method": method})
-        file = Path(run_dir) / f"trial-{i}.json"
+        file = as_path(run_dir, "run_dir") / f"trial-{i}.json"
         trial, last = _trial(store, method, tried, options, file, last)
         done.append(trial)
         if on_trial:

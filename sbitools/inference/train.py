@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from sbitools.observation import Observation
+from sbitools.plain import as_path
 from sbitools.store import SimulationStore
 
 from .ensemble import fit_ensemble
@@ -73,7 +74,7 @@ def train(
         parsed = vector_options(parsed, observation.output(store.output), n)
     job = Job(store, chosen, parsed, observation, indices)
     estimator = job.estimator(start)
-    started, folder, more = time.monotonic(), Path(run_dir), {}
+    started, folder, more = time.monotonic(), as_path(run_dir, "run_dir"), {}
     if start is None and isinstance(estimator, VectorEstimator):
         history, more = fit_vectors(job, estimator, folder, resume, on_epoch)
     elif start is None and isinstance(estimator, VectorLikelihood):

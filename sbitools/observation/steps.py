@@ -6,7 +6,6 @@ import base64
 import io
 import math
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor
 
 from sbitools import seeds as seeds_
+from sbitools.plain import as_path
 from sbitools.simulator import FieldSpec
 
 from .step import Step, check, real
@@ -174,7 +174,8 @@ class Mask(Step):
     def from_values(cls, values: dict[str, Any]) -> Self:
         """From `to_dict`, or from ``{"file": "mask.npy", "fill": 0.0}`` of a config."""
         if "file" in values:
-            array = np.load(io.BytesIO(Path(values["file"]).read_bytes()), allow_pickle=False)
+            data = as_path(values["file"], "mask file").read_bytes()
+            array = np.load(io.BytesIO(data), allow_pickle=False)
             return cls(array, values.get("fill", 0.0))
         bits = np.frombuffer(base64.b64decode(values["bits"]), dtype=np.uint8)
         n = math.prod(values["shape"])

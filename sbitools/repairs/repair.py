@@ -15,6 +15,7 @@ import torch
 from sbitools.calibration.sampling import check_specification
 from sbitools.errors import ConfigError, StoreError
 from sbitools.inference import Posterior
+from sbitools.plain import as_path
 
 from .crossfit import assign_folds, cross_fit
 from .evidence import Evidence, collect
@@ -92,8 +93,8 @@ def repair(
     done = reference.done
     rows = np.unique(np.asarray(done if indices is None else indices, dtype=np.int64))
     _check_unseen(posterior, reference, rows)
-    temporary = tempfile.TemporaryDirectory() if run_dir is None else nullcontext(str(run_dir))
-    with temporary as folder:
+    own = None if run_dir is None else as_path(run_dir, "run_dir")
+    with tempfile.TemporaryDirectory() if own is None else nullcontext(own) as folder:
         job = _Job(posterior, reference, rows, folds, n_draws, seed, Path(folder), resume, options)
         judged = {name: job.judge(name, len(names)) for name in names}
         chosen: str | None = max(judged, key=lambda name: judged[name].gain)

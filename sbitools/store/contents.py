@@ -14,6 +14,7 @@ from torch import Tensor
 
 from sbitools.errors import StoreError
 from sbitools.parameters import ParameterSpace
+from sbitools.plain import as_path
 from sbitools.simulator import FieldSpec
 
 from .catalog import Catalog
@@ -56,7 +57,7 @@ class StoreContents:
     """
 
     def __init__(self, path: str | Path, verify: bool = True) -> None:
-        self.path = Path(path)
+        self.path = as_path(path)
         self.verify_parts = verify
         self._load()
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from sbitools.errors import StoreError
 from sbitools.files import typed, write_atomic
+from sbitools.plain import as_path
 
 from .manifest import lock
 from .parts import DONE, PartData, write_part
@@ -36,7 +37,7 @@ def export_design(store: SimulationStore, path: str | Path) -> Path:
     Raises:
         StoreError: for another suffix, or a path that cannot be written.
     """
-    path = Path(path)
+    path = as_path(path)
     theta, seeds, names = store.theta.numpy(), store.seeds.numpy(), store.parameters.names
     index = np.arange(len(store))
     if path.suffix == ".csv":

@@ -19,6 +19,7 @@ from sbitools.errors import ShapeError, StoreError
 from sbitools.files import move_directory, temporary_name, typed
 from sbitools.labels import field_values, require_same_rows
 from sbitools.parameters import ParameterSpace
+from sbitools.plain import as_path
 from sbitools.seeds import simulation_seeds
 from sbitools.simulator import FieldSpec
 
@@ -108,8 +109,9 @@ class SimulationStore(StoreContents):
         manifest = Manifest(
             layout, seed, design, (n,), size, group_size, simulator, code_version
         )  # fmt: skip
-        prepare_folder(Path(path))
-        manifest.write(Path(path), table)
+        path = as_path(path)
+        prepare_folder(path)
+        manifest.write(path, table)
         return cls(path)
 
     @classmethod
@@ -173,8 +175,9 @@ class SimulationStore(StoreContents):
             seeds = simulation_seeds(0, range(len(theta)))
         if unit is not None:
             output.check_unit(unit)
-        with typed(Path(path)):
-            target, here = Path(path).resolve(), Path.cwd()
+        path = as_path(path)
+        with typed(path):
+            target, here = path.resolve(), Path.cwd()
         check_folder(target, here)
         temp = temporary_name(target)
         try:

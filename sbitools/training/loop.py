@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from sbitools.errors import TrainingError
+from sbitools.plain import as_path
 from sbitools.seeds import derive, generator
 
 from . import distributed
@@ -148,7 +149,7 @@ def run_training(
         TrainingError: if gradients stay non-finite, or `run_dir` holds another run.
     """
     run = options.model_dump(mode="json") | {"steps": max(1, steps_per_epoch)}
-    state = RunState(Path(run_dir), run | dict(identity or {}))
+    state = RunState(as_path(run_dir, "run_dir"), run | dict(identity or {}))
     optimizer = make_optimizer(
         module, options.optimizer, options.learning_rate, options.weight_decay, optimizer_threads
     )
@@ -350,5 +351,5 @@ class _threads:
 
 def read_metrics(run_dir: str | Path) -> list[dict[str, float]]:
     """Rows of `metrics.jsonl`, for plots while a run goes on."""
-    file = Path(run_dir) / "metrics.jsonl"
+    file = as_path(run_dir, "run_dir") / "metrics.jsonl"
     return [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
