@@ -52,8 +52,9 @@ def _array(plain: Any, what: str) -> np.ndarray:
 
 
 def real_tensor(
-    values: Any, what: str, error: type[SbitoolsError], spec: FieldLabels | None = None
-) -> Tensor:
+    values: Any, what: str, error: type[SbitoolsError], spec: FieldLabels | None = None, *,
+    batch: bool = True,
+) -> Tensor:  # fmt: skip
     """Real numbers as a tensor of the same dtype; a tensor is returned as it is.
 
     Args:
@@ -61,6 +62,7 @@ def real_tensor(
         what: name for the message.
         error: class to raise.
         spec: of the field they are; see `as_native`.
+        batch: whether a field has a batch axis.
 
     Raises:
         SbitoolsError: of class `error`, for rows of different lengths, text, objects, truth values
@@ -74,7 +76,7 @@ def real_tensor(
         if spec is None:
             plain = unlabelled(values, what, error)
         else:
-            plain = field_values(values, spec, what, error)
+            plain = field_values(values, spec, what, error, batch=batch)
         try:
             array = _array(plain, what)
         except ShapeError as problem:

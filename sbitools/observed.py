@@ -169,7 +169,8 @@ def check_field(
     from .arrays import as_native
     from .labels import is_missing, same_unit
 
-    array = as_native(array, "observation", spec, error=ObservationError)
+    alone = getattr(array, "shape", None) == spec.shape
+    array = as_native(array, "observation", spec, batch=not alone, error=ObservationError)
     batch = array[None] if array.shape == spec.shape else array
     if batch.shape != (1, *spec.shape):
         fix = "cut, pad or regrid the field"

@@ -277,8 +277,13 @@ def _columns(
     if names:
         units = units if len(units) == len(names) else [""] * len(names)
         values = table_values(values, names, units, what, ShapeError)
-    values = as_native(values, what)
-    return values.astype(np.float64) if what == "theta" else values
+    array = values if type(values) is np.ndarray else as_native(values, what)
+    if array.dtype.kind not in "fiu":
+        raise ShapeError(
+            what, expected="real numbers", got=f"dtype {array.dtype}",
+            fix="convert it with .astype('float64')",
+        )  # fmt: skip
+    return np.asarray(array, dtype=np.float64) if what == "theta" else array
 
 
 def as_draws(

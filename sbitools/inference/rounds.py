@@ -139,7 +139,8 @@ def train_rounds(
 def _checked(x: Tensor | np.ndarray, simulator: Simulator, observation: Observation) -> Tensor:
     """The observation as a batch of one."""
     spec = observation.output(simulator.output)
-    x = real_tensor(x, "x_observed", ObservationError, spec)
+    batch = getattr(x, "shape", None) != spec.shape
+    x = real_tensor(x, "x_observed", ObservationError, spec, batch=batch)
     if tuple(x.shape) == spec.shape:
         x = x[None]
     fits = tuple(x.shape) == (1, *spec.shape) and x.dtype == spec.torch_dtype

@@ -137,7 +137,7 @@ def _order(
     dims: Sequence[Any], spec: FieldLabels | None, subject: Subject, batch: bool
 ) -> list[int] | None:
     """Which of the axes goes where; None for axes without names."""
-    if unnamed(dims):
+    if unnamed(dims) or (spec is None and len(dims) < 2):
         return None
     if spec is None:
         raise subject.refuse("axes without names", f"axes {few(dims)}", "pass the plain array")
