@@ -189,7 +189,7 @@ def check_field(
         where = tuple(int(i) for i in np.argwhere(bad)[0][1:])
         raise _unfit(
             "values", "finite numbers",
-            f"{int(bad.sum())} NaN, Inf or healpy.UNSEEN, the first at {where}",
+            f"{int(bad.sum())} NaN or Inf (or healpy.UNSEEN), the first at {where}",
             "fill or mask them, with the mask that the posterior was trained with",
         )  # fmt: skip
     return batch.astype(spec.dtype)
