@@ -116,6 +116,7 @@ def _axes(values: Any, spec: FieldLabels | None, subject: Subject, batch: bool) 
     if is_labelled_array(values):
         return _labelled_array(values, spec, subject, batch)
     if is_table(values) or is_series(values):
+        check_stated(stated_unit(getattr(values, "attrs", {})), unit, subject)
         if not batch and is_pandas(values):
             require_ascending(values.index, "rows", subject)
         return _table(values, unit, subject) if is_table(values) else values.to_numpy()

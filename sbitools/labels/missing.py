@@ -36,12 +36,13 @@ def is_missing(values: Any) -> Any:
 
 
 def without_mask(values: Any, subject: Subject) -> Any:
-    """The values of a masked array (numpy, astropy) that has no masked value."""
+    """The values of a masked array (numpy, astropy, torch) that has no masked value."""
+    mask: Any = getattr(values, "mask", None)
     if isinstance(values, np.ma.MaskedArray):
-        masked = int(np.count_nonzero(np.ma.getmaskarray(values)))
-        plain: Any = values.data
-    elif hasattr(values, "unmasked") and hasattr(values, "mask"):
-        masked, plain = int(np.count_nonzero(values.mask)), values.unmasked
+        masked, plain = int(np.count_nonzero(np.ma.getmaskarray(values))), values.data
+    elif isinstance(mask, np.ndarray | np.bool_):  # astropy's arrays, and its NDData
+        masked = int(np.count_nonzero(mask))
+        plain = values.unmasked if hasattr(values, "unmasked") else values.data
     elif hasattr(values, "get_mask") and hasattr(values, "get_data"):  # torch
         masked, plain = int((~values.get_mask()).sum()), values.get_data()
     else:

@@ -70,7 +70,12 @@ def _columns(values: Any, names: list[str], units: list[str], subject: Subject) 
         return _parameter_axis(values, names, units, subject)
     if (labels := entries(values)) is not None:
         if "theta" in labels and (set(names) - set(labels) or _is_table_of(values, names)):
-            return _columns(values["theta"], names, units, subject)
+            table = values["theta"]
+            if "names" in labels and getattr(table, "ndim", 1) == 2:  # as our own files have them
+                labels = [str(name) for name in np.ravel(values["names"])]
+                table = dict(zip(labels, np.asarray(table).T, strict=False))
+                return _picked(table, labels, names, units, subject)
+            return _columns(table, names, units, subject)
         return _picked(values, labels, names, units, subject)
     if is_table(values) or is_series(values):
         labels = heading(values) if is_table(values) else list(values.index)

@@ -74,7 +74,7 @@ def _magnitude(values: Any) -> Any:
     for name in ("value", "magnitude"):
         if hasattr(values, name) and not callable(getattr(values, name)):
             return getattr(values, name)
-    return values
+    return values if hasattr(values, "__len__") else getattr(values, "data", values)  # NDData
 
 
 def _converted(

@@ -13,6 +13,9 @@ import torch
 from torch import Tensor
 
 from sbitools import seeds as seeds_
+from sbitools.arrays import as_native
+from sbitools.errors import ObservationError
+from sbitools.labels import is_missing
 from sbitools.plain import as_path
 from sbitools.simulator import FieldSpec
 
@@ -144,10 +147,11 @@ class Mask(Step):
     kind: ClassVar[str] = "mask"
 
     def __init__(self, mask: np.ndarray | Tensor, fill: float = 0.0) -> None:
-        array = np.asarray(mask)
+        array = as_native(mask, "mask", error=ObservationError)
         seen = f"{np.count_nonzero(array)} of {array.size}"
-        finite = bool(np.isfinite(array).all())
-        check(finite and bool(array.any()), self.kind, "finite values, some of them seen", seen)
+        numbers = array.dtype.kind in "biuf" and not bool(is_missing(array).any())
+        expected = "finite numbers (not healpy.UNSEEN), some of them not zero"
+        check(numbers and bool(array.any()), self.kind, expected, f"{seen}, dtype {array.dtype}")
         self.mask = torch.from_numpy(array != 0)
         self.fill = float(fill)
         check(math.isfinite(self.fill), self.kind, "a finite fill", fill)

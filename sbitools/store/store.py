@@ -194,7 +194,8 @@ class SimulationStore(StoreContents):
 
     def _import(self, x: Any, source_x: Any, nonfinite: str) -> None:
         for name, array in (("x", x), ("source", source_x)):
-            rows = 0 if array is None or getattr(array, "shape", None) == () else len(array)
+            listed = hasattr(array, "__len__") and getattr(array, "shape", None) != ()
+            rows = len(array) if listed else 0
             if array is not None and rows != len(self):
                 raise StoreError(
                     name, expected=f"{len(self)} rows, as many as theta", got=f"{rows} rows",

@@ -9,16 +9,18 @@ import pandas as pd
 import pytest
 import torch
 import xarray as xr
+from astropy.nddata import CCDData
 from astropy.table import QTable, Table
+from astropy.utils.masked import Masked
 
 from sbitools import FieldSpec, SimulationStore, simulate
 from sbitools.arviz import draws_to_arviz, from_arviz
 from sbitools.calibration import CalibrationDraws
 from sbitools.calibration.given import observed_field
 from sbitools.campaign.worker import _unpack
-from sbitools.errors import PosteriorError, SbitoolsError, ShapeError, StoreError
+from sbitools.errors import ObservationError, PosteriorError, SbitoolsError, ShapeError, StoreError
 from sbitools.inference.rounds import _checked
-from sbitools.observation import Observation
+from sbitools.observation import Mask, Observation
 from sbitools.observed import check_field, read_field
 from sbitools.repairs.posterior import RepairedPosterior
 from sbitools.seeds import simulation_seeds
@@ -50,6 +52,7 @@ USED_THETA = {
     "table in metres": QTable({"s": THETA[:, 1], "h": METRES}),
     "table with a unit": Table({"s": THETA[:, 1], "h": METRES.value}, units={"h": "m"}),
     "dictionary in metres": {"s": THETA[:, 1], "h": METRES},
+    "open archive": {"theta": THETA[:, ::-1], "names": np.array(["s", "h"])},
     "rows by name": [{"s": row[1], "h": row[0]} for row in THETA],
     "rows as series": [row for _, row in FRAME[["s", "h"]].iterrows()],
     "xarray with names": xr.DataArray(THETA[:, ::-1], dims=("run", "p"), coords={"p": ["s", "h"]}),
@@ -165,6 +168,8 @@ USED_X = {
     "quantity": X * u.mK,
     "quantity in kelvin": X.astype("f4") * np.float32(1e-3) * u.K,
     "nothing masked": np.ma.masked_array(X),
+    "quantity, nothing masked": Masked(X * u.mK, mask=np.zeros(X.shape, bool)),
+    "image": CCDData(X, unit="mK"),
     "list of xarray": [xr.DataArray(row.T, dims=("z", "y")) for row in X],
     "list of quantities": [row * u.mK for row in X],
     "list of tensors": [torch.from_numpy(row) for row in X],
@@ -181,6 +186,9 @@ REFUSED_X = {
     "dictionary without it": {"other": X},
     "metres": X * u.m,
     "masked": np.ma.masked_array(X, X > 1),
+    "masked quantity": Masked(X * u.mK, mask=X > 1),
+    "masked image": CCDData(X, unit="mK", mask=X > 1),
+    "image in kelvin": CCDData(X, unit="K"),
     "list of masked": [np.ma.masked_array(row, row > 1) for row in X],
     "unseen": FILL,
     "unseen in another unit": FILL * np.float64(1e-3) * u.K,
@@ -389,3 +397,17 @@ def test_labels_in_files(tmp_path):
         for wrong in ((*axes[:-2], "z", "y"), (*axes[:-2], "x", "z")):
             with pytest.raises(SbitoolsError, match="axes"):
                 enter(hdf5(file, values, wrong))
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [
+        np.ma.masked_array([[1, 1], [0, 1]], [[0, 0], [1, 0]]),
+        np.array([[1, UNSEEN], [0, 1]]),
+        xr.DataArray([[1, 0], [0, 1]], dims=("z", "y")),
+        [["a", "b"], ["c", "d"]],
+    ],
+)
+def test_masks_that_say_something_else(mask):
+    with pytest.raises(ObservationError, match="fix: "):
+        Mask(mask)
