@@ -9,52 +9,76 @@ import torch
 from torch import Tensor
 
 from .errors import SbitoolsError, ShapeError, StoreError
+from .labels import FieldLabels, axis_names, field_values, unlabelled
 
-__all__ = ["as_native", "real_tensor", "selection"]
+__all__ = ["as_native", "is_tensor", "real_tensor", "selection"]
 
 _WIDEST = 8  # bytes of a number that torch has
 
 
-def as_native(values: Any, what: str = "array") -> np.ndarray:
+def as_native(
+    values: Any, what: str = "array", spec: FieldLabels | None = None, *, batch: bool = True,
+    error: type[SbitoolsError] = ShapeError,
+) -> np.ndarray:  # fmt: skip
     """A C-contiguous, writable copy in native byte order; `values` stay as they are.
 
     Args:
         values: tensor, array (memory-mapped, read-only, reversed, or big-endian as FITS files
-            give it) or nested sequence.
+            give it), nested sequence, or anything with labels: see `sbitools.labels`.
         what: name for the message.
-
-    Raises:
-        ShapeError: for what is no array, such as rows of different lengths.
-    """
-    try:
-        array = values.numpy(force=True) if isinstance(values, Tensor) else np.asarray(values)
-        return np.array(array, dtype=array.dtype.newbyteorder("="), order="C")
-    except (ValueError, TypeError, RuntimeError) as error:
-        raise ShapeError(
-            what, expected="an array whose rows have equal shapes",
-            got=f"{type(values).__name__} ({error})", fix="make a numpy array of it",
-        ) from error  # fmt: skip
-
-
-def real_tensor(values: Any, what: str, error: type[SbitoolsError]) -> Tensor:
-    """Real numbers as a tensor of the same dtype; a tensor is returned as it is.
-
-    Args:
-        values: tensor, array or nested sequence, as in `as_native`.
-        what: name for the message.
+        spec: of the field they are, with which labels and units are compared; without it, labels
+            that could matter are refused.
+        batch: whether a field has a batch axis.
         error: class to raise.
 
     Raises:
-        SbitoolsError: of class `error`, for rows of different lengths, text, objects, truth values
-            or complex numbers.
+        ShapeError: for what is no array, such as rows of different lengths.
+        SbitoolsError: of class `error`, for labels that do not fit.
     """
-    if isinstance(values, Tensor):
+    if spec is None:
+        return _array(unlabelled(values, what, error), what)
+    return _array(field_values(values, spec, what, error, batch=batch), what)
+
+
+def _array(plain: Any, what: str) -> np.ndarray:
+    try:
+        array = plain.numpy(force=True) if isinstance(plain, Tensor) else np.asarray(plain)
+        return np.array(array, dtype=array.dtype.newbyteorder("="), order="C")
+    except (ValueError, TypeError, RuntimeError) as problem:
+        raise ShapeError(
+            what, expected="an array whose rows have equal shapes",
+            got=f"{type(plain).__name__} ({problem})", fix="make a numpy array of it",
+        ) from problem  # fmt: skip
+
+
+def real_tensor(
+    values: Any, what: str, error: type[SbitoolsError], spec: FieldLabels | None = None, *,
+    batch: bool = True,
+) -> Tensor:  # fmt: skip
+    """Real numbers as a tensor of the same dtype; a tensor is returned as it is.
+
+    Args:
+        values: as in `as_native`.
+        what: name for the message.
+        error: class to raise.
+        spec: of the field they are; see `as_native`.
+        batch: whether a field has a batch axis.
+
+    Raises:
+        SbitoolsError: of class `error`, for rows of different lengths, text, objects, truth values
+            or complex numbers, and for labels that do not fit.
+    """
+    if is_tensor(values):
         if not values.is_complex() and values.dtype != torch.bool:
             return values
         got = f"dtype {values.dtype}"
     else:
+        if spec is None:
+            plain = unlabelled(values, what, error)
+        else:
+            plain = field_values(values, spec, what, error, batch=batch)
         try:
-            array = as_native(values, what)
+            array = _array(plain, what)
         except ShapeError as problem:
             got = problem.got
         else:
@@ -65,6 +89,13 @@ def real_tensor(values: Any, what: str, error: type[SbitoolsError]) -> Tensor:
         what, expected="real numbers in rows of equal length", got=got,
         fix="convert it with numpy: .astype('float64') or .astype('float32')",
     )  # fmt: skip
+
+
+def is_tensor(values: Any) -> bool:
+    """Whether it is a tensor without names, mask or gaps."""
+    if not isinstance(values, Tensor) or values.layout != torch.strided:
+        return False
+    return not axis_names(values) and not hasattr(values, "get_mask")
 
 
 def selection(

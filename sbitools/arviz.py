@@ -211,12 +211,7 @@ def _density(log_prob: Any, values: np.ndarray) -> np.ndarray:
 
 
 def _draws(draws: Any, parameters: ParameterSpace) -> np.ndarray:
-    values = as_native(draws, "draws")
-    if values.dtype.kind not in "fiu":
-        raise PosteriorError(
-            "draws", expected="real numbers", got=f"dtype {values.dtype}",
-            fix="pass draws of these parameters",
-        )  # fmt: skip
+    values = parameters.table(draws, "draws", PosteriorError).numpy(force=True)
     values = values.astype(np.float64)
     values = values[None] if values.ndim == 2 else values
     if values.ndim != 3 or values.shape[2] != len(parameters):
@@ -269,7 +264,7 @@ def _named(columns: dict[str, np.ndarray], attrs: dict[str, dict[str, str]]) -> 
 def _observed(x: Any, output: FieldSpec, batch: int) -> Any:
     import xarray as xr
 
-    values = as_native(x, "observed x")
+    values = as_native(x, "observed x", output)
     output.check(values, batch=batch, what="observed x")
     name = output.name.replace("/", "_") or "field"  # a slash is a path to xarray
     taken = {name, "chain", "draw"}

@@ -14,11 +14,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from .errors import ConfigError
 from .files import check_regular
 from .models import PlainModel
+from .plain import as_path
 
 __all__ = [
     "CalibrateSection", "EmulatedSection", "ReferenceSection", "RepairSection",
@@ -95,6 +96,11 @@ class RunConfig(_Section):
     repair: RepairSection = Field(default_factory=RepairSection)
     report: ReportSection = Field(default_factory=ReportSection)
 
+    @field_validator("run_dir", mode="after")
+    @classmethod
+    def _at_home(cls, path: Path) -> Path:
+        return as_path(path, "run_dir")
+
 
 def load_config(path: str | Path, overrides: Iterable[str] = ()) -> RunConfig:
     """Read a TOML file and check every field of it.
@@ -107,10 +113,10 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> RunConfig:
         ConfigError: for a missing or unreadable file, TOML syntax, and unknown, missing or invalid
             fields.
     """
-    path = Path(path)
+    path = as_path(path, "configuration file")
     try:
         check_regular(path)
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise ConfigError(
             str(path), expected="a TOML file that can be read", got=str(error.strerror),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .errors import ConfigError, ObservationError
+from .plain import as_path
 
 if TYPE_CHECKING:
     from .chain import Run
@@ -47,11 +49,13 @@ def sample_file(
     from .inference import Posterior
 
     if out is not None:
+        out = as_path(out, "--out")
         _check_out(out)
     finished_record(run, "posterior")
-    array, found_unit = read_field(file, dataset)
     stage, told = ("posterior", "") if as_trained else _best_posterior(run)
     posterior = Posterior.load(run.folder(stage) / "checkpoint")
+    spec = posterior.output if simulated else posterior.observed
+    array, found_unit = read_field(file, dataset, spec)
     draws = posterior_draws(posterior, array, n, seed, simulated, unit or found_unit)
     _print_summary(posterior.parameters, draws, file)
     if told:
@@ -121,23 +125,30 @@ def _print_calibration(run: Run, which: str) -> None:
     _print_line(f"calibration: {which}{verdict}")
 
 
-def read_field(file: Path, dataset: str | None = None) -> tuple[np.ndarray, str | None]:
+def read_field(
+    file: Path, dataset: str | None = None, spec: FieldSpec | None = None
+) -> tuple[np.ndarray, str | None]:
     """The array in a file, and its unit if the file says one (attribute ``units`` or ``unit``).
 
     Args:
         file: .npy, .npz or HDF5.
         dataset: name of the array in an .npz or HDF5 file; None for ``x`` or the only one.
+        spec: what it must be; names of axes in the file, its unit and fill values are compared.
 
     Raises:
         StoreError: if the file, or the array in it, cannot be read.
+        ObservationError: if it says that it is something else than `spec`.
     """
+    from .arrays import as_native
+    from .labels import field_values, stated_unit
     from .store.arrayfiles import open_array
 
     with open_array(file, dataset, prefer="x") as array:
-        attributes = getattr(array, "attrs", {})
-        unit = attributes.get("units", attributes.get("unit"))
-        values = np.asarray(array[()] if array.shape == () else array[:])
-        return values, None if unit is None else str(unit)
+        unit = stated_unit(getattr(array, "attrs", {}))
+        if spec is not None:
+            field_values(array, spec, f"observation in {file}", ObservationError)
+        values = array[()] if array.shape == () else array[:]
+        return as_native(values, f"observation in {file}", error=ObservationError), unit
 
 
 def check_field(
@@ -155,6 +166,11 @@ def check_field(
         ObservationError: for another shape, a dtype that does not convert safely, another unit, or
             values that are not finite.
     """
+    from .arrays import as_native
+    from .labels import is_missing, same_unit
+
+    alone = getattr(array, "shape", None) == spec.shape
+    array = as_native(array, "observation", spec, batch=not alone, error=ObservationError)
     batch = array[None] if array.shape == spec.shape else array
     if batch.shape != (1, *spec.shape):
         fix = "cut, pad or regrid the field"
@@ -166,13 +182,14 @@ def check_field(
         raise _unfit("shape", str(spec.shape), str(array.shape), fix)
     if not np.can_cast(array.dtype, spec.dtype, casting="same_kind"):
         raise _unfit("dtype", spec.dtype, str(array.dtype), f"convert it to {spec.dtype}")
-    if unit is not None and unit != spec.unit:
+    if unit is not None and not same_unit(unit, spec.unit):
         raise _unfit("unit", repr(spec.unit), repr(unit), "convert the values")
-    bad = ~np.isfinite(batch)
+    bad = is_missing(batch)
     if bad.any():
         where = tuple(int(i) for i in np.argwhere(bad)[0][1:])
         raise _unfit(
-            "values", "finite numbers", f"{int(bad.sum())} NaN or Inf, the first at {where}",
+            "values", "finite numbers",
+            f"{int(bad.sum())} NaN or Inf (or healpy.UNSEEN), the first at {where}",
             "fill or mask them, with the mask that the posterior was trained with",
         )  # fmt: skip
     return batch.astype(spec.dtype)
@@ -234,12 +251,18 @@ def _print_summary(parameters: ParameterSpace, draws: np.ndarray, file: Path) ->
 
 
 def write_draws(out: Path, names: list[str], draws: np.ndarray) -> None:
-    """Write draws as CSV with a header, or as NPZ with ``theta`` and ``names``."""
-    out.parent.mkdir(parents=True, exist_ok=True)
+    """Write draws as CSV with a header, or as NPZ with ``theta`` and ``names``, whole or not."""
+    from .files import typed, write_atomic
+
+    with typed(out.parent):
+        out.parent.mkdir(parents=True, exist_ok=True)
     if out.suffix == ".npz":
-        np.savez_compressed(out, theta=draws, names=np.array(names))
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, theta=draws, names=np.array(names))
+        write_atomic(out, buffer.getbuffer())
         return
-    with out.open("w", newline="", encoding="utf-8") as stream:
-        rows = csv.writer(stream)
-        rows.writerow(names)
-        rows.writerows([[repr(float(v)) for v in row] for row in draws])
+    text = io.StringIO()
+    rows = csv.writer(text)
+    rows.writerow(names)
+    rows.writerows([[repr(float(v)) for v in row] for row in draws])
+    write_atomic(out, text.getvalue().encode())

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 
 from . import priors
-from .arrays import real_tensor
+from .arrays import is_tensor, real_tensor
 from .brief import Brief, names_in_brief
-from .errors import ParameterError
+from .errors import ParameterError, SbitoolsError
+from .labels import table_values
 from .plain import flag, text, whole
 from .priors import Prior
 from .seeds import check_seed, derive
@@ -194,14 +195,45 @@ class ParameterSpace(Sequence[Parameter]):
         columns = [p._prior.icdf(column) for p, column in zip(self, uniform.T, strict=True)]
         return torch.stack(columns, dim=1)
 
-    def check(self, theta: Tensor | np.ndarray, what: str = "theta") -> Tensor:
-        """Return theta as float64 of shape (n, P).
+    def table(
+        self, theta: Any, what: str = "theta", error: type[SbitoolsError] = ParameterError
+    ) -> Tensor:
+        """Theta as float64, columns in the order of the parameters; values are not checked.
+
+        Args:
+            theta: tensor, array or nested sequence (..., P); or a table with named columns or
+                units (see `sbitools.labels.table_values`): columns are found by name, others are
+                ignored, quantities are converted.
+            what: name for the message.
+            error: class to raise.
 
         Raises:
-            ParameterError: for a wrong shape, or values that are not finite or outside a prior's
-                support; the message names the parameter and the first bad row.
+            SbitoolsError: of class `error`, for missing or double columns, units that do not
+                convert, masked values, and what is no table of real numbers.
         """
-        theta = real_tensor(theta, what, ParameterError).to(torch.float64)
+        return real_tensor(self.columns(theta, what, error), what, error).to(torch.float64)
+
+    def columns(
+        self, theta: Any, what: str = "theta", error: type[SbitoolsError] = ParameterError
+    ) -> Any:
+        """As `table`, in whatever type and dtype it comes."""
+        if is_tensor(theta):
+            return theta
+        return table_values(theta, self.names, [p.unit for p in self], what, error)
+
+    def check(self, theta: Any, what: str = "theta") -> Tensor:
+        """Return theta as float64 of shape (n, P).
+
+        Args:
+            theta: tensor, array, or a table with labels: see `table`.
+            what: name for the message.
+
+        Raises:
+            ParameterError: for a wrong shape, labels that do not fit, or values that are not
+                finite or outside a prior's support; the message names the parameter and the first
+                bad row.
+        """
+        theta = self.table(theta, what)
         if theta.ndim != 2 or theta.shape[1] != len(self):
             raise ParameterError(
                 what, expected=f"shape (n, {len(self)}), columns {self.names}",
@@ -219,11 +251,11 @@ class ParameterSpace(Sequence[Parameter]):
         return theta
 
     def log_prob(self, theta: Tensor) -> Tensor:
-        """Log density of the prior, shape (...,) for theta (..., P)."""
+        """Log density of the prior, shape (...,) for theta (..., P); labels as in `table`."""
         return self._sum("log_prob", theta)
 
     def to_unconstrained(self, theta: Tensor) -> Tensor:
-        """u (..., P) for theta (..., P): see `sbitools.priors`."""
+        """u (..., P) for theta (..., P): see `sbitools.priors`; labels as in `table`."""
         return self._each("to_unconstrained", theta)
 
     def from_unconstrained(self, u: Tensor) -> Tensor:
@@ -243,7 +275,12 @@ class ParameterSpace(Sequence[Parameter]):
         return self._sum("log_prob_unconstrained", u)
 
     def _each(self, method: str, values: Tensor) -> Tensor:
-        values = values.to(torch.float64)
+        values = self.table(values)
+        if values.shape[-1:] != (len(self),):
+            raise ParameterError(
+                "theta", expected=f"shape (..., {len(self)}), columns {self.names}",
+                got=f"shape {tuple(values.shape)}", fix="put the parameters on the last axis",
+            )  # fmt: skip
         columns = [getattr(p.prior, method)(values[..., i]) for i, p in enumerate(self)]
         return torch.stack(columns, dim=-1) if columns else values
 

@@ -25,6 +25,7 @@ from torch import Tensor
 from emulators.options import parse_options
 from sbitools.campaign import simulate
 from sbitools.errors import ConfigError
+from sbitools.plain import as_path
 from sbitools.seeds import derive, mix, normal
 from sbitools.simulator import FieldSpec
 from sbitools.store import SimulationStore
@@ -88,7 +89,7 @@ def distill(
     given = emulator.options.model_dump() | _DEFAULTS | dict(config or {})
     given |= {"sampler": "distilled", "sampler_steps": calls, "start": "fresh"}
     options = parse_options(EmulatorOptions, given).resolved()
-    run_dir = Path(run_dir)
+    run_dir = as_path(run_dir, "run_dir")
     ways = Ways(emulator, options)
     store = simulate(
         ways, n_ways, run_dir / "ways", seed=derive(options.seed, _START), workers=workers,

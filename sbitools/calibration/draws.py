@@ -24,6 +24,8 @@ __all__ = ["CalibrationDraws", "Excluded", "as_draws"]
 # First words of the keys from which the checks derive their random numbers.
 _TIES, _MEMBERS = 1, 2
 
+# One row for each test, all of the same tests.
+_ROWS = ("theta", "log_prob_true", "group", "latent", "summary")
 _DENSITIES = ("log_prob_true", "log_prob_draws")
 
 
@@ -91,6 +93,11 @@ class CalibrationDraws(Brief):
 
     def __post_init__(self) -> None:
         put = object.__setattr__
+        from sbitools.labels import require_same_rows
+
+        require_same_rows({k: getattr(self, k) for k in _ROWS}, ShapeError)
+        for name in ("theta", "draws"):
+            put(self, name, _columns(getattr(self, name), name, self.names, self.prior))
         for name in ("theta", "draws", "group", "log_prob_true", "log_prob_draws"):
             _put_numbers(self, name)
         put(self, "theta", np.asarray(self.theta, dtype=np.float64))
@@ -298,6 +305,27 @@ def _check_columns(d: CalibrationDraws) -> None:
                 got=f"{column.flat[0]:g} in every draw of every test",
                 fix="the posterior collapsed, or the column holds something else",
             )  # fmt: skip
+
+
+def _columns(
+    values: Any, what: str, names: Sequence[str], prior: ParameterSpace | None
+) -> np.ndarray:
+    """Columns of parameters in their order, as far as it is known."""
+    from sbitools.arrays import as_native
+    from sbitools.labels import table_values
+
+    names = tuple(names) or tuple(prior.names if prior is not None else ())
+    units = [p.unit for p in prior] if prior is not None else []
+    if names:
+        units = units if len(units) == len(names) else [""] * len(names)
+        values = table_values(values, names, units, what, ShapeError)
+    array = values if type(values) is np.ndarray else as_native(values, what)
+    if array.dtype.kind not in "fiu":
+        raise ShapeError(
+            what, expected="real numbers", got=f"dtype {array.dtype}",
+            fix="convert it with .astype('float64')",
+        )  # fmt: skip
+    return np.asarray(array, dtype=np.float64) if what == "theta" else array
 
 
 def as_draws(

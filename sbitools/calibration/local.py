@@ -30,6 +30,7 @@ from .check import Check
 from .coordinates import prior_probability
 from .draws import CalibrationDraws
 from .gate import checked
+from .given import observed_field
 
 __all__ = ["combined", "local_c2st", "local_check"]
 
@@ -159,6 +160,7 @@ def local_check(
         StoreError: if the store does not fit the posterior.
         ObservationError: if x does not fit the posterior.
     """
+    x = observed_field(posterior, x)
     if len(x) != 1:
         raise ShapeError(
             "x", expected="one observation, with a batch axis", got=f"{len(x)} rows",

@@ -30,6 +30,7 @@ from sbitools.store.access import as_store, chosen
 
 from .check import Check
 from .gate import checked
+from .given import observed_field
 from .stores import as_posterior, check_specification
 
 __all__ = ["describe", "familiar", "misspecification", "mmd"]
@@ -189,6 +190,7 @@ def misspecification(
     store = as_store(store)
     posterior = as_posterior(posterior)
     check_specification(posterior, store)
+    x = observed_field(posterior, x)
     features, statistics = describe(posterior, store, indices=indices, seed=seed)
     seen, own = _array(posterior.features(x)), data_statistics(x)
     level = false_alarm / 3

@@ -10,6 +10,8 @@ import numpy as np
 from sbitools.errors import PosteriorError, ShapeError
 from sbitools.seeds import derive
 
+from .given import observed_field
+
 __all__ = ["MIN_PREDICTIONS", "Predictions", "Statistics", "default_statistics", "predict"]
 
 MIN_PREDICTIONS = 20
@@ -72,15 +74,13 @@ def predict(
         PosteriorError: if the simulator does not fit the posterior, or too much failed.
         ObservationError: if x does not fit the posterior.
     """
-    import torch
-
     _check_simulator(posterior, simulator)
+    x = observed_field(posterior, x)
     if len(x) != 1:
         raise ShapeError(
             "x", expected="one observation, with a batch axis", got=f"{len(x)} rows",
             fix="check one at a time: x[i : i + 1]",
         )  # fmt: skip
-    x = torch.as_tensor(x)
     functions = default_statistics(tuple(x.shape[1:])) if statistics is None else statistics
     observed, names = _evaluate(functions, x)
     if not np.isfinite(observed).all():

@@ -144,8 +144,8 @@ def plan(
     n, _, task_size, _ = checked_numbers(n, 1, task_size, None)
     _check_arguments(simulator, n, 1, None)
     manifest = _manifest(simulator, n, check_seed(seed), design, task_size)
-    _create(Path(path), simulator, manifest, task_size)
-    return SimulationStore(Path(path))
+    _create(path, simulator, manifest, task_size)
+    return SimulationStore(path)
 
 
 def _check_arguments(simulator: Simulator, n: int, workers: int, limit: float | None) -> None:

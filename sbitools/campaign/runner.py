@@ -7,6 +7,7 @@ the simulations that are at fault are recorded as failed.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -27,7 +28,7 @@ from sbitools.store.parts import DONE, FAILED, REJECTED, PartData, write_part
 
 from .channel import Broken, Channel
 from .guard import Guard
-from .worker import BROKEN, KEPT_PATH, Task, as_part
+from .worker import BROKEN, IMPORT_PATH, KEPT_PATH, Task, as_part
 
 __all__ = ["Cancelled", "Payload", "Runner", "import_path"]
 
@@ -90,8 +91,10 @@ class _Process:
     def __init__(self, payload: Payload) -> None:
         self._number, self._lock, self._gone = 0, threading.Lock(), threading.Event()
         self._guard = Guard()
-        paths = os.pathsep.join(dict.fromkeys([*payload.import_path, *import_path()]))
-        env = os.environ | dict.fromkeys(_ONE_THREAD, "1") | {"PYTHONPATH": paths}
+        paths = list(dict.fromkeys([*payload.import_path, *import_path()]))
+        joined = os.pathsep.join(p for p in paths if os.pathsep not in p)
+        env = os.environ | dict.fromkeys(_ONE_THREAD, "1") | {"PYTHONPATH": joined}
+        env[IMPORT_PATH] = json.dumps(paths)  # a folder's name may hold what joins the others
         env[KEPT_PATH] = os.environ.get("PYTHONPATH", "")
         ours, theirs = _pair()
         with theirs, contextlib.ExitStack() as undo:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import json
 import os
 import re
 import signal
@@ -43,11 +44,12 @@ from sbitools.store.parts import (
 
 from .channel import Broken, Channel
 
-__all__ = ["BROKEN", "KEPT_PATH", "Task", "Worker", "as_part", "main"]
+__all__ = ["BROKEN", "IMPORT_PATH", "KEPT_PATH", "Task", "Worker", "as_part", "main"]
 
 # (start, stop) of the rows to record, (low, high) of the whole groups to simulate for them
 Task = tuple[int, int, int, int]
 
+IMPORT_PATH = "SBITOOLS_IMPORT_PATH"  # where the driver imports from, as JSON
 KEPT_PATH = "SBITOOLS_PYTHONPATH"  # the user's PYTHONPATH, for programs a simulator starts
 BROKEN = 70  # exit code of a worker without a connection
 _WATCH_SECONDS = 0.5
@@ -140,8 +142,9 @@ def _unpack(layout: Layout, result: Any, batch: int) -> dict[str, np.ndarray]:
     fields = {}
     for name, value in named.items():
         try:
-            array = as_native(value, f"{name} returned by the simulator")
-            layout.fields[name].check(array, batch, f"{name} returned by the simulator")
+            spec = layout.fields[name]
+            array = as_native(value, f"{name} returned by the simulator", spec)
+            spec.check(array, batch, f"{name} returned by the simulator")
         except ShapeError as error:
             raise _WrongOutput(error) from error
         fields[name] = array
@@ -206,6 +209,7 @@ def main(fd: int, parent: int) -> None:
     channel = Channel(socket.socket(fileno=fd))
     torch.set_num_threads(1)
     os.environ["PYTHONPATH"] = os.environ.pop(KEPT_PATH, "")
+    sys.path[:] = dict.fromkeys([*json.loads(os.environ.pop(IMPORT_PATH, "[]")), *sys.path])
     code = 0
     try:
         _serve(channel)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from sbitools.errors import ConfigError
+from sbitools.plain import as_path
 
 from .chain import run_stage, stage_inputs, working
 from .records import record_work
@@ -38,6 +39,7 @@ def export_store_design(run: Run, name: str, path: Path) -> None:
     from sbitools.store import SimulationStore
 
     stage_inputs(run, STAGES[name])
+    path = as_path(path, "--export-design")
     if path.suffix not in (".csv", ".npz") or not path.parent.is_dir():
         raise ConfigError(
             "--export-design", expected="a .csv or .npz file in a folder that exists",

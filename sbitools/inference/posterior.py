@@ -26,6 +26,7 @@ from sbitools.errors import (
     TimeLimitError,
 )
 from sbitools.familiarity import Familiarity, data_statistics
+from sbitools.labels import is_missing, require_same_rows
 from sbitools.observation import Observation
 from sbitools.parameters import ParameterSpace
 from sbitools.precision import single_precision
@@ -95,7 +96,7 @@ class Posterior:
 
     def observe(self, x: Tensor | np.ndarray, seeds: Tensor) -> Tensor:
         """Make simulated fields (B, *output.shape) into observed ones, with noise of `seeds`."""
-        x = real_tensor(x, "simulated x", ObservationError)
+        x = real_tensor(x, "simulated x", ObservationError, self.output)
         self.output.check(x, what="simulated x")
         return self.observation(x, seeds)
 
@@ -164,8 +165,8 @@ class Posterior:
             ObservationError: if x has another shape or dtype or is not finite.
             PosteriorError: if theta does not fit.
         """
-        x = self._check(x)
-        theta = real_tensor(theta, "theta", PosteriorError).to(torch.float64)
+        require_same_rows({"theta": theta, "x": x}, PosteriorError, self.observed.dims)
+        x, theta = self._check(x), self.parameters.table(theta, error=PosteriorError)
         flat = theta[:, None] if theta.ndim == 2 else theta
         if flat.ndim != 3 or len(flat) != len(x) or flat.shape[2] != len(self.parameters):
             raise PosteriorError(
@@ -217,13 +218,14 @@ class Posterior:
                 "latent", expected="a method that maps theta to a normal latent",
                 got=str(self.options.method), fix="use npe, fmpe, npse or discrete",
             )  # fmt: skip
+        require_same_rows({"theta": theta, "x": x}, PosteriorError, self.observed.dims)
         x, u = self._check(x), self.parameters.to_unconstrained(self.parameters.check(
-            real_tensor(theta, "theta", PosteriorError)))  # fmt: skip
+            self.parameters.table(theta, error=PosteriorError)))  # fmt: skip
         rng = seeds_.generator(seeds_.check_seed(seed))
         return self.estimator.latent(u[:, None], self._features(x), rng)[:, 0].cpu()
 
     def _check(self, x: Tensor | np.ndarray) -> Tensor:
-        x = real_tensor(x, f"observation ({self.observed.name})", ObservationError)
+        x = real_tensor(x, "observation", ObservationError, self.observed)
         if tuple(x.shape[1:]) != self.observed.shape or x.ndim == 0:
             raise ObservationError(
                 f"observation ({self.observed.name})",
@@ -237,11 +239,12 @@ class Posterior:
                 got=str(x.dtype).removeprefix("torch."), fix="convert it, and mind the unit",
             )  # fmt: skip
         numbers = math.prod(self.observed.shape)
-        bad = (~torch.isfinite(x)).reshape(len(x), numbers).sum(1)
+        bad = is_missing(x).reshape(len(x), numbers).sum(1)
         if bool(bad.any()):
             row = int(bad.nonzero()[0])
             raise ObservationError(
-                f"observation ({self.observed.name})", expected="finite values",
+                f"observation ({self.observed.name})",
+                expected="finite values, none of them healpy.UNSEEN",
                 got=f"{int(bad[row])} that are not, in row {row}",
                 fix="mask them with a mask step of the observation model, in training too",
             )  # fmt: skip

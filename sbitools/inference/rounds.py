@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from sbitools.arrays import real_tensor
@@ -24,6 +23,7 @@ from sbitools.campaign.arguments import checked_simulator
 from sbitools.campaign.campaign import _manifest, simulate
 from sbitools.errors import ConfigError, ObservationError
 from sbitools.files import read_json, write_atomic
+from sbitools.labels import is_missing
 from sbitools.models import plain_value
 from sbitools.observation import Observation
 from sbitools.plain import as_path, flag, real, whole
@@ -139,15 +139,17 @@ def train_rounds(
 
 def _checked(x: Tensor | np.ndarray, simulator: Simulator, observation: Observation) -> Tensor:
     """The observation as a batch of one."""
-    x, spec = real_tensor(x, "x_observed", ObservationError), observation.output(simulator.output)
+    spec = observation.output(simulator.output)
+    batch = getattr(x, "shape", None) != spec.shape
+    x = real_tensor(x, "x_observed", ObservationError, spec, batch=batch)
     if tuple(x.shape) == spec.shape:
         x = x[None]
     fits = tuple(x.shape) == (1, *spec.shape) and x.dtype == spec.torch_dtype
-    if not fits or not bool(torch.isfinite(x).all()):
+    if not fits or bool(is_missing(x).any()):
         raise ObservationError(
             "x_observed", expected=f"one finite field of shape {spec.shape}, {spec.dtype}",
             got=f"shape {tuple(x.shape)}, {x.dtype}, "
-            f"{int((~torch.isfinite(x)).sum())} values not finite",
+            f"{int(is_missing(x).sum())} values not finite, or healpy.UNSEEN",
             fix="sequential rounds are for one observation; use train for several",
         )  # fmt: skip
     return x

@@ -116,7 +116,7 @@ def search(
     for i in range(trials):
         tried = _draw(space, derive(check_seed(seed), i)) if i else {}
         parse_options(chosen, plain | tried | {"method": method})
-        file = Path(run_dir) / f"trial-{i}.json"
+        file = as_path(run_dir, "run_dir") / f"trial-{i}.json"
         trial, last = _trial(store, method, tried, options, file, last)
         done.append(trial)
         if on_trial:

@@ -17,6 +17,7 @@ from sbitools import seeds as seeds_
 from sbitools.axes import LINE_OF_SIGHT
 from sbitools.errors import ObservationError
 from sbitools.files import parse_json, read_file, write_atomic
+from sbitools.plain import as_path
 from sbitools.simulator import FieldSpec
 
 from .spectral_filter import ModePower, cube_amplitude, plane_amplitude
@@ -217,7 +218,7 @@ class SpectralNoise(Step):
         if "file" not in values:
             return cls(**values)
         check(set(values) == {"file"}, cls.kind, "nothing beside a file", sorted(values))
-        return cls(**_read(Path(values["file"])))
+        return cls(**_read(as_path(values["file"], "noise file")))
 
     def write(self, path: str | Path) -> None:
         """Write `to_dict` as JSON, whole or not at all, for a config to name.
@@ -225,7 +226,7 @@ class SpectralNoise(Step):
         Raises:
             StoreError: if the disk refuses.
         """
-        write_atomic(Path(path), json.dumps(self.to_dict(), allow_nan=False).encode())
+        write_atomic(as_path(path), json.dumps(self.to_dict(), allow_nan=False).encode())
 
 
 def _cast(amplitude: Tensor, field: Tensor) -> Tensor:

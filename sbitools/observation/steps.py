@@ -17,7 +17,8 @@ from sbitools import seeds as seeds_
 from sbitools.arrays import as_native
 from sbitools.errors import ObservationError
 from sbitools.files import read_file
-from sbitools.plain import text, whole
+from sbitools.labels import is_missing
+from sbitools.plain import as_path, text, whole
 from sbitools.simulator import FieldSpec
 
 from .step import Step, along, check, checked_axes, real
@@ -228,11 +229,11 @@ class Mask(Step):
     kind: ClassVar[str] = "mask"
 
     def __init__(self, mask: np.ndarray | Tensor, fill: float = 0.0) -> None:
-        array = as_native(mask, "observe step 'mask'")
-        check(array.dtype.kind in "biuf", self.kind, "truth values or numbers", array.dtype)
+        array = as_native(mask, "mask", error=ObservationError)
         seen = f"{np.count_nonzero(array)} of {array.size}"
-        finite = bool(np.isfinite(array).all())
-        check(finite and bool(array.any()), self.kind, "finite values, some of them seen", seen)
+        numbers = array.dtype.kind in "biuf" and not bool(is_missing(array).any())
+        expected = "finite numbers (not healpy.UNSEEN), some of them not zero"
+        check(numbers and bool(array.any()), self.kind, expected, f"{seen}, dtype {array.dtype}")
         self.mask = torch.from_numpy(np.asarray(array != 0))
         self.fill = number(fill, "observe step 'mask': finite fill")
 
@@ -258,7 +259,8 @@ class Mask(Step):
     def from_values(cls, values: dict[str, Any]) -> Self:
         """From `to_dict`, or from ``{"file": "mask.npy", "fill": 0.0}`` of a config."""
         if "file" in values:
-            array = np.load(io.BytesIO(read_file(values["file"])), allow_pickle=False)
+            data = read_file(as_path(values["file"], "mask file"))
+            array = np.load(io.BytesIO(data), allow_pickle=False)
             return cls(array, values.get("fill", 0.0))
         bits = np.frombuffer(base64.b64decode(values["bits"]), dtype=np.uint8)
         n = math.prod(values["shape"])

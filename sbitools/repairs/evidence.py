@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sbitools.arrays import real_tensor
 from sbitools.brief import Brief
 from sbitools.errors import PosteriorError, StoreError
 from sbitools.parameters import ParameterSpace
@@ -129,7 +128,7 @@ def _look(
 
 
 def inside_support(
-    theta: Tensor | np.ndarray, x: Tensor | np.ndarray, space: ParameterSpace
+    theta: Tensor, x: Tensor, space: ParameterSpace
 ) -> tuple[Tensor, Tensor, Callable[[Tensor], Tensor]]:
     """Theta (B, n, P) with what is outside the prior replaced by its middle, for `log_prob`.
 
@@ -140,7 +139,6 @@ def inside_support(
     Raises:
         PosteriorError: if theta does not fit.
     """
-    theta = real_tensor(theta, "theta", PosteriorError).to(torch.float64)
     flat = theta[:, None] if theta.ndim == 2 else theta
     if flat.ndim != 3 or len(flat) != len(x) or flat.shape[2] != len(space):
         raise PosteriorError(

@@ -17,6 +17,7 @@ import torch
 
 from sbitools.errors import PosteriorError
 from sbitools.inference import Posterior, train
+from sbitools.plain import as_path
 
 __all__ = ["fine_tune"]
 
@@ -67,7 +68,7 @@ def fine_tune(
         chosen = _COMMON | own | options
         method = str(posterior.options.method)
         tuned = train(
-            store, method, start=tuned, indices=rows, run_dir=Path(run_dir) / name,
+            store, method, start=tuned, indices=rows, run_dir=as_path(run_dir, "run_dir") / name,
             resume=resume, **_known(method, posterior, chosen),
         )  # fmt: skip
     tuned.training_seeds = torch.cat([posterior.training_seeds, tuned.training_seeds]).unique()

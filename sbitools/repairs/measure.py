@@ -12,6 +12,7 @@ import torch
 from sbitools.calibration.sampling import check_specification
 from sbitools.errors import StoreError
 from sbitools.inference import train
+from sbitools.plain import as_path
 from sbitools.seeds import derive, mix
 from sbitools.store.access import as_store, chosen
 
@@ -91,9 +92,10 @@ def reference_curve(
     place = {int(g): i for i, g in enumerate(order)}
     ranked = done[np.argsort([place[int(g)] for g in groups[done]], kind="stable")]
     scores = []
+    run_dir = as_path(run_dir, "run_dir")
     for n in sizes:
         posterior = train(
-            store, method, run_dir=Path(run_dir) / f"{n}", indices=np.sort(ranked[:n]),
+            store, method, run_dir=run_dir / f"{n}", indices=np.sort(ranked[:n]),
             resume=resume, seed=seed, **options,
         )  # fmt: skip
         scores.append(held_out_log_prob(posterior, test_store, seed=seed))
@@ -127,9 +129,9 @@ def repair_curve(
     """
     rows = reference.done
     fold = assign_folds(np.asarray(reference.groups)[rows], folds, seed)
-    scores, before = [], None
+    scores, before, run_dir = [], None, as_path(run_dir, "run_dir")
     for n in sizes:
-        job = _Job(posterior, reference, rows, folds, 1, seed, Path(run_dir) / f"{n}", resume,
+        job = _Job(posterior, reference, rows, folds, 1, seed, run_dir / f"{n}", resume,
                    options)  # fmt: skip
         first, after, _ = cross_fit(
             posterior, reference, rows, job.fit(method), fold=fold, n_draws=1, seed=seed,

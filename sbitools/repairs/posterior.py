@@ -17,9 +17,15 @@ from torch import Tensor
 
 from sbitools.arrays import real_tensor
 from sbitools.checkpoint import load_checkpoint, rebuild, save_checkpoint
-from sbitools.errors import CheckpointError, MisspecificationWarning, PosteriorError
+from sbitools.errors import (
+    CheckpointError,
+    MisspecificationWarning,
+    ObservationError,
+    PosteriorError,
+)
 from sbitools.inference import Posterior
 from sbitools.inference.request import checked_request
+from sbitools.labels import require_same_rows
 from sbitools.seeds import derive
 
 from .scores import MarginalScores
@@ -131,6 +137,14 @@ class RepairedPosterior(ABC):
         """
         return load_repaired(path, device)
 
+    def _pair(self, theta: Any, x: Any) -> tuple[Tensor, Tensor]:
+        """Theta and x, of the same rows, without their labels."""
+        spec = getattr(self.base, "observed", None)  # a foreign posterior may not say
+        axes = () if spec is None else spec.dims
+        require_same_rows({"theta": theta, "x": x}, PosteriorError, axes)
+        x = real_tensor(x, "observation", ObservationError, spec)
+        return self.parameters.table(theta, error=PosteriorError), x
+
     def marginals(
         self, x: Tensor | np.ndarray, time_limit: float | None = None
     ) -> tuple[MarginalScores, Tensor]:
@@ -141,7 +155,8 @@ class RepairedPosterior(ABC):
         Raises:
             TimeLimitError: if the base did not draw within `time_limit` seconds.
         """
-        x = real_tensor(x, "observation", PosteriorError)
+        spec = getattr(self.base, "observed", None)
+        x = real_tensor(x, "observation", ObservationError, spec)
         if self._kept is None or not torch.equal(self._kept[0], x):
             scores, draws = base_marginals(self.base, x, time_limit)
             self._kept = x.clone(), scores, draws

@@ -100,7 +100,8 @@ class RecalibratedPosterior(RepairedPosterior):
 
     def log_prob(self, theta: Tensor | np.ndarray, x: Tensor | np.ndarray) -> Tensor:
         """See `Posterior.log_prob`."""
-        flat, inside, flatten = inside_support(theta, x, self.parameters)
+        values, x = self._pair(theta, x)
+        flat, inside, flatten = inside_support(values, x, self.parameters)
         back, stretched = self._back(flat, x)
         origin = self.parameters.from_unconstrained(back)
         log_q = self.base.log_prob(origin, x) - self.parameters.log_abs_det_at(back, origin)
@@ -115,7 +116,8 @@ class RecalibratedPosterior(RepairedPosterior):
                 "latent", expected="a base that maps theta to a normal latent",
                 got=repr(self.base), fix="recalibrate a posterior of npe, fmpe or npse",
             )  # fmt: skip
-        flat, _, _ = inside_support(theta, x, self.parameters)
+        values, x = self._pair(theta, x)
+        flat, _, _ = inside_support(values, x, self.parameters)
         origin = self.parameters.from_unconstrained(self._back(flat, x)[0])[:, 0]
         return self.base.latent(origin, x, seed)
 

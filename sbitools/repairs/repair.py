@@ -15,7 +15,7 @@ import torch
 from sbitools.calibration.stores import as_posterior, check_specification
 from sbitools.errors import ConfigError, StoreError
 from sbitools.inference import Posterior
-from sbitools.plain import flag, text, whole
+from sbitools.plain import as_path, flag, text, whole
 from sbitools.seeds import check_seed
 from sbitools.store.access import as_store
 from sbitools.store.access import chosen as chosen_rows
@@ -100,8 +100,8 @@ def repair(
     check_specification(posterior, reference)
     rows = np.unique(chosen_rows(reference, indices))
     _check_unseen(posterior, reference, rows)
-    temporary = tempfile.TemporaryDirectory() if run_dir is None else nullcontext(str(run_dir))
-    with temporary as folder:
+    own = None if run_dir is None else as_path(run_dir, "run_dir")
+    with tempfile.TemporaryDirectory() if own is None else nullcontext(own) as folder:
         job = _Job(posterior, reference, rows, folds, n_draws, seed, Path(folder), resume, options)
         judged = {name: job.judge(name, len(names)) for name in names}
         chosen: str | None = max(judged, key=lambda name: judged[name].gain)

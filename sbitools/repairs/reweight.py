@@ -17,8 +17,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sbitools.arrays import real_tensor
-from sbitools.errors import PosteriorError
 from sbitools.inference.request import checked_request
 from sbitools.seeds import derive
 
@@ -78,8 +76,8 @@ class ReweightedPosterior(RepairedPosterior):
 
     def log_prob(self, theta: Tensor | np.ndarray, x: Tensor | np.ndarray) -> Tensor:
         """See `Posterior.log_prob`."""
-        log_q = self.base.log_prob(theta, x)
-        values = real_tensor(theta, "theta", PosteriorError).to(torch.float64)
+        values, x = self._pair(theta, x)
+        log_q = self.base.log_prob(values, x)
         flat = values[:, None] if values.ndim == 2 else values
         inside = torch.isfinite(self.parameters.log_prob(flat))
         middle = self.parameters.from_unconstrained(torch.zeros(len(self.parameters)))

@@ -63,6 +63,7 @@ def write_calibration(result: CalibrationResult, path: str | Path) -> Path:
         path: of the HTML file.
     """
     from sbitools.files import write_atomic
+    from sbitools.plain import as_path
 
     from .html import render
     from .sections import calibration_sections
@@ -72,8 +73,9 @@ def write_calibration(result: CalibrationResult, path: str | Path) -> Path:
     title, counts = "Calibration of a posterior", result.counts["emulated"]
     subtitle = f"{counts['tests']} tests with {counts['draws']} draws each, {date[:10]}"
     text = render(title, subtitle, date, verdicts(result), sections)
-    write_atomic(Path(path), text.encode())
-    return Path(path)
+    path = as_path(path)
+    write_atomic(path, text.encode())
+    return path
 
 
 def _checks(result: CalibrationResult) -> dict[str, list[dict[str, Any]]]:

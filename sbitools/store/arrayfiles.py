@@ -15,10 +15,12 @@ import numpy as np
 
 from sbitools.errors import StoreError
 from sbitools.files import memory
+from sbitools.plain import as_path
 
 __all__ = ["HDF5", "SUFFIXES", "bad_file", "hdf5_members", "open_array", "open_npz", "reading"]
 
 HDF5 = (".h5", ".hdf5", ".hdf")
+_FILLS = ("_FillValue", "missing_value")  # what netCDF writes where nothing was measured
 SUFFIXES = (".npy", ".npz", *HDF5)
 _MEMBERS = 100_000  # arrays and groups of one HDF5 file
 _UNREADABLE = (
@@ -56,6 +58,7 @@ class _Hdf5Rows:
     def __init__(self, path: Path, dataset: Any) -> None:
         self._path, self._dataset = path, dataset
         self.shape, self.dtype, self.attrs = dataset.shape, dataset.dtype, dataset.attrs
+        self.dims = dataset.dims
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -66,7 +69,12 @@ class _Hdf5Rows:
             shape = self.shape if rows is ... or isinstance(rows, tuple) else (n, *self.shape[1:])
             if math.prod(shape) * self.dtype.itemsize > memory():  # a small file claims any size
                 raise ValueError(f"shape {shape}, more than the memory holds")
-            return self._dataset[rows]
+            values = self._dataset[rows]
+            fills = [self.attrs[name] for name in _FILLS if name in self.attrs]
+            masked = [np.asarray(values == np.ravel(fill)[0]) for fill in fills]
+        if any(m.any() for m in masked):
+            return np.ma.masked_array(values, np.any(masked, axis=0))
+        return values
 
 
 class _NpyRows:
@@ -105,7 +113,7 @@ def open_array(path: str | Path, dataset: str | None = None, prefer: str = "") -
         StoreError: for a damaged, truncated or foreign file, a missing name, dtypes that are not
             numbers (they would need pickle), and HDF5 links out of the file.
     """
-    path = Path(path)
+    path = as_path(path)
     if not path.is_file():
         got = "a folder" if path.is_dir() else "no such file"
         raise bad_file(path, "an array file", got, "correct the path")
@@ -120,12 +128,12 @@ def open_array(path: str | Path, dataset: str | None = None, prefer: str = "") -
 
 
 def _open(path: Path, dataset: str | None, prefer: str, stack: contextlib.ExitStack) -> Any:
-    if path.suffix == ".npy":
+    if path.suffix.lower() == ".npy":
         return _NpyRows(path)
-    if path.suffix == ".npz":
+    if path.suffix.lower() == ".npz":
         archive = open_npz(path, stack)
         return archive[_choose(path, list(archive.files), dataset, prefer)]
-    if path.suffix in HDF5:
+    if path.suffix.lower() in HDF5:
         file = stack.enter_context(h5py.File(path, "r"))
         members = hdf5_members(path, file)
         return _Hdf5Rows(path, members[_choose(path, list(members), dataset, prefer)])

@@ -15,8 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from sbitools.errors import SbitoolsError, StoreError
+from sbitools.arrays import as_native
+from sbitools.errors import SbitoolsError, ShapeError, StoreError
+from sbitools.labels import field_values
 from sbitools.parameters import ParameterSpace
+from sbitools.plain import as_path
 from sbitools.simulator import FieldSpec
 
 from .arrayfiles import SUFFIXES, open_array
@@ -113,7 +116,7 @@ def add_results(
         StoreError: if a file is unreadable or does not fit; all others are added before. A job
             that is still writing makes such a file: run again when it has finished.
     """
-    todo = _files(store, Path(folder))
+    todo = _files(store, as_path(folder, "folder of results"))
     added, errors = 0, []
     for chunk in _chunks(sorted(todo), store.manifest.task_size):
         fields: dict[int, dict[str, np.ndarray]] = {}
@@ -137,7 +140,7 @@ def _files(store: SimulationStore, folder: Path) -> dict[int, Path]:
     out: dict[int, Path] = {}
     done = set(store.done.tolist())
     try:
-        files = sorted(f for f in folder.iterdir() if f.suffix in SUFFIXES)
+        files = sorted(f for f in folder.iterdir() if f.suffix.lower() in SUFFIXES)
     except OSError as error:
         raise StoreError(
             str(folder), expected="a directory of result files", got=f"{error.strerror}",
@@ -174,7 +177,9 @@ def _result(store: SimulationStore, file: Path) -> dict[str, np.ndarray]:
     fields = {}
     for name, spec in store.layout.fields.items():
         with open_array(file, name if named else None, prefer="x") as array:
-            fields[name] = np.asarray(array[()] if array.shape == () else array[:])
+            field_values(array, spec, name, ShapeError, batch=False)
+            values = array[()] if array.shape == () else array[:]
+            fields[name] = as_native(values, name, spec, batch=False)
         spec.check(fields[name][None], 1, name)
     return fields
 

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from sbitools.arrays import as_native
-from sbitools.errors import ParameterError, ShapeError, StoreError
+from sbitools.errors import ShapeError, StoreError
+from sbitools.labels import is_missing
 from sbitools.parameters import ParameterSpace
 from sbitools.simulator import FieldSpec
 
@@ -24,35 +25,36 @@ def checked_theta(parameters: ParameterSpace, theta: Any) -> np.ndarray:
         ShapeError: for rows of different lengths.
         ParameterError: for what is no table of real numbers, or outside the priors.
     """
-    values = as_native(theta, "theta")
-    if values.dtype.kind not in "fiu":
-        raise ParameterError(
-            "theta", expected="real numbers", got=f"dtype {values.dtype}",
-            fix="convert it with .astype('float64')",
-        )  # fmt: skip
-    return parameters.check(values.astype(np.float64)).numpy()
+    return parameters.check(as_native(parameters.columns(theta), "theta")).numpy()
 
 
-def _nonfinite_rows(array: np.ndarray) -> np.ndarray:
-    """Number of NaN or Inf in each row, int64, (n,)."""
+def _missing_rows(array: np.ndarray) -> np.ndarray:
+    """Number of NaN, Inf or UNSEEN in each row, int64, (n,)."""
     if array.dtype.kind not in "fc":
         return np.zeros(len(array), np.int64)
     flat = array.reshape(len(array), -1)
-    return np.array([row.size - np.count_nonzero(np.isfinite(row)) for row in flat], np.int64)
+    return np.array([np.count_nonzero(is_missing(row)) for row in flat], np.int64)
+
+
+def _kinds_of(row: np.ndarray) -> str:
+    """What the missing values of a row are."""
+    unseen = is_missing(row) & np.isfinite(row)
+    return "NaN, infinite or healpy.UNSEEN" if unseen.any() else "NaN or infinite"
 
 
 def mark_nonfinite(fields: dict[str, np.ndarray]) -> tuple[np.ndarray, list[str]]:
-    """States, uint8, (n,), and messages of n simulations: those with NaN or Inf failed.
+    """States, uint8, (n,), and messages of n simulations: those with missing values failed.
 
     However a result came in, its message is the same, and with it the digest of the store.
     """
     count = len(next(iter(fields.values())))
     state, errors = np.full(count, DONE, np.uint8), [""] * count
     for name, array in fields.items():
-        bad = _nonfinite_rows(array)
+        bad = _missing_rows(array)
         for i in np.flatnonzero(bad):
             state[i] = FAILED
-            errors[i] = f"{bad[i]} of {array[i].size} values of {name} are NaN or infinite"
+            kinds = _kinds_of(array[i])
+            errors[i] = f"{bad[i]} of {array[i].size} values of {name} are {kinds}"
     return state, errors
 
 
@@ -84,9 +86,9 @@ def checked_rows(
         )  # fmt: skip
     for name, array in fields.items():
         layout.fields[name].check(array, count, name)
-        bad = _nonfinite_rows(array)
+        bad = _missing_rows(array)
         if bad.any() and nonfinite != "fail":
-            raise _nonfinite(layout.fields[name], name, start, bad)
+            raise _nonfinite(layout.fields[name], name, start, bad, array)
     state, errors = mark_nonfinite(fields)
     return PartData(
         start, table.theta[start:stop], table.seeds[start:stop], state, errors, **fields
@@ -101,7 +103,7 @@ def _fields(layout: Layout, x: Any, source: Any) -> dict[str, np.ndarray]:
             fix="pass source= exactly if the store has a source specification",
         )  # fmt: skip
     given = {"x": x} | ({} if source is None else {"source": source})
-    fields = {name: as_native(values, name) for name, values in given.items()}
+    fields = {k: as_native(values, k, layout.fields[k]) for k, values in given.items()}
     for name, array in fields.items():
         if array.ndim == 0:
             raise ShapeError(
@@ -110,11 +112,16 @@ def _fields(layout: Layout, x: Any, source: Any) -> dict[str, np.ndarray]:
     return fields
 
 
-def _nonfinite(spec: FieldSpec, name: str, start: int, bad: np.ndarray) -> StoreError:
+def _nonfinite(
+    spec: FieldSpec, name: str, start: int, bad: np.ndarray, array: np.ndarray
+) -> StoreError:
     row = int(np.flatnonzero(bad)[0])
+    kinds = _kinds_of(array[row])
     return StoreError(
         f"{name} ({spec.name}) of simulation {start + row}", expected="finite values",
-        got=f"{bad[row]} NaN or infinite values ({np.count_nonzero(bad)} such simulations in "
+        got=f"{bad[row]} {kinds} values ({np.count_nonzero(bad)} such simulations in "
         f"rows {start} to {start + len(bad) - 1})",
-        fix='repair or remove these rows, or record them as failed with nonfinite="fail"',
+        fix=("set the pixels that nobody sees to 0, in all maps, with a mask step of the "
+             "observation model; or " if "UNSEEN" in kinds else "")
+        + 'repair or remove these rows, or record them as failed with nonfinite="fail"',
     )  # fmt: skip

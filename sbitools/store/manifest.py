@@ -22,7 +22,13 @@ import numpy as np
 
 from sbitools.errors import SbitoolsError, StoreError
 from sbitools.files import (
-    TEMP_SUFFIX, is_refused, out_of_reach, parse_json, read_file, typed, write_atomic,
+    TEMP_SUFFIX,
+    is_refused,
+    out_of_reach,
+    parse_json,
+    read_file,
+    typed,
+    write_atomic,
 )  # fmt: skip
 from sbitools.locks import Taken, flock, held
 from sbitools.parameters import ParameterSpace

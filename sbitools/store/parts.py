@@ -22,7 +22,12 @@ import numpy as np
 
 from sbitools.errors import StoreError
 from sbitools.files import (
-    check_regular, hash_file, is_refused, out_of_reach, typed, write_atomic,
+    check_regular,
+    hash_file,
+    is_refused,
+    out_of_reach,
+    typed,
+    write_atomic,
 )  # fmt: skip
 from sbitools.parameters import ParameterSpace, as_space
 from sbitools.simulator import FieldSpec, as_spec

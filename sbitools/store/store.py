@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import Tensor
 
-from sbitools.errors import StoreError
+from sbitools.errors import ShapeError, StoreError
 from sbitools.files import move_directory, temporary_name, typed
 from sbitools.identity import origin
+from sbitools.labels import field_values, require_same_rows
 from sbitools.parameters import ParameterSpace, as_space
 from sbitools.plain import as_path, text, whole
 from sbitools.seeds import check_seed, simulation_seeds
@@ -120,8 +121,8 @@ class SimulationStore(StoreContents):
             layout, seed, design, (n,), size, group_size, simulator, code_version,
             identity=identity,
         )  # fmt: skip
-        prepare_folder(Path(path))
-        manifest.begin(Path(path), table)
+        prepare_folder(path)
+        manifest.begin(path, table)
         return cls(path)
 
     @classmethod
@@ -180,13 +181,21 @@ class SimulationStore(StoreContents):
                 "nonfinite", expected="'error' or 'fail'", got=repr(nonfinite),
                 fix="'fail' records simulations with NaN or Inf as failed",
             )  # fmt: skip
+        require_same_rows(
+            {"theta": theta, "x": x, "source_x": source_x, "seeds": seeds, "groups": groups},
+            StoreError, (*output.dims, *(() if source is None else source.dims)),
+        )  # fmt: skip
         theta = checked_theta(parameters, theta)
+        x = field_values(x, output, "x", ShapeError)
+        if source is not None and source_x is not None:
+            source_x = field_values(source_x, source, "source", ShapeError)
         if seeds is None:
             seeds = simulation_seeds(0, range(len(theta)))
         if unit is not None:
             output.check_unit(unit)
-        with typed(Path(path)):
-            target, here = Path(path).resolve(), Path.cwd()
+        path = as_path(path)
+        with typed(path):
+            target, here = path.resolve(), Path.cwd()
         check_folder(target, here)
         temp = temporary_name(target)
         try:
@@ -246,8 +255,10 @@ class SimulationStore(StoreContents):
             source: shape source.shape, if the store keeps one.
             unit: of x; checked if given.
         """
-        one = None if source is None else as_native(source)[None]
-        self.add_many(index, as_native(x)[None], one, unit=unit)
+        one = None
+        if source is not None:
+            one = as_native(source, "source", self.source, batch=False)[None]
+        self.add_many(index, as_native(x, "x", self.output, batch=False)[None], one, unit=unit)
 
     def add_many(
         self,
@@ -342,6 +353,7 @@ def _design_table(
     groups: np.ndarray | None,
     group_size: int,
 ) -> DesignTable:
+    require_same_rows({"theta": theta, "seeds": seeds, "groups": groups}, StoreError)
     values = checked_theta(parameters, theta)
     numbers = as_native(seeds, "seeds").reshape(-1)
     if groups is None:

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import contextlib
-import re
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 
+from sbitools.arrays import as_native
 from sbitools.errors import ParameterError
 from sbitools.files import check_regular
 from sbitools.parameters import ParameterSpace
+from sbitools.plain import as_path
 
 from .arrayfiles import HDF5, bad_file, hdf5_members, open_array, open_npz, reading
+from .textfiles import read_text
 
 __all__ = ["read_theta"]
 
 _TEXT = (".csv", ".txt", ".dat", ".tsv")
-_SPLIT = re.compile(r"\s*[,;\t]\s*|\s+")
 
 
 def read_theta(
@@ -28,8 +29,8 @@ def read_theta(
     """Theta, float64, (n, P), with columns in the order of `parameters`.
 
     Args:
-        path: text (.csv, .txt, .dat, .tsv) whose first line names the columns, with or without
-            ``#``, other columns being ignored; .npz or HDF5 with one 1-D array per parameter, or
+        path: text (.csv, .txt, .dat, .tsv), see `textfiles.read_text`: other columns are
+            ignored, whatever is in them; .npz or HDF5 with one 1-D array per parameter, or
             a 2-D array with ``names``; or a plain .npy array of P columns.
         parameters: whose names are looked up.
         dataset: name of a 2-D array in an .npz or HDF5 file.
@@ -38,27 +39,22 @@ def read_theta(
         ParameterError: for missing columns, numbers that are none, or theta outside the priors.
         StoreError: for a damaged or foreign file.
     """
-    path = Path(path)
+    path = as_path(path, "parameter table")
     with reading(path):
         check_regular(path)
-    if path.suffix in _TEXT:
+    suffix = path.suffix.lower()
+    if suffix in _TEXT:
         theta = _from_text(path, parameters.names)
-    elif path.suffix in (".npz", *HDF5):
+    elif suffix in (".npz", *HDF5):
         theta = _from_archive(path, parameters.names, dataset)
     else:
         with open_array(path) as array:
-            theta = _by_name(path, np.asarray(array[...]), None, parameters.names)
+            theta = _by_name(path, as_native(array[...]), None, parameters.names)
     return parameters.check(theta, f"theta of {path.name}").numpy()
 
 
 def _from_text(path: Path, names: list[str]) -> np.ndarray:
-    try:
-        lines = path.read_text("utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise bad_file(path, "a readable text table", str(error)) from error
-    rows = [_SPLIT.split(line.strip().lstrip("#").strip()) for line in lines if line.strip()]
-    header, body = (rows[0], rows[1:]) if rows else ([], [])
-    header = [h.strip("\"'") for h in header]
+    header, body = read_text(path, names)
     columns = _columns(path, header, names)
     out = np.empty((len(body), len(names)))
     for i, row in enumerate(body):
@@ -88,19 +84,21 @@ def _columns(path: Path, header: list[str], names: list[str]) -> list[int]:
 def _from_archive(path: Path, names: list[str], dataset: str | None) -> np.ndarray:
     with contextlib.ExitStack() as stack, reading(path):
         arrays: Any
-        if path.suffix == ".npz":
+        if path.suffix.lower() == ".npz":
             arrays = open_npz(path, stack)
         else:
             arrays = hdf5_members(path, stack.enter_context(h5py.File(path, "r")))
         keys = list(arrays)
-        if dataset is None and names and all(n in keys for n in names):
-            return _stack(path, {n: np.asarray(arrays[n][...]) for n in names})
+        # Our own designs and draws are such a table, whatever their parameters are called.
+        table = "theta" in keys and "names" in keys and len(arrays["theta"].shape) == 2
+        if dataset is None and names and not table and all(n in keys for n in names):
+            return _stack(path, {n: as_native(arrays[n][...]) for n in names})
         key = dataset or ("theta" if "theta" in keys else None)
         if key is None:
             _columns(path, sorted(keys), names)
         header = _header(path, arrays["names"]) if "names" in keys else None
     with open_array(path, key) as array:
-        return _by_name(path, np.asarray(array[...]), header, names)
+        return _by_name(path, as_native(array[...]), header, names)
 
 
 def _header(path: Path, stored: Any) -> list[str]:

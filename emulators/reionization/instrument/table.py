@@ -34,6 +34,7 @@ import numpy as np
 
 from sbitools.errors import ObservationError
 from sbitools.files import write_atomic
+from sbitools.plain import as_path
 
 from .geometry import Background, wavelength
 
@@ -180,7 +181,7 @@ def write_table(path: str | Path, table: NoiseTable) -> None:
         for j, k in enumerate(table.k):
             powers = (f"{power[i, j]:.4g}" for power in table.powers.values())
             lines.append(",".join([f"{frequency:.6g}", f"{k:.5g}", *powers]))
-    write_atomic(Path(path), "\n".join([*lines, _LAST, ""]).encode())
+    write_atomic(as_path(path), "\n".join([*lines, _LAST, ""]).encode())
 
 
 def read_table(path: str | Path) -> NoiseTable:
@@ -190,7 +191,7 @@ def read_table(path: str | Path) -> NoiseTable:
         ObservationError: if it cannot be read, is of another format, truncated, or holds values
             that cannot be used.
     """
-    path = Path(path)
+    path = as_path(path)
     lines = _lines(path)
     start = next((i for i, line in enumerate(lines) if not line.startswith("#")), len(lines))
     header = _header(path, lines[1:start])

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sbitools.plain import as_path
+
 from .projection import gnomonic, mollweide
 from .statistics import PDF_EDGES, THRESHOLDS, SetStatistics
 
@@ -193,7 +195,7 @@ def scattering_figure(sets: Mapping[str, Sequence[SetStatistics]], reference: st
 
 def save_figures(folder: str | Path, figures: Mapping[str, Figure]) -> list[Path]:
     """Write every figure as ``NAME.png``; the folder is made."""
-    folder = Path(folder)
+    folder = as_path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     out = []
     for name, figure in figures.items():

@@ -1,0 +1,24 @@
+"""An observation as the checks take it from the user."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sbitools.errors import ObservationError
+
+__all__ = ["observed_field"]
+
+
+def observed_field(posterior: Any, x: Any) -> Any:
+    """Observed fields as a tensor, without labels; see `sbitools.labels.field_values`.
+
+    Args:
+        posterior: whose `observed`, if it has one, says what labels must be.
+        x: shape (B, *observed.shape), or with named axes.
+
+    Raises:
+        ObservationError: for labels that do not fit, and what are no real numbers.
+    """
+    from sbitools.arrays import real_tensor
+
+    return real_tensor(x, "observation", ObservationError, getattr(posterior, "observed", None))
