@@ -237,9 +237,7 @@ def _dataset(values: np.ndarray, parameters: ParameterSpace) -> Any:
 def _variables(parameters: ParameterSpace) -> dict[str, str]:
     """Names of the variables of parameters, none of them that of a dimension."""
     taken = {*_DIMENSIONS, *parameters.names}
-    return {
-        n: _other(n, "_parameter", taken) if n in _DIMENSIONS else n for n in parameters.names
-    }
+    return {n: _other(n, "_parameter", taken) if n in _DIMENSIONS else n for n in parameters.names}
 
 
 def _other(name: str, suffix: str, taken: set[str]) -> str:
