@@ -46,8 +46,10 @@ def plain_value(value: Any) -> Any:
         return value.item()
     if isinstance(value, np.ndarray) and value.dtype.kind in "biufU":
         return value.tolist()
-    if type(value) in (list, tuple):
-        return type(value)(map(plain_value, value))
+    if type(value) is list:
+        return [plain_value(v) for v in value]
+    if type(value) is tuple:
+        return tuple(plain_value(v) for v in value)
     if isinstance(value, Mapping):
         return {k: plain_value(v) for k, v in value.items()}
     return value

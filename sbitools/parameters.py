@@ -85,7 +85,7 @@ class Parameter(Brief):
     def label(self) -> str:
         """Label with dollar signs and unit, for plots; the name where LaTeX cannot be set."""
         latex = (self.latex or "").strip().strip("$").strip()
-        unit = f" [{self.unit}]" if self.unit else ""
+        unit = f" [{typeset(self.unit)}]" if self.unit else ""
         shown = typeset(f"${latex}$", self.name) if latex else self.name
         return typeset(shown + unit, self.name + unit)
 

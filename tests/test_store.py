@@ -241,7 +241,7 @@ def test_nan_in_an_imported_set(tmp_path):
         ({"seeds": -np.arange(N)}, StoreError, "seed in"),
         ({"seeds": np.arange(N) / 2}, StoreError, "float64"),
         ({"groups": np.arange(3)}, StoreError, "3 groups"),
-        ({"group_size": 0}, StoreError, "group_size 0"),
+        ({"group_size": 0}, StoreError, "group_size"),
         ({"design": "grid"}, StoreError, "design"),
         ({"task_size": 0}, StoreError, "task_size"),
         ({"source": IC}, StoreError, "source"),

@@ -241,7 +241,8 @@ def _put_numbers(d: CalibrationDraws, name: str) -> None:
 
 
 def _texts(values: Any, what: str) -> tuple[str, ...]:
-    if isinstance(values, str) or not isinstance(values, Sequence | np.ndarray):
+    listed = isinstance(values, list | tuple) or np.ndim(values) == 1
+    if not listed:
         raise ConfigError(
             what, expected="one text per parameter", got=type(values).__name__, fix="pass a list"
         )

@@ -32,7 +32,8 @@ def checked(check: Callable[P, R]) -> Callable[P, R]:
         for name in names & set(kwargs):
             value = kwargs[name]
             if name == "false_alarm":
-                kwargs[name] = probability(value)
+                # The joint null of a single test with a single draw asks for a level of 1.
+                kwargs[name] = real(value, name, above=0, most=1)
             elif value is not None:
                 kwargs[name] = check_seed(value)
         return check(*args, **kwargs)

@@ -111,10 +111,10 @@ def search(
     space = SPACE if space is None else _checked_space(space)
     chosen, plain = find_method(method), {k: v for k, v in options.items() if k != "observe"}
     store, trials = as_store(store), whole(trials, "trials", least=1)
-    run_dir = as_path(run_dir, "run_dir")
+    run_dir, seed = as_path(run_dir, "run_dir"), check_seed(seed)
     done, last = [], None
     for i in range(trials):
-        tried = _draw(space, derive(check_seed(seed), i)) if i else {}
+        tried = _draw(space, derive(seed, i)) if i else {}
         parse_options(chosen, plain | tried | {"method": method})
         file = as_path(run_dir, "run_dir") / f"trial-{i}.json"
         trial, last = _trial(store, method, tried, options, file, last)

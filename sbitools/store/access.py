@@ -19,7 +19,7 @@ _WHAT = "indices of finished simulations"
 _NEEDED = ("theta", "seeds", "output", "parameters", "done", "read")
 
 
-def as_store(value: Any, what: str = "store") -> Any:
+def as_store(value: Any, what: str = "store") -> SimulationStore:
     """`value` if it can be read like a store; the store at that path if it is a path.
 
     Raises:

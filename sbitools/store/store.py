@@ -214,7 +214,7 @@ class SimulationStore(StoreContents):
         for name, array in (("x", x), ("source", source_x)):
             sized = hasattr(array, "__len__") and getattr(array, "shape", None) != ()
             rows = len(array) if sized else 0
-            if array is not None and rows != len(self):
+            if (name == "x" or array is not None) and rows != len(self):
                 raise StoreError(
                     name, expected=f"{len(self)} rows, as many as theta", got=f"{rows} rows",
                     fix="give one row per row of the parameter table",

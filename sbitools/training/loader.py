@@ -16,9 +16,9 @@ from torch import Tensor
 from sbitools.arrays import selection
 from sbitools.errors import TrainingError
 from sbitools.plain import real, whole
-from sbitools.seeds import derive, mix
+from sbitools.seeds import check_seed, derive, mix
 from sbitools.store import SimulationStore
-from sbitools.store.access import chosen
+from sbitools.store.access import as_store, chosen
 
 __all__ = ["Batch", "StreamingLoader", "split"]
 
@@ -53,7 +53,8 @@ class StreamingLoader:
         prepare: Callable[[Tensor], Tensor] | None = None,
         row_bytes: int | None = None,
     ) -> None:
-        self.store, self.seed, self.shuffle = store, seed, shuffle
+        store = as_store(store)
+        self.store, self.seed, self.shuffle = store, check_seed(seed), shuffle
         self.indices = selection(indices, len(store), error=TrainingError)
         self.batch_size = batch_size = whole(batch_size, "batch_size", least=1)
         self._prepare = prepare or (lambda x: x)
@@ -140,7 +141,7 @@ def split(
     Raises:
         TrainingError: if fewer than two groups are done, or `indices` names others.
     """
-    fraction = real(fraction, "fraction", above=0, most=1)
+    store, fraction = as_store(store), real(fraction, "fraction", above=0, most=1)
     done = np.unique(chosen(store, indices, TrainingError))
     if not np.isin(done, store.done).all():
         raise TrainingError(

@@ -31,7 +31,7 @@ def test_what_cannot_be_searched_is_refused(store, tmp_path):
     search(store, trials=1, run_dir=tmp_path / "b", seed=1, space=SPACE, **OPTIONS)
     with pytest.raises(TrainingError, match="another run_dir"):
         search(store, "fmpe", trials=1, run_dir=tmp_path / "b", seed=1, epochs=1)
-    with pytest.raises(ConfigError, match="one or more"):
+    with pytest.raises(ConfigError, match="trials: expected a whole number >= 1"):
         search(store, trials=0, run_dir=tmp_path / "c", seed=1)
 
 
