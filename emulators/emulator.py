@@ -9,20 +9,61 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from sbitools.errors import ShapeError, TrainingError
+from sbitools.errors import ShapeError, StoreError, TrainingError
 from sbitools.parameters import ParameterSpace
+from sbitools.plain import as_path
+from sbitools.seeds import check_seeds
 from sbitools.simulator import FieldSpec
 
 if TYPE_CHECKING:
     from sbitools.store import SimulationStore
     from sbitools.training import TrainingHistory
 
-__all__ = ["Emulator"]
+__all__ = ["Emulator", "check_latent", "fit_inputs"]
 
 _Part = TypeVar("_Part")
+
+
+def fit_inputs(store: Any, run_dir: Any) -> Path:
+    """The folder of a fit, once it and the store can be what they are taken for.
+
+    Raises:
+        StoreError: for what is no store.
+        ConfigError: for what is no path.
+        TrainingError: for a path that is a file.
+    """
+    if not (hasattr(store, "output") and hasattr(store, "done")):
+        raise StoreError(
+            "store", expected="a SimulationStore", got=f"{type(store).__name__}",
+            fix="open it first: fit(SimulationStore.open(path), ...)",
+        )  # fmt: skip
+    path = as_path(run_dir, "run_dir")
+    if path.exists() and not path.is_dir():
+        raise TrainingError(
+            f"run_dir {path}", expected="a folder, or a path where one can be made",
+            got="a file", fix="pass another path",
+        )  # fmt: skip
+    return path
+
+
+def check_latent(latent: Any, *shapes: tuple[int, ...]) -> Tensor:
+    """A latent as float32, of one of `shapes`; differentiable.
+
+    Raises:
+        ShapeError: for another shape, or what is no array of real numbers.
+    """
+    tensor = latent if isinstance(latent, Tensor) else torch.as_tensor(np.asarray(latent))
+    if tuple(tensor.shape) not in shapes or not tensor.is_floating_point():
+        raise ShapeError(
+            "latent", expected=f"white noise of shape {shapes[0]}",
+            got=f"{str(tensor.dtype).removeprefix('torch.')} of shape {tuple(tensor.shape)}",
+            fix="make it with latent(theta, seeds)",
+        )  # fmt: skip
+    return tensor.float()
 
 
 class Emulator(ABC):
@@ -118,13 +159,10 @@ class Emulator(ABC):
             ShapeError: if there is not one seed per row of theta.
         """
         theta = self.parameters.check(theta)
-        seeds = torch.as_tensor(seeds)
-        if seeds.dtype != torch.int64 or tuple(seeds.shape) != (len(theta),):
-            raise ShapeError(
-                "seeds", expected=f"int64 of shape ({len(theta)},), one per row of theta",
-                got=f"{seeds.dtype} of shape {tuple(seeds.shape)}",
-                fix="make them with sbitools.seeds.simulation_seeds",
-            )  # fmt: skip
+        seeds = check_seeds(seeds, len(theta))
+        if not len(theta):
+            self.module()  # an emulator that is not fitted says so
+            return torch.empty((0, *self.output.shape))
         with torch.no_grad():
             return self.decode(theta, self.latent(theta, seeds))
 

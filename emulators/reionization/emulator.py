@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 import torch
 from torch import Tensor
 
-from emulators.emulator import Emulator
+from emulators.emulator import Emulator, check_latent, fit_inputs
 from emulators.options import fast_bfloat16, parse_options
 from sbitools.errors import ConfigError, ShapeError, StoreError
 from sbitools.priors.base import ndtr
@@ -76,6 +76,7 @@ class ReionizationEmulator(Emulator):
             StoreError: if the store was made by another simulator.
             TrainingError: if training diverges, or `run_dir` holds another run.
         """
+        run_dir = fit_inputs(store, run_dir)
         options = parse_options(EmulatorOptions, config).resolved()
         if options.sampler == "distilled":
             raise ConfigError(
@@ -123,12 +124,8 @@ class ReionizationEmulator(Emulator):
         Raises:
             ShapeError: for a latent of another shape.
         """
-        expected = (len(theta), self._transform().channels, *self.output.shape)
-        if tuple(latent.shape) != expected:
-            raise ShapeError(
-                "latent", expected=f"white noise of shape {expected}",
-                got=f"shape {tuple(latent.shape)}", fix="make it with latent(theta, seeds)",
-            )  # fmt: skip
+        shape = (len(theta), self._transform().channels, *self.output.shape)
+        latent = check_latent(latent, shape)
         device = next(self.module().parameters()).device
         cells = latent[0].numel() // latent.shape[1] if len(latent) else 1
         size = max(1, _CELLS.get(device.type, _CELLS["cuda"]) // cells)

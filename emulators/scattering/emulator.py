@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from emulators.emulator import Emulator
+from emulators.emulator import Emulator, check_latent, fit_inputs
 from emulators.options import parse_options
 from emulators.parallel import for_each
 from sbitools.errors import ShapeError, StoreError, TrainingError
@@ -94,6 +94,7 @@ class ScatteringEmulator(Emulator):
             StoreError: if the store holds other maps, or fewer than 3.
             TrainingError: if the maps cannot be fitted, or `run_dir` holds another run.
         """
+        run_dir = fit_inputs(store, run_dir)
         options, begun = parse_options(EmulatorOptions, config), time.monotonic()
         _check_store(store, self.parameters, self.output)
         _claim(Path(run_dir), options, store, resume)
@@ -122,6 +123,7 @@ class ScatteringEmulator(Emulator):
 
     def decode(self, theta: Tensor, latent: Tensor) -> Tensor:
         """Q and U maps (B, 2, 12 nside^2) in the unit of the simulations."""
+        latent = check_latent(latent, (len(theta), self.module().n_latent))
         if self.options.maps == "generated":
             return self._generated(theta, latent)
         out = torch.empty(len(theta), *self.output.shape)

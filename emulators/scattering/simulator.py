@@ -15,7 +15,7 @@ from torch import Tensor
 
 from sbitools.errors import ParameterError
 from sbitools.priors import Prior
-from sbitools.seeds import derive
+from sbitools.seeds import check_seeds, derive
 from sbitools.simulator import FieldSpec
 from sbitools.statistics.sphere_maps import check_nside
 
@@ -245,11 +245,8 @@ class TodSimulator:
     ) -> list[dict[str, float]]:
         """Values of all parameters, for every row of theta."""
         rows = self.parameters.check(theta).tolist()
-        if seeds is not None and len(seeds) != len(rows):
-            raise ParameterError(
-                "seeds", expected=f"one per row of theta ({len(rows)})", got=f"{len(seeds)}",
-                fix="pass as many seeds as rows",
-            )  # fmt: skip
+        if seeds is not None:
+            check_seeds(seeds, len(rows), ParameterError)
         names = self.parameters.names
         return [{**self.fixed, **dict(zip(names, row, strict=True))} for row in rows]
 
