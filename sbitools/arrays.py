@@ -106,4 +106,4 @@ def selection(
     raise error(
         what, expected=f"whole numbers in [0, {n}), or a mask of {n} truth values", got=got,
         fix="pass row numbers, for example numpy.flatnonzero(mask)",
-    )
+    )  # fmt: skip

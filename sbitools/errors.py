@@ -7,11 +7,13 @@ __all__ = [
     "CheckpointError",
     "ConfigError",
     "ConvergenceWarning",
+    "ExtrapolationWarning",
     "FailedSimulationsWarning",
     "MisspecificationWarning",
     "ObservationError",
     "ParameterError",
     "PosteriorError",
+    "PriorMismatchWarning",
     "SbitoolsError",
     "ShapeError",
     "StoreError",
@@ -85,6 +87,14 @@ class TimeLimitError(SbitoolsError):
 
 class MisspecificationWarning(UserWarning):
     """An observation is unlike every simulation the posterior was trained on."""
+
+
+class ExtrapolationWarning(MisspecificationWarning):
+    """Draws lie where nothing was simulated: what a network says there is a guess."""
+
+
+class PriorMismatchWarning(UserWarning):
+    """The theta of a store do not follow the prior that it states."""
 
 
 class ConvergenceWarning(UserWarning):

@@ -42,6 +42,7 @@ _THICKEST = 0.5  # of that tail: beyond it, it has no variance
 _EDGE = 1.96  # of a normal column's 95 % range, in its standard deviation
 _RATIO = 1.35  # 99 % range of a column of normal tails, in its 95 % range, and a little more
 _POWERS = (0.3, 1.5)
+_LAST_PLACES = 8  # a column that varies by less, in units in the last place, is constant
 _SPLIT = 71  # key of the seed
 
 
@@ -158,7 +159,7 @@ class Familiarity:
         rng = np.random.default_rng(derive(seed, _SPLIT))
         values = values[rng.permutation(len(values))[:_MAX_ROWS]]
         first, second, third = np.split(values, [int(s * len(values)) for s in _SHARES])
-        columns = _location(first)
+        columns = _location(first, len(names))
         scores = np.clip(_scores(first, *columns), -8, 8)
         whiten = whitening(scores)
         points = (scores @ whiten)[:_POINTS, :_DIRECTIONS]
@@ -327,13 +328,26 @@ def _columns(features: Any, statistics: Any, n_statistics: int) -> np.ndarray:
     return np.concatenate([first, second], axis=1)
 
 
-def _location(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Median, the units below and above it (1 sd for a normal column), and the power."""
+def _location(
+    values: np.ndarray, n_statistics: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Median, the units below and above it (1 sd for a normal column), and the power.
+
+    The last `n_statistics` columns are in the unit of x.
+    """
     low, centre, high = np.quantile(values, (0.025, 0.5, 0.975), axis=0)
-    # A constant column (a mask's fill) has no unit: a thousandth of its size, above rounding.
-    least = np.maximum(1e-3 * np.abs(centre), 1e-6)
-    spread = np.maximum((high - low) / (2 * _EDGE), values.std(0) * 0.1)
-    least = np.where(spread > 0, 0.1 * spread, least)
+    deviation = (values - values[0]).std(0)  # of a constant exactly 0
+    spread = np.maximum((high - low) / (2 * _EDGE), deviation * 0.1)
+    varies = spread > _LAST_PLACES * np.finfo(np.float64).eps * np.abs(centre)
+    # A constant column (a mask's fill) has no unit: that of the columns that have one, above the
+    # rounding of float32. Nothing here depends on the unit of x, or on its zero point.
+    least = np.finfo(np.float32).eps * _LAST_PLACES * np.abs(centre)
+    cut = len(centre) - n_statistics
+    for part in (slice(cut), slice(cut, None)):
+        known = spread[part][varies[part]]
+        typical = np.median(known) if len(known) else 1.0
+        least[part] = np.maximum(least[part], typical)
+    least = np.where(varies, 0.1 * spread, least)
     below, above = np.maximum([centre - low, high - centre], _EDGE * least) / _EDGE
     far = np.abs(_scores(values, centre, below, above, np.ones(len(centre))))
     ratio = np.divide(*np.maximum(np.quantile(far, (0.99, 0.95), axis=0), 1e-9))

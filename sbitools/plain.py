@@ -64,9 +64,13 @@ def real(
         SbitoolsError: of class `error`, for anything else.
     """
     number = _number(value)
-    inside = number is not None and _finite(number)
-    if not inside or not _within(number, least, most) or not (above is None or number > above):
-        limits = _bounds(least, most) if above is None else f" > {above:g}{_bounds(None, most)}"
+    inside = number is not None and _finite(number) and (above is None or number > above)
+    if not inside or not _within(number, least, most):
+        limits = (
+            _bounds(least, most)
+            if above is None
+            else f" > {above:g}" + (f", <= {most:g}" if most is not None else "")
+        )
         raise error(
             what, expected=f"a finite number{limits}", got=_shown(value), fix="pass one number"
         )

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from .errors import ParameterError, SbitoolsError, ShapeError
+from .precision import single_precision
 
 __all__ = [
     "check_seed", "check_seeds", "derive", "generator", "initial_weights", "mix", "normal",
@@ -103,7 +104,7 @@ def initial_weights(seed: int) -> Iterator[None]:
     The layers of torch, zuko and nflows initialise from torch's global generator; it is that of
     the processor which is set, and put back at the end.
     """
-    with torch.random.fork_rng(devices=[]):
+    with single_precision(), torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(int(seed))
         yield
 

@@ -11,6 +11,7 @@ from .attribution import attribute
 from .bands import simultaneous_band
 from .calibrate import calibrate, calibrate_draws
 from .check import Check
+from .conditional import conditional
 from .contraction import contraction
 from .coverage import coverage
 from .discrete import discrete
@@ -38,6 +39,7 @@ __all__ = [
     "attribute",
     "calibrate",
     "calibrate_draws",
+    "conditional",
     "contraction",
     "coverage",
     "discrete",

@@ -165,7 +165,8 @@ def places_of(ranks: np.ndarray, n_draws: int) -> np.ndarray:
 def gamma_p_values(gamma: np.ndarray, n: int, n_draws: int) -> np.ndarray:
     """p-values of many statistics: `ecdf_test`'s exact null, interpolated between its own values.
 
-    The error is some 1 % of the p-value; the map is monotone and exact at its nodes.
+    The map is monotone and exact at its nodes; between them it errs by up to 9 % of the p-value,
+    as the exact null is a staircase and this is not.
 
     Args:
         gamma: smallest pointwise probabilities, any shape.
@@ -248,6 +249,8 @@ def _attainable(n: int, n_draws: int) -> np.ndarray:
 
 def _null(n: int, n_draws: int, gamma: float) -> float:
     """P(every pointwise probability of N uniform ranks exceeds gamma)."""
+    if gamma < 1e-3 * _P_FLOOR:  # there are fewer than a thousand points: all but surely
+        return 1.0
     z = (evaluation_ranks(n_draws) + 1) / (n_draws + 1)
     lower, upper = _limits(n, z, gamma)
     return stay_probability(lower, upper, n, z)

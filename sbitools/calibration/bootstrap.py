@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["bootstrap_means"]
+__all__ = ["bootstrap_means", "bounded"]
 
 _RESAMPLES = 1000
 
@@ -44,3 +44,12 @@ def bootstrap_means(
         weights = weights.reshape(rows, n_groups)
         out[start : start + rows] = (weights @ sums) / (weights @ sizes)[:, None]
     return out
+
+
+# Its square is a number still.
+_LARGEST = 1e100
+
+
+def bounded(values: np.ndarray) -> np.ndarray:
+    """Values within 1e100, and this for those that are no numbers: tables must stay finite."""
+    return np.clip(np.nan_to_num(values, nan=_LARGEST), -_LARGEST, _LARGEST)

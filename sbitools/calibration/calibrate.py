@@ -8,9 +8,11 @@ from dataclasses import replace
 from typing import Any
 
 from sbitools.errors import ConfigError
+from sbitools.plain import whole
 from sbitools.seeds import derive
 
 from .check import Check
+from .conditional import FEWEST, conditional
 from .contraction import contraction
 from .coverage import coverage
 from .draws import CalibrationDraws
@@ -31,7 +33,7 @@ __all__ = ["CHECKS", "calibrate", "calibrate_draws"]
 # Those that test something share the false-alarm rate; the others measure.
 _TESTED: dict[str, Callable[..., Check]] = {
     "sbc": sbc, "coverage": coverage, "tarp": tarp, "contraction": contraction,
-    "latent": latent,
+    "latent": latent, "conditional": conditional,
 }  # fmt: skip
 _MEASURED: dict[str, Callable[..., Check]] = {"recovery": recovery, "information": information}
 
@@ -84,10 +86,11 @@ def calibrate(
         StoreError: if a store does not fit the posterior, shares simulations with its training
             set, is empty, or is too small for `required_power`.
         PosteriorError: if the posterior failed for every simulation.
-        ConfigError: for an unknown check or a false-alarm rate outside (0, 1).
+        ConfigError: for an unknown check, no draws, or a false-alarm rate outside (0, 1).
     """
     start = time.monotonic()
     _check_options(checks, false_alarm)
+    n_draws = whole(n_draws, "n_draws", least=1)
     stores = {"emulated": (test_store, _EMULATED), "reference": (reference, _REFERENCE)}
     stores = {kind: pair for kind, pair in stores.items() if pair[0] is not None}
     digests = {kind: store.digest() for kind, (store, _) in stores.items()}
@@ -189,6 +192,7 @@ def _possible(name: str, d: CalibrationDraws) -> bool:
     """Whether the draws have what the check needs."""
     needs = {
         "coverage": _has_densities(d), "latent": d.latent is not None,
+        "conditional": len(d.members) >= FEWEST,
         "information": d.prior is not None and d.log_prob_true is not None,
     }  # fmt: skip
     return needs.get(name, True)

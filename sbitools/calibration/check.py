@@ -10,7 +10,7 @@ import numpy as np
 
 from sbitools.errors import ConfigError
 
-__all__ = ["Check", "decode", "encode"]
+__all__ = ["Check", "decode", "encode", "in_digits"]
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,11 @@ class Check:
         return isinstance(other, Check) and self.to_dict() == other.to_dict()
 
     __hash__ = None  # type: ignore[assignment]
+
+
+def in_digits(value: float) -> str:
+    """A share in text: three decimals, and three digits of what is nothing like a share."""
+    return f"{value:.3f}" if abs(value) < 100 else f"{value:.3g}"
 
 
 def encode(value: Any, where: str = "value") -> Any:

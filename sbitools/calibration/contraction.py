@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .bands import EcdfTest, ecdf_test, evaluation_ranks, simultaneous_band
-from .bootstrap import bootstrap_means
-from .check import Check
+from .bootstrap import bootstrap_means, bounded
+from .check import Check, in_digits
 from .coordinates import prior_probability, prior_variance
 from .draws import CalibrationDraws, as_draws
+from .outliers import far_out
 
 if TYPE_CHECKING:
     from sbitools.parameters import ParameterSpace
@@ -22,6 +24,9 @@ _CHOICE, _BOOTSTRAP = 6, 7
 
 # The prior's probability is continuous; it is tested in this many equal bins.
 _BINS = 1000
+
+# Share of the level that the test of outliers has.
+_OUTLIERS = 0.1
 
 # Draws of each test behind the average curve.
 _AVERAGED = 100
@@ -45,7 +50,8 @@ def contraction(
 
     Tested is that exact posteriors average to the prior: one random draw of each test is a draw of
     the prior, so its cumulative prior probability is uniform (`bands.ecdf_test`, Bonferroni over
-    parameters). Without `prior` nothing is tested.
+    parameters); and, with a tenth of the level, that no more draws lie far out in the prior than
+    that (`outliers`). Without `prior` nothing is tested.
 
     Effect: the smallest contraction over parameters; band: its 95 % bootstrap interval.
 
@@ -71,25 +77,32 @@ def contraction(
     worst = min(rows, key=lambda row: row["contraction"])
     details: dict[str, Any] = {"parameters": rows, "names": list(d.names)}
     details |= {"labels": list(d.labels), "n_tests": d.n_tests}
-    tests, level = _averages(d, false_alarm)
-    p_value = min(1.0, len(tests) * min(t.p_value for t in tests)) if tests else None
+    tests, level = _averages(d, (1 - _OUTLIERS) * false_alarm)
+    p_value, far = None, None
     if tests:
-        details |= _test_details(d, tests, level, rows)
+        far = far_out(d)
+        average = len(tests) * min(t.p_value for t in tests)
+        p_value = float(min(1.0, average / (1 - _OUTLIERS), far.p_value / _OUTLIERS))
+        details |= _test_details(d, tests, level, rows) | {"outliers": asdict(far)}
+    size = in_digits(worst["contraction"])
+    summary = f"contraction of {worst['name']} {size} (1: known exactly)"
+    if far is not None and far.p_value < _OUTLIERS * false_alarm:
+        summary += f"; {far}"
     return Check(
         name="contraction", kind="contraction",
         statistic=min((t.gamma for t in tests), default=worst["contraction"]),
         p_value=p_value, effect=worst["contraction"], band=(worst["low"], worst["high"]),
         passed=None if p_value is None else p_value >= false_alarm,
-        false_alarm=None if p_value is None else false_alarm,
-        summary=f"contraction of {worst['name']} {worst['contraction']:.3f} (1: known exactly)",
+        false_alarm=None if p_value is None else false_alarm, summary=summary,
         note=d.note() if tests else "prior not given: nothing tested", details=details,
     )  # fmt: skip
 
 
 def _rows(d: CalibrationDraws) -> list[dict[str, Any]]:
-    variance = d.draws.var(1, ddof=1 if d.n_draws > 1 else 0, dtype=np.float64)
     truth = d.theta - d.theta.mean(0)
-    terms = np.stack([variance, truth, truth**2], axis=2)  # (N, P, 3)
+    with np.errstate(over="ignore", invalid="ignore"):  # draws may be anywhere
+        variance = d.draws.var(1, ddof=1 if d.n_draws > 1 else 0, dtype=np.float64)
+    terms = bounded(np.stack([variance, truth, truth**2], axis=2))  # (N, P, 3)
     means = bootstrap_means(
         terms.reshape(d.n_tests, -1), np.asarray(d.group), d.rng(_BOOTSTRAP)
     ).reshape(-1, *terms.shape[1:])

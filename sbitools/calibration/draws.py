@@ -169,11 +169,18 @@ class CalibrationDraws:
     def z_scores(self) -> np.ndarray:
         """(theta - posterior mean) / posterior sd, shape (N, P).
 
-        Mean 0 and mean square 1 for every exact posterior, whatever its shape. The error of a mean
-        of L draws is divided out. At most 10^6 in absolute value.
+        Mean 0 and mean square 1 for exact posteriors: at any number of draws from four on if they
+        are normal, else up to some 1 / L. The errors of a mean and of a standard deviation of L
+        draws are divided out: (theta - mean) / sd is Student's t with L - 1 degrees of freedom, of
+        variance (L - 1) / (L - 3), which two or three draws do not have. At most 10^6 in absolute
+        value.
         """
-        mean, sd = self.draws.mean(1, dtype=np.float64), self.draws.std(1, dtype=np.float64)
-        sd = sd * np.sqrt((self.n_draws + 1) / max(self.n_draws - 1, 1))
+        mean = self.draws.mean(1, dtype=np.float64)
+        with np.errstate(over="ignore", invalid="ignore"):
+            sd = self.draws.std(1, dtype=np.float64)
+        # sqrt of L / (L - 1) for an unbiased variance, (L + 1) / L, and (L - 1) / (L - 3)
+        few = self.n_draws - 3 if self.n_draws > 3 else max(self.n_draws - 1, 1)
+        sd = sd * np.sqrt((self.n_draws + 1) / few)
         # Draws without any spread (or one draw) say nothing about their error: a bounded z.
         sd = np.maximum(sd, 1e-6 * np.abs(self.theta - mean))
         return (self.theta - mean) / np.where(sd > 0, sd, 1.0)

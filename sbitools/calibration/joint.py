@@ -9,7 +9,7 @@ drawn from the posterior again.
 The check of the average posterior against the prior (`contraction`) looks at the draws and not at
 which of them is the truth. Given the draws, the ranks of an exact posterior are random: the two
 are independent and their levels combine as such. Checks that look at other numbers of the same
-tests (`latent`) share the false-alarm rate by Bonferroni's rule.
+tests (`latent`, `conditional`) share the false-alarm rate by Bonferroni's rule.
 
 References:
     | Testing Statistical Hypotheses (Lehmann & Romano 2005), section 15.2 (randomisation tests)
@@ -26,10 +26,15 @@ import numpy as np
 from .bands import gamma_p_values, gammas, places_of
 from .draws import CalibrationDraws
 
-__all__ = ["RANKED", "JointNull", "joint_null", "pool_ranks", "rank_columns"]
+__all__ = [
+    "DEFAULT", "RANKED", "JointNull", "equal_level", "joint_null", "pool_ranks", "rank_columns",
+]  # fmt: skip
 
 RANKED = ("sbc", "coverage", "tarp")
 """Checks of ranks of the truth among its draws."""
+
+DEFAULT = (*RANKED, "contraction", "latent", "conditional")
+"""Checks that share the false-alarm rate of `calibrate`."""
 
 # Independent of the ranks given the draws.
 _INDEPENDENT = ("contraction",)
@@ -102,6 +107,11 @@ class JointNull:
         # The smaller root of a b s^2 - (a + b) s + rate = 0, in a form that loses no digits.
         root = np.sqrt((a + b) ** 2 - 4 * a * b * rate)
         return float(2 * rate / (a + b + root)) if a + b else 1.0
+
+
+def equal_level(false_alarm: float) -> float:
+    """The level of each check of the default set, if all of them share it equally."""
+    return JointNull(np.empty(0), (), DEFAULT)._scale(false_alarm)
 
 
 def joint_null(d: CalibrationDraws, checks: Sequence[str], repeats: int = _REPEATS) -> JointNull:

@@ -19,7 +19,7 @@ from .bands import EcdfTest, ecdf_test, simultaneous_band
 from .check import Check
 from .draws import CalibrationDraws, as_draws
 
-__all__ = ["latent", "latent_covariance", "latent_rows"]
+__all__ = ["WIDTH_SLOPE", "basis", "latent", "latent_covariance", "latent_rows"]
 
 # Probabilities are continuous; they are tested in this many equal bins.
 _BINS = 1000
@@ -31,7 +31,7 @@ _FLOOR = 1e-12
 
 # The normal score of |z| falls by this when z is stretched by a factor e, to first order: the mean
 # of |z| 2 phi(z) / phi(score) over N(0, 1), with phi the density of N(0, 1).
-_WIDTH_SLOPE = 1.1772
+WIDTH_SLOPE = 1.1772
 
 
 def latent(
@@ -145,17 +145,17 @@ def _summaries(z: np.ndarray, summary: np.ndarray | None) -> list[dict[str, Any]
     """F tests of z and of |z| on the summaries."""
     from scipy.special import ndtr, ndtri
 
-    basis = None if summary is None else _basis(summary)
-    if basis is None:
+    columns = None if summary is None else basis(summary)
+    if columns is None:
         return []
     width = ndtri(np.clip(2 * ndtr(-np.abs(z)), 1e-15, 1 - 1e-15))
     return [
-        _row("mean and summaries", *_regression(z, basis, 1.0)),
-        _row("width and summaries", *_regression(width, basis, _WIDTH_SLOPE)),
+        _row("mean and summaries", *_regression(z, columns, 1.0)),
+        _row("width and summaries", *_regression(width, columns, WIDTH_SLOPE)),
     ]
 
 
-def _basis(summary: np.ndarray) -> np.ndarray | None:
+def basis(summary: np.ndarray) -> np.ndarray | None:
     """Orthonormal leading components of standardised summaries, (n, q); None if there are none."""
     spread = summary.std(0)
     keep = spread > 1e-12 * np.abs(summary).max(0, initial=0.0)

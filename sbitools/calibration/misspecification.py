@@ -259,9 +259,9 @@ def _standardised(pool: np.ndarray) -> np.ndarray:
     Of the whole pool: what treats all rows alike leaves them exchangeable.
     """
     low, middle, high = np.quantile(pool, (0.16, 0.5, 0.84), axis=0)
-    unit = np.maximum((high - low) / 2, 1e-6 * np.abs(middle))
+    unit, rounding = (high - low) / 2, 8 * np.finfo(np.float64).eps * np.abs(middle)
     # Where all simulations agree, whatever does not is far out.
-    unit = np.where(unit > 0, unit, np.maximum(pool.std(0) * 1e-3, 1e-300))
+    unit = np.where(unit > rounding, unit, np.maximum(pool.std(0) * 1e-3, 1e-300))
     return ((pool - middle) / unit).clip(-1e9, 1e9)
 
 

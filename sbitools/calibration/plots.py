@@ -180,6 +180,16 @@ def latent_quantiles(check: Check, ax: Any = None, *, color: str | None = None) 
     return ax
 
 
+def _conditional(check: Check, ax: Any, label: str | None, color: str | None) -> None:
+    """Mean normal score of ranks against the number it follows most, and the function found."""
+    d, color = check.details, color or COLORS[0]
+    ax.errorbar(d["at"], d["mean"], d["error"], fmt="o", markersize=3, color=color, label=label)
+    curve = np.asarray(d["function"])
+    ax.plot((np.arange(len(curve)) + 0.5) / len(curve), curve, color=color, linewidth=1)
+    ax.axhline(0, color="0.3", linewidth=0.6)
+    ax.set(xlabel=d["xlabel"], ylabel=d["ylabel"], xlim=(0, 1), title=check.name)
+
+
 def _reliability(check: Check, ax: Any, label: str | None, color: str | None) -> None:
     d, color = check.details["reliability"], color or COLORS[0]
     ax.fill_between(d["stated"], d["lower"], d["upper"], color=color, alpha=0.15, linewidth=0)
@@ -218,5 +228,5 @@ _DRAWERS = {
     "difference": _difference, "information": _information, "latent": _latent,
     "reliability": _reliability, "local": draw_local, "predictive": draw_predictive,
     "distance": draw_distance, "spectrum": draw_spectrum, "explained": draw_explained,
-    "bias source": draw_bias_source,
+    "bias source": draw_bias_source, "conditional": _conditional,
 }  # fmt: skip

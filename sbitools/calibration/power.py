@@ -17,6 +17,7 @@ from sbitools.errors import ConfigError
 from sbitools.seeds import derive
 
 from .bands import gamma_p_values, gammas, places_of
+from .joint import equal_level
 from .latent import latent_covariance
 
 __all__ = ["ALTERNATIVES", "Alternative", "needed_tests", "power"]
@@ -89,12 +90,12 @@ def needed_tests(
 ) -> int:
     """Tests with which the default set catches each of the wrong posteriors, to some 10 %.
 
-    Simulated for `sbc` and `coverage`, the strongest of the set, each at a quarter of its level.
+    Simulated for `sbc` and `coverage`, the strongest of the set, each at its share of the level.
 
     Args:
         alternatives: the wrong posteriors.
         power: probability to catch one.
-        false_alarm: of the set of four checks.
+        false_alarm: of the default set, all of its checks together.
         n_parameters: P.
         n_draws: per test.
 
@@ -107,9 +108,11 @@ def needed_tests(
             got=f"{power}, {false_alarm}", fix="0.95 and 0.01 are the defaults",
         )  # fmt: skip
 
+    level = equal_level(false_alarm)
+
     def enough(n: int) -> bool:
         return all(
-            _caught(n, min(n_draws, _MAX_DRAWS), n_parameters, a, false_alarm / 4) >= power
+            _caught(n, min(n_draws, _MAX_DRAWS), n_parameters, a, level) >= power
             for a in alternatives
         )
 

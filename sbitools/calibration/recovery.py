@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from .bootstrap import bootstrap_means
-from .check import Check
+from .bootstrap import bootstrap_means, bounded
+from .check import Check, in_digits
 from .coordinates import prior_variance
 from .draws import CalibrationDraws, as_draws
 
@@ -31,11 +31,12 @@ def recovery(
     With m the posterior mean and s its standard deviation, over tests:
     :math:`R^2 = 1 - \sum (m - \theta)^2 / \sum (\theta - \bar\theta)^2`, NRMSE is the root mean
     square of :math:`m - \theta` in units of the standard deviation of :math:`\theta`, bias the
-    mean of :math:`m - \theta`, and :math:`z = (m - \theta) / s`. An exact posterior has mean z 0
-    and mean z^2 1, whatever its shape: mean z is the bias in posterior sigmas, and sd z the factor
-    by which intervals should be wider. Shrinkage is :math:`1 - \langle s^2 \rangle /
-    \mathrm{var}(\theta)` with the prior's variance, or that of theta without a prior: for an exact
-    posterior it is what R^2 converges to; above R^2, the posterior claims more than it knows.
+    mean of :math:`m - \theta`, and :math:`z = (m - \theta) / s`, freed of what few draws add to it
+    (`CalibrationDraws.z_scores`). An exact posterior has mean z 0 and mean z^2 1: mean z is the
+    bias in posterior sigmas, and sd z the factor by which intervals should be wider. Shrinkage is
+    :math:`1 - \langle s^2 \rangle / \mathrm{var}(\theta)` with the prior's variance, or that of
+    theta without a prior: for an exact posterior it is what R^2 converges to; above R^2, the
+    posterior claims more than it knows.
 
     Nothing is tested (`sbc` does that): p_value and passed are None. Statistic and effect: the
     smallest R^2 over parameters; band: its 95 % bootstrap interval.
@@ -53,13 +54,15 @@ def recovery(
     d = as_draws(draws, theta, names=names, group=group, seed=seed)
     rows = _rows(d)
     worst = min(rows, key=lambda row: row["r2"])
+    with np.errstate(over="ignore", invalid="ignore"):
+        sd = bounded(d.draws.std(1, dtype=np.float64))
     return Check(
         name="recovery", kind="recovery", statistic=worst["r2"], p_value=None,
         effect=worst["r2"], band=(worst["r2_low"], worst["r2_high"]), passed=None,
-        false_alarm=None, summary=f"R² of {worst['name']} {worst['r2']:.3f}", note="",
+        false_alarm=None, summary=f"R² of {worst['name']} {in_digits(worst['r2'])}", note="",
         details={
             "truth": d.theta, "mean": d.draws.mean(1, dtype=np.float64),
-            "sd": d.draws.std(1, dtype=np.float64), "z": -d.z_scores, "names": list(d.names),
+            "sd": sd, "z": -d.z_scores, "names": list(d.names),
             "labels": list(d.labels), "parameters": rows, "n_tests": d.n_tests,
         },
     )  # fmt: skip
@@ -67,10 +70,12 @@ def recovery(
 
 def _rows(d: CalibrationDraws) -> list[dict[str, Any]]:
     error = d.draws.mean(1, dtype=np.float64) - d.theta
-    variance = d.draws.var(1, ddof=1 if d.n_draws > 1 else 0, dtype=np.float64)
     z = -d.z_scores
     centred = d.theta - d.theta.mean(0)  # no digits are lost to a large offset
-    terms = np.stack([error, error**2, centred, centred**2, z, z**2, variance], axis=2)
+    with np.errstate(over="ignore", invalid="ignore"):  # draws may be anywhere
+        variance = d.draws.var(1, ddof=1 if d.n_draws > 1 else 0, dtype=np.float64)
+        terms = np.stack([error, error**2, centred, centred**2, z, z**2, variance], axis=2)
+    terms = bounded(terms)
     # All parameters are resampled together: one set of random numbers.
     means = bootstrap_means(
         terms.reshape(d.n_tests, -1), np.asarray(d.group), d.rng(_BOOTSTRAP)

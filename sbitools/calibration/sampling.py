@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from sbitools.errors import MisspecificationWarning, PosteriorError, SbitoolsError, StoreError
+from sbitools.plain import whole
 from sbitools.seeds import derive
 
 from .draws import CalibrationDraws, Excluded
@@ -73,8 +74,11 @@ def draw(
         StoreError: if the store does not fit the posterior, has no finished simulation, or has
             theta outside the posterior's prior.
         PosteriorError: if the posterior failed for every simulation.
+        ConfigError: for `n_draws` or `batch_size` that is not a whole number from 1 on.
     """
     check_specification(posterior, store)
+    n_draws = whole(n_draws, "n_draws", least=1)
+    batch_size = whole(batch_size, "batch_size", least=1)
     chosen = np.asarray(store.done if indices is None else indices, dtype=np.int64)
     if not len(chosen):
         raise StoreError(

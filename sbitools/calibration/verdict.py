@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from .check import in_digits
+
 if TYPE_CHECKING:
     from .check import Check
     from .result import CalibrationResult
@@ -27,8 +29,15 @@ NOTHING_TO_TRANSFER = (
 # Power below this is said to be too little.
 _ENOUGH = 0.8
 
+# A posterior of more than twice the prior's variance, or means that err by as much, is worse than
+# the prior: no check of ranks may speak for it.
+_WORST = -1.0
+
 # An effect is named if it is this many of its standard errors from none.
 _NOTABLE = 3.0
+
+# With fewer draws a squared z-score of an exact posterior has no variance, its mean no error.
+_FEWEST_DRAWS = 6
 
 
 class Verdict(NamedTuple):
@@ -104,9 +113,31 @@ def _judge(result: CalibrationResult, kind: str, checks: list[Check]) -> Verdict
         what += f", {excluded} of {total} tests excluded because the posterior gave no draws"
     if not failed:
         what += _weak(tested)
-    few = excluded <= _MAX_EXCLUDED * total
-    effects = _effects(checks, notable=bool(failed))
-    return Verdict(not failed and few, "; ".join([what, *effects]), not failed and few)
+    worse = _worse_than_prior(checks, counts["draws"])
+    good = not failed and not worse and excluded <= _MAX_EXCLUDED * total
+    if worse and not failed:
+        what += f", but it is worse than the prior: {', '.join(worse)}"
+    elif worse:
+        what += f"; it is worse than the prior: {', '.join(worse)}"
+    effects = _effects(checks, notable=bool(failed), widths=counts["draws"] >= _FEWEST_DRAWS)
+    return Verdict(good, "; ".join([what, *effects]), good)
+
+
+def _worse_than_prior(checks: Iterable[Check], n_draws: int) -> list[str]:
+    """Contraction and R² far below zero, with their whole band: an exact posterior has neither.
+
+    The mean of few draws errs by their number: R² of an exact posterior is above -1 / draws.
+    """
+    rows = {c.name: c.details["parameters"] for c in checks}
+    found = [
+        f"contraction of {r['name']} {in_digits(r['contraction'])}"
+        for r in rows.get("contraction", ())
+        if r["contraction"] < _WORST and r["high"] < 0
+    ]  # fmt: skip
+    return found + [
+        f"R² of {r['name']} {in_digits(r['r2'])}" for r in rows.get("recovery", ())
+        if r["r2"] < _WORST - 2 / n_draws and r["r2_high"] < 0
+    ]  # fmt: skip
 
 
 def _weak(tested: Iterable[Check]) -> str:
@@ -119,24 +150,24 @@ def _weak(tested: Iterable[Check]) -> str:
     return f"; so few tests catch a posterior {wrong} in only {100 * missed[wrong]:.0f} % of cases"
 
 
-def _effects(checks: list[Check], notable: bool) -> list[str]:
+def _effects(checks: list[Check], notable: bool, widths: bool) -> list[str]:
     """Effect sizes: coverage always, bias and width of the parameters where they stand out."""
     by_name = {c.name: c for c in checks}
     parts = [by_name["coverage"].summary.rsplit(" (", 1)[0]] if "coverage" in by_name else []
     if not notable:
         return parts
     rows = by_name["recovery"].details["parameters"] if "recovery" in by_name else []
-    words = [w for row in rows for w in _words(row)]
+    words = [w for row in rows for w in _words(row, widths)]
     if words:
         return [*parts, ", ".join(words)]
     failed = [c.summary for c in checks if c.passed is False and c.name != "coverage"]
     return parts + failed
 
 
-def _words(row: dict[str, Any]) -> list[str]:
-    """Bias and width of one parameter in plain words."""
+def _words(row: dict[str, Any], widths: bool) -> list[str]:
+    """Bias and, if draws are enough to tell, width of one parameter in plain words."""
     words, name = [], row["name"]
-    if abs(row["sd_z"] - 1) > _NOTABLE * row["sd_z_error"] and row["sd_z"] > 0:
+    if widths and abs(row["sd_z"] - 1) > _NOTABLE * row["sd_z_error"] and row["sd_z"] > 0:
         # A z-score is stated in too small a unit by this factor if intervals are too narrow.
         missing = 1 / row["sd_z"] - 1
         kind = "too narrow" if missing < 0 else "too wide"

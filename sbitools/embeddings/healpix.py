@@ -24,18 +24,22 @@ from torch import Tensor, nn
 
 from sbitools.errors import ConfigError, ObservationError
 
+from .moments import varies
+from .scale import Scaled
+from .scaled import pooled
 from .sphere import Faces, face_order, pixels_to_nside
 
 __all__ = ["HealpixCNN"]
 
 _MAX_CHANNELS = 64
-# healpy.UNSEEN is -1.6375e30: nothing that is measured comes near.
-_UNSEEN = 1e29
-# A pixel whose values spread less than this, relative to their size, is constant up to rounding.
-_CONSTANT = 1e-7
+# healpy.UNSEEN, and what float32 makes of it.
+_UNSEEN = (-1.6375e30, float(torch.tensor(-1.6375e30, dtype=torch.float32)))
+# Nothing that is measured lies so many times the spread of a map away from it: it is UNSEEN, too,
+# in another unit or after an average.
+_ABSURD = 1e20
 
 
-class HealpixCNN(nn.Module):
+class HealpixCNN(Scaled):
     """HEALPix maps to features.
 
     The maps of several channels, such as T, Q and U, share the pixels. Q and U are taken as two
@@ -56,26 +60,21 @@ class HealpixCNN(nn.Module):
         ConfigError: if the shape is not that of HEALPix maps, or the mask does not fit it.
     """
 
-    mean: Tensor
-    std: Tensor
-    seen: Tensor
     order: Tensor
 
     def __init__(
         self, shape: tuple[int, ...], features: int, channels: int = 16, ordering: str = "ring",
         mask: Tensor | None = None,
     ) -> None:  # fmt: skip
-        super().__init__()
         nside, maps = _geometry(shape), math.prod(shape[:-1])
+        super().__init__((maps, 1), (maps, shape[-1]))
         if ordering not in ("ring", "nested"):
             raise ConfigError(
                 "ordering of a HEALPix embedding", expected="'ring' or 'nested'",
                 got=repr(ordering), fix="say how the map's pixels are ordered",
             )  # fmt: skip
         self.maps, self.n_features = maps, features
-        self.register_buffer("mean", torch.zeros(maps, 1))
-        self.register_buffer("std", torch.ones(maps, 1))
-        self.register_buffer("seen", _check_mask(mask, shape, maps))
+        self.seen = _check_mask(mask, shape, maps)
         order = torch.from_numpy(face_order(nside, ordering))
         self.register_buffer("order", order, persistent=False)
 
@@ -92,29 +91,26 @@ class HealpixCNN(nn.Module):
         self._weigh()
         self.register_load_state_dict_post_hook(_after_loading)
 
-    def set_scale(self, mean: Tensor, std: Tensor) -> None:
+    def set_scale(self, mean: Tensor, std: Tensor, common: Tensor | None = None) -> None:
         """Scale each map by its training data, and mask the pixels that never change in it.
 
         Args:
             mean: of each pixel over the training maps, in the shape of the maps.
             std: standard deviation of each pixel.
+            common: pixels that did not change by chance, see `Moments`: they are seen.
 
         Raises:
             ObservationError: if a pixel is NaN, infinite or `healpy.UNSEEN` in some of the maps.
         """
         mean, std = (t.detach().reshape(self.maps, -1) for t in (mean, std))
-        varying = self.seen & ~(std <= _CONSTANT * mean.abs())  # NaN is kept, and refused
-        bad = varying & ~((mean.abs() < _UNSEEN) & torch.isfinite(std))
+        seen = varies(mean, std)  # NaN varies, and is refused
+        if common is not None:
+            seen = seen | common.reshape(self.maps, -1)
+        seen = self.seen & seen.to(self.seen.device)
+        bad = seen & ~_measured(mean.double(), std.double(), seen)
         if bool(bad.any()):
             raise _unseen(f"{int(bad.any(0).sum())} such pixels in the training maps")
-        if bool(varying.any()):
-            self.seen.copy_(varying)
-        for i, seen in enumerate(self.seen):
-            if bool(seen.any()):
-                values = mean[i, seen]
-                spread = (std[i, seen] ** 2 + (values - values.mean()) ** 2).mean().sqrt()
-                self.mean[i] = values.mean()
-                self.std[i] = spread if spread > 0 else 1.0
+        self._assign(*pooled(mean, std, seen, [-1]), seen if bool(seen.any()) else self.seen)
         self._weigh()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -125,10 +121,9 @@ class HealpixCNN(nn.Module):
                 `healpy.UNSEEN`.
         """
         x = x.reshape(len(x), self.maps, -1)
-        x = torch.where(self.seen, x, self.mean)
-        if not float(x.detach().abs().amax()) < _UNSEEN:  # NaN is not less than anything
+        if not self._readable(x.detach()):
             raise _unseen("such values in the maps of this batch")
-        x = ((x - self.mean) / self.std).index_select(2, self.order).transpose(1, 2)
+        x = self.standardise(x).index_select(2, self.order).transpose(1, 2)
         faces = [f for f in self.faces if isinstance(f, Faces)]
         x = faces[0].unflat(x)
         pooled = _level_powers(x, faces)
@@ -141,6 +136,18 @@ class HealpixCNN(nn.Module):
             if i < len(self.widen):
                 y = self.widen[i](level.pool(y))
         return self.head(torch.cat(pooled, dim=1))
+
+    def _choose(self, seen: Tensor) -> None:
+        self.seen = seen.clone()
+
+    def _readable(self, x: Tensor) -> bool:
+        """Whether the pixels that are seen hold numbers."""
+        least = self.mean.to(x)[None].expand(len(x), -1, 1)
+        x = torch.where(self.seen, x, least)
+        ends = x.amax(-1, keepdim=True), x.amin(-1, keepdim=True)
+        # NaN is not less than anything.
+        near = all(bool(((end - self.mean).abs() / self.std < _ABSURD).all()) for end in ends)
+        return near and not any(bool((x == value).any()) for value in _UNSEEN)
 
     def _weigh(self) -> None:
         """Tell every level which of its pixels are seen, and how much of each."""
@@ -156,6 +163,13 @@ class HealpixCNN(nn.Module):
 def _after_loading(module: nn.Module, _: Any) -> None:
     assert isinstance(module, HealpixCNN)  # noqa: S101  (for the type checker)
     module._weigh()
+
+
+def _measured(mean: Tensor, std: Tensor, seen: Tensor) -> Tensor:
+    """Pixels whose values are of the order of the others'."""
+    typical = std[seen].nanmedian() if bool(seen.any()) else std.new_zeros(())
+    sane = torch.isfinite(mean) & ((std < _ABSURD * typical) | (std == 0))
+    return sane & ~torch.isin(mean, mean.new_tensor(_UNSEEN))
 
 
 def _geometry(shape: tuple[int, ...]) -> int:

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from sbitools.observation import Observation
+from sbitools.precision import single_precision
 from sbitools.seeds import initial_weights
 from sbitools.store import SimulationStore
 from sbitools.training import (
@@ -49,8 +50,8 @@ class Embedding(Protocol):
 
     n_features: int
 
-    def set_scale(self, mean: Tensor, std: Tensor) -> None:
-        """Mean and standard deviation of training data, in the shape of one field."""
+    def fill(self, x: Tensor) -> Tensor:
+        """x with the mean in cells that are not used, so that cells may change places."""
         ...
 
 
@@ -74,12 +75,13 @@ class Regression(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log-variance (B, P) of u for observed fields (B, *shape)."""
         weight = self.head.weight
-        features = self.embedding(x.to(weight.device, torch.float32)).float()
+        features = self.embedding(x.to(weight.device)).float()
         with torch.autocast(weight.device.type, enabled=False):
             mean, log_variance = self.head(features).chunk(2, dim=1)
         return mean, _MAX_LOG_VARIANCE * torch.tanh(log_variance / _MAX_LOG_VARIANCE)
 
 
+@single_precision()
 def pretrain(
     embedding: nn.Module,
     store: SimulationStore,
@@ -167,6 +169,7 @@ class _Loss:
         step = len(x) if device.type != "cpu" else _PIECE_ROWS
         pieces = [slice(i, min(i + step, len(x))) for i in range(0, len(x), step)]
         if self.augment and module.training:
+            x = module.embedding.fill(x)  # type: ignore[operator, union-attr]
             x = torch.cat([self.augment(x[rows], rng) for rows in pieces])
 
         def piece(i: int) -> Tensor:

@@ -16,12 +16,15 @@ from torch import Tensor, nn
 
 from sbitools.errors import ConfigError
 
+from .moments import Moments, varies
+from .scale import Scaled
+
 __all__ = ["SetEmbedding"]
 
 _BLOCKS = 2
 
 
-class SetEmbedding(nn.Module):
+class SetEmbedding(Scaled):
     """Sets to features.
 
     Args:
@@ -41,14 +44,10 @@ class SetEmbedding(nn.Module):
     # So many moments of the columns reach the density estimator directly as well.
     _FEW = 32
 
-    mean: Tensor
-    std: Tensor
-
     def __init__(
         self, shape: tuple[int, ...], features: int, hidden: int = 128, attention: int = 0,
         padded: bool = False,
     ) -> None:  # fmt: skip
-        super().__init__()
         columns = (shape[1] if len(shape) == 2 else 1) - padded
         if not 1 <= len(shape) <= 2 or columns < 1:
             raise ConfigError(
@@ -57,12 +56,11 @@ class SetEmbedding(nn.Module):
                 + (" with a column besides the flag" if padded else ""),
                 got=f"shape {tuple(shape)}", fix="put one item in each row",
             )  # fmt: skip
+        super().__init__((columns,), (columns,))
         self.padded, self.columns, self.items = padded, columns, shape[0]
         moments = 2 * columns + padded
         self.skip = moments <= self._FEW
         self.n_features = features + (moments if self.skip else 0)
-        self.register_buffer("mean", torch.zeros(columns))
-        self.register_buffer("std", torch.ones(columns))
         self.first = nn.Linear(columns, hidden)
         self.blocks = nn.ModuleList(_Residual(hidden) for _ in range(_BLOCKS))
         self.queries = nn.Linear(hidden, attention, bias=False) if attention else None
@@ -72,22 +70,39 @@ class SetEmbedding(nn.Module):
             nn.Linear(128, features),
         )
 
-    def set_scale(self, mean: Tensor, std: Tensor) -> None:
+    def set_scale(self, mean: Tensor, std: Tensor, common: Tensor | None = None) -> None:
         """Scale each column by the mean and standard deviation over items and training sets.
 
         Args:
             mean: of the training data, in the shape of one set.
             std: standard deviation, likewise.
+            common: is not looked at.
         """
+        kind = mean.dtype
         mean, std = (t.reshape(len(mean), -1).double() for t in (mean, std))
         # Padding is 0: it adds nothing to the sums, and the flag's mean is how often it is absent.
-        there = mean[:, -1].sum() if self.padded else torch.tensor(float(len(mean)))
-        sums = mean.sum(0), (std**2 + mean**2).sum(0)
-        centre, square = (t[: self.columns] / there.clamp(min=1e-9) for t in sums)
-        spread = (square - centre**2).clamp(min=0).sqrt()
-        self.mean.copy_(centre)
-        # A column that never changes, up to rounding, carries nothing; no division by its spread.
-        self.std.copy_(torch.where(spread > 1e-6 * centre.abs(), spread, 1.0))
+        share = mean[:, -1:] if self.padded else torch.ones_like(mean[:, :1])
+        mean, std, there = mean[:, : self.columns], std[:, : self.columns], share.sum()
+        centre = mean.sum(0) / there.clamp(min=1e-9)
+        square = std**2 + (mean - centre) ** 2 - (1 - share) * centre**2
+        spread = (square.sum(0) / there.clamp(min=1e-9)).clamp(min=0).sqrt()
+        self._assign(centre, spread, varies(centre, spread, kind))
+
+    def set_moments(self, moments: Moments, mask: Tensor | None = None) -> None:
+        """By moments of `values`, without the columns that a mask hides."""
+        seen = moments.std > 0
+        if mask is not None:
+            seen &= mask.reshape(len(mask), -1)[:, : self.columns].any(0).to(seen.device)
+        self._assign(moments.mean, moments.std, seen)
+
+    def values(self, x: Tensor) -> Tensor:
+        """The items that are there, of all sets of a batch, (n, columns)."""
+        x = x.reshape(*x.shape[:2], -1).flatten(0, 1)
+        return (x[x[:, -1] != 0] if self.padded else x)[:, : self.columns]
+
+    def fill(self, x: Tensor) -> Tensor:
+        """x as it is: items have no places."""
+        return x
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, *shape) to (B, n_features); the number of items may be another one."""
@@ -95,7 +110,7 @@ class SetEmbedding(nn.Module):
         there = (
             (x[..., -1:] != 0) if self.padded else torch.ones_like(x[..., :1], dtype=torch.bool)
         )
-        x = torch.where(there, (x[..., : self.columns] - self.mean) / self.std, 0.0)
+        x = torch.where(there, self.standardise(x[..., : self.columns]), 0.0)
         hidden = F.silu(self.first(x))
         for block in self.blocks:
             hidden = block(hidden)
@@ -111,7 +126,7 @@ class SetEmbedding(nn.Module):
             scores = self.queries(hidden).double().masked_fill(~there, -1e30)
             share = torch.softmax(scores, dim=1) * there
             pooled.append(torch.einsum("bna,bnh->bah", share, hidden.double()).flatten(1))
-        kind = self.mean.dtype  # not that of `hidden`, which autocast may have made bfloat16
+        kind = torch.float32  # not that of `hidden`, which autocast may have made bfloat16
         out = self.head(torch.cat([p.to(kind) for p in pooled], dim=1))
         return torch.cat([p.to(kind) for p in (*plain, out)], dim=1) if self.skip else out
 

@@ -72,7 +72,7 @@ class Estimator(nn.Module):
 
     def features(self, x: Tensor) -> Tensor:
         """Features (B, F) float32 of observed fields (B, *shape)."""
-        return self.embedding(x.to(self.device, torch.float32)).float()
+        return self.embedding(x.to(self.device)).float()
 
     def log_prob(self, u: Tensor, features: Tensor) -> Tensor:
         """log q(u | x), shape (B, n), for u (B, n, P)."""

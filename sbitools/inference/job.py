@@ -13,12 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from sbitools.embeddings import observed_mask
+from sbitools.embeddings.moments import measure
 from sbitools.embeddings.pretrain import frozen, pretrain
 from sbitools.errors import ConfigError, PosteriorError
 from sbitools.familiarity import FEWEST, Familiarity, data_statistics
 from sbitools.observation import Observation
 from sbitools.seeds import generator
-from sbitools.simulator import FieldSpec
 from sbitools.store import SimulationStore
 from sbitools.training import TrainingHistory, TrainingOptions, mean_loss, run_training
 from sbitools.training.distributed import local_device
@@ -27,12 +27,14 @@ from sbitools.training.loader import Batch, StreamingLoader, split
 from .methods import Method
 from .options import only
 from .posterior import Posterior
+from .prior_check import simulated_ranges
 from .symmetry import random_symmetry
 
 __all__ = ["Job"]
 
-# Fields from which the scale of the inputs is measured: enough for 2 %.
-_SCALE_FIELDS = 1024
+# Fields from which the scale of the inputs is measured: enough for 2 %; and more of small ones, so
+# that an entry which varies in one of many simulations is not taken for a constant.
+_SCALE_FIELDS, _SCALE_BYTES = 1024, 4 << 20
 
 # Fields that the record of familiar ones is made of; a quarter of them must be held-out ones, or
 # fields of training join: their features are not quite those of new fields.
@@ -77,6 +79,11 @@ class Job:
         return other
 
     @property
+    def rows_asked(self) -> np.ndarray | None:
+        """Simulations that were asked for; None for all."""
+        return None if self.chosen is None else np.array(self.chosen, dtype=np.int64)
+
+    @property
     def seeds(self) -> Tensor:
         """Of the simulations that trained and validated."""
         return self.store.seeds[torch.from_numpy(np.union1d(self.train_rows, self.held_out))]
@@ -86,10 +93,11 @@ class Job:
         network, space = only(self.method.network, self.options), self.store.parameters.inferred
         estimator = self.method.build(network, space, self.spec)
         if start is None:
-            mean, std = _moments(self.training, self.noisy, self.spec)
-            mask = observed_mask(self.observation, self.spec)
+            fields = (self.noisy(x, seeds) for _, x, seeds in _some(self.training))
+            moments = measure(map(estimator.embedding.values, fields), self.spec)
             # Noise that is added after a mask would hide what is masked from the embedding.
-            estimator.embedding.set_scale(mean, std if mask is None else std * mask)
+            mask = observed_mask(self.observation, self.spec)
+            estimator.embedding.set_moments(moments, mask)
         else:
             self._check_start(start, network)
             estimator.load_state_dict(start.estimator.state_dict())
@@ -181,6 +189,13 @@ class Job:
             on_epoch=on_epoch, optimizer_threads=self.options.workers,
         )  # fmt: skip
 
+    def _ranges(self) -> dict[str, list[float]]:
+        """Where the inferred parameters of the simulations lie."""
+        rows = torch.from_numpy(np.union1d(self.train_rows, self.held_out))
+        space = self.store.parameters
+        theta = self.store.theta[rows][:, space.inferred_columns].numpy()
+        return simulated_ranges(space.inferred, theta)
+
     def info(self, history: TrainingHistory, seconds: float) -> dict[str, Any]:
         """Provenance."""
         counts = {k: v for k, v in self.store.counts().items() if k != "done" and v}
@@ -189,6 +204,7 @@ class Job:
             "history": history.to_dict(), "n_training": len(self.train_rows),
             "n_validation": len(self.held_out), "excluded": counts,
             "store": self.store.digest(), "design": self.store.design, "seconds": seconds,
+            "simulated": self._ranges(),
         }  # fmt: skip
 
 
@@ -203,6 +219,7 @@ class _Loss:
         pieces = self._pieces(len(x), module)
         symmetry = self.options.symmetry
         if symmetry != "none" and module.training:
+            x = module.embedding.fill(x)
             x = torch.cat([random_symmetry(x[rows], rng, symmetry) for rows in pieces])
         # One generator per piece: pieces are computed in any order.
         own = torch.randint(1 << 62, (len(pieces),), generator=rng).tolist()
@@ -222,27 +239,12 @@ class _Loss:
         return [slice(i, min(i + step, n)) for i in range(0, n, step)]
 
 
-def _moments(
-    loader: StreamingLoader, observation: Observation, spec: FieldSpec
-) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of observed training fields, per cell."""
-    total = torch.zeros(spec.shape, dtype=torch.float64)
-    square, count = torch.zeros_like(total), 0
-    for _, x, seeds in _some(loader):
-        y = observation(x, seeds).double()
-        total += y.sum(0)
-        square += (y**2).sum(0)
-        count += len(y)
-    mean = total / count
-    return mean.float(), (square / count - mean**2).clamp(min=0).sqrt().float()
-
-
 def _some(loader: StreamingLoader) -> Iterator[Batch]:
-    seen = 0
+    seen = read = 0
     for batch in loader.batches(0):
         yield batch
-        seen += len(batch[0])
-        if seen >= _SCALE_FIELDS:
+        seen, read = seen + len(batch[0]), read + batch[1].nbytes
+        if seen >= _SCALE_FIELDS and read >= _SCALE_BYTES:
             return
 
 

@@ -14,6 +14,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
+from sbitools.embeddings.scale import Scaled
 from sbitools.errors import ConfigError
 from sbitools.parameters import ParameterSpace
 from sbitools.simulator import FieldSpec
@@ -66,35 +67,30 @@ class NLEOptions(LikelihoodOptions, CommonOptions):
     """Options of neural likelihood estimation: the network and its training, in one table."""
 
 
-class Standardise(nn.Module):
+class Standardise(Scaled):
     """Data vectors, flattened, with mean 0 and standard deviation 1 over the training set.
 
     Args:
         spec: the observed field.
     """
 
-    mean: Tensor
-    std: Tensor
-
     def __init__(self, spec: FieldSpec) -> None:
-        super().__init__()
-        self.name, self.n_features = spec.name, math.prod(spec.shape)
-        self.register_buffer("mean", torch.zeros(self.n_features))
-        self.register_buffer("std", torch.ones(self.n_features))
+        n = math.prod(spec.shape)
+        super().__init__((n,), (n,))
+        self.name, self.n_features = spec.name, n
 
-    def set_scale(self, mean: Tensor, std: Tensor) -> None:
+    def set_scale(self, mean: Tensor, std: Tensor, common: Tensor | None = None) -> None:
         """Mean and standard deviation of the training data per entry.
 
         Raises:
             TrainingError: if an entry never changes: it has no density.
         """
         require_varying(self.name, mean, std)
-        self.mean.copy_(mean.flatten())
-        self.std.copy_(std.flatten())
+        super().set_scale(mean.flatten(), std.flatten())
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, *shape) to (B, D)."""
-        return (x.flatten(1) if x.ndim > 1 else x[:, None]).sub(self.mean).div(self.std)
+        return self.standardise(x.reshape(len(x), -1))
 
 
 class LikelihoodEstimator(Unnormalised):
@@ -140,7 +136,7 @@ class LikelihoodEstimator(Unnormalised):
 
     def features(self, x: Tensor) -> Tensor:
         """The standardised data, (B, D) float32."""
-        return self.embedding(x.to(self.device, torch.float32))
+        return self.embedding(x.to(self.device))
 
     def log_ratio(self, u: Tensor, features: Tensor) -> Tensor:
         """log q(x | u) up to a constant, (B, n), for u (B, n, P) and features (B, D)."""
@@ -152,9 +148,9 @@ class LikelihoodEstimator(Unnormalised):
 
     def loss(self, u: Tensor, x: Tensor, rng: torch.Generator) -> Tensor:
         """-log q(x | u), shape (B,), for u (B, P) and x (B, *shape)."""
-        x = x.to(self.device, torch.float32)
+        x = x.to(self.device)
         if self.whole:
-            x = x + torch.rand(x.shape, generator=rng).to(self.device) - 0.5
+            x = x.double() + torch.rand(x.shape, generator=rng).to(self.device) - 0.5
         return -self.log_ratio(u[:, None], self.features(x))[:, 0]
 
 

@@ -11,6 +11,7 @@ import math
 import time
 import warnings
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -21,6 +22,7 @@ from torch import Tensor, nn
 from sbitools import seeds as seeds_
 from sbitools.errors import (
     ConvergenceWarning,
+    ExtrapolationWarning,
     FailedSimulationsWarning,
     PosteriorError,
     TimeLimitError,
@@ -43,8 +45,12 @@ _R_HAT, _EFFECTIVE = 1.01, 400
 # Effective draws in the chains for each draw that is asked for: those handed out are nearly
 # independent then.
 _PER_DRAW = 2
+# Share of draws where nothing was simulated that is told of.
+_OUTSIDE = 0.01
 # Walkers that are moved at once: their longest chains fill 300 MB a parameter.
 _WALKERS_AT_ONCE = 1 << 13
+# Positions whose likelihood is worked out between two looks at the clock.
+_AT_ONCE = 1 << 15
 
 
 @dataclass(frozen=True)
@@ -150,7 +156,30 @@ class MCMCPosterior(Posterior):
             *(np.concatenate([getattr(d, f.name) for d in found]) for f in fields(found[0]))
         )
         self._warn(n)
+        self._warn_of_extrapolation(u)
         return u, log_q
+
+    def _warn_of_extrapolation(self, u: Tensor) -> None:
+        """Warn if more than 1 % of an observation's draws lie where nothing was simulated."""
+        known = self.info.get("simulated", {})
+        if set(known) != set(self.parameters.names):
+            return
+        ends = torch.tensor([known[name] for name in self.parameters.names], dtype=torch.float64)
+        theta = self.parameters.from_unconstrained(u)
+        outside = (theta < ends[:, 0]) | (theta > ends[:, 1])
+        share = outside.any(-1).double().mean(1)
+        bad = (share > _OUTSIDE).nonzero()[:, 0].tolist()
+        if not bad:
+            return
+        row = int(share.argmax())
+        name = self.parameters.names[int(outside[row].double().mean(0).argmax())]
+        warnings.warn(
+            f"{100 * float(share[row]):.2g} % of the draws of observation {row} (and more than "
+            f"{100 * _OUTSIDE:g} % of those of {len(bad)} of {len(u)}) lie where nothing was "
+            f"simulated, most of them in {name} (simulated from {known[name][0]:g} to "
+            f"{known[name][1]:g}): what {self.options.method} says there is a guess; simulate "
+            "with theta of the whole prior, or more of them", ExtrapolationWarning, stacklevel=4,
+        )  # fmt: skip
 
     def _warn(self, n: int) -> None:
         assert self.diagnostics is not None  # noqa: S101  (set by the only caller)
@@ -164,7 +193,7 @@ class MCMCPosterior(Posterior):
             f"{bad[:10].tolist()}): R-hat up to {d.r_hat[bad].max():.3f} (expected at most "
             f"{_R_HAT}), {effective:.0f} effective draws (at least {_EFFECTIVE}); see "
             "posterior.diagnostics, and check that these observations are like the simulations",
-            ConvergenceWarning, stacklevel=4,
+            ConvergenceWarning, stacklevel=6,
         )  # fmt: skip
 
 
@@ -193,19 +222,29 @@ class _Block:
             len(posterior.parameters),
         )  # fmt: skip
 
-    def _log_likelihood(self, rows: np.ndarray, u: np.ndarray) -> np.ndarray:
+    def check_time(self) -> None:
+        """Raise `TimeLimitError` if the time ran out; asked between any two pieces of work."""
         if time.monotonic() > self.deadline:
             raise TimeLimitError(
                 "sampling", expected=self.asked,
                 got=f"{self.first + self.done} observations, and chains of the next unfinished",
                 fix="raise time_limit, or ask for fewer observations at a time",
             )  # fmt: skip
-        value = self.posterior.estimator.log_ratio(torch.from_numpy(u), self.features[rows])
-        out = value.double().cpu().numpy()
+
+    def _log_likelihood(self, rows: np.ndarray, u: np.ndarray) -> np.ndarray:
+        """Of u (R, n, P), a few at a time: no piece takes much longer than another."""
+        parts = []
+        for one in np.array_split(u, -(-u.shape[1] // max(1, _AT_ONCE // len(u))), axis=1):
+            self.check_time()
+            value = self.posterior.estimator.log_ratio(torch.from_numpy(one), self.features[rows])
+            parts.append(value.double().cpu().numpy())
+        out = np.concatenate(parts, axis=1)
         return np.where(np.isfinite(out), out, -np.inf)
 
     def _log_prior(self, rows: np.ndarray, u: np.ndarray) -> np.ndarray:
-        return self.posterior.parameters.log_prob_unconstrained(torch.from_numpy(u)).numpy()
+        at = torch.from_numpy(u)
+        value = self.posterior.parameters.log_prob_unconstrained(at).numpy()
+        return np.where(self.posterior.reach.inside(at).numpy(), value, -np.inf)
 
     def _candidates(self) -> np.ndarray:
         """Draws of the prior of u, (R, candidates, P)."""
@@ -232,7 +271,7 @@ class _Block:
             going = []
             for j, row in enumerate(active):
                 chains[row].append((chain[:, j], density[:, j], float(accepted[j])))
-                result[row] = _judge(chains[row], n)
+                result[row] = _judge(chains[row], n, self.check_time)
                 if result[row].good or last:
                     self.done += 1
                     chains[row] = []
@@ -272,7 +311,9 @@ class _Judged:
         return u[chosen], density[chosen]
 
 
-def _judge(parts: list[tuple[np.ndarray, np.ndarray, float]], n: int) -> _Judged:
+def _judge(
+    parts: list[tuple[np.ndarray, np.ndarray, float]], n: int, check_time: Callable[[], None]
+) -> _Judged:
     """Cut off the warm-up, and ask whether the rest is enough for `n` draws."""
     from emcee.autocorr import integrated_time
 
@@ -287,7 +328,7 @@ def _judge(parts: list[tuple[np.ndarray, np.ndarray, float]], n: int) -> _Judged
     kept = chain[warm_up:]
     bulk, tail, r_hat = (np.empty(n_parameters) for _ in range(3))
     for i in range(n_parameters):
-        r_hat[i], bulk[i], tail[i] = _arviz(kept[..., i])
+        r_hat[i], bulk[i], tail[i] = _arviz(kept[..., i], check_time)
     effective = min(bulk.min(), tail.min())
     good = bool((r_hat <= _R_HAT).all() and effective >= max(_PER_DRAW * n, _EFFECTIVE))
     acceptance = float(np.average([p[2] for p in parts], weights=[len(p[0]) for p in parts]))
@@ -297,7 +338,9 @@ def _judge(parts: list[tuple[np.ndarray, np.ndarray, float]], n: int) -> _Judged
     )  # fmt: skip
 
 
-def _arviz(values: np.ndarray) -> tuple[float, float, float]:
+def _arviz(
+    values: np.ndarray, check_time: Callable[[], None]
+) -> tuple[float, float, float]:  # fmt: skip
     """R-hat, bulk and tail effective size of one parameter, (steps, ensembles, walkers)."""
     with warnings.catch_warnings():
         # ArviZ 0.23 announces its successor once a day, when it is imported.
@@ -306,5 +349,9 @@ def _arviz(values: np.ndarray) -> tuple[float, float, float]:
 
     whole = np.ascontiguousarray(np.moveaxis(values, 0, 1).reshape(values.shape[1], -1))
     single = np.ascontiguousarray(values.reshape(len(values), -1).T)
-    bulk, tail = (float(arviz.ess(single, method=kind)) for kind in ("bulk", "tail"))
-    return float(arviz.rhat(whole)), bulk, tail
+    sizes = []
+    for kind in ("bulk", "tail"):
+        check_time()
+        sizes.append(float(arviz.ess(single, method=kind)))
+    check_time()
+    return float(arviz.rhat(whole)), *sizes

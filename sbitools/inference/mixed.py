@@ -83,7 +83,7 @@ class MixedEstimator(nn.Module):
 
     def features(self, x: Tensor) -> Tensor:
         """Features (B, F) float32 of observed fields (B, *shape)."""
-        return self.embedding(x.to(self.device, torch.float32)).float()
+        return self.embedding(x.to(self.device)).float()
 
     def log_prob(self, u: Tensor, features: Tensor) -> Tensor:
         """log p(d | x) + log q(u | x, d), shape (B, n), for u (B, n, P)."""

@@ -131,14 +131,23 @@ class Mixture(nn.Module):
 
 
 class _Embeddings:
-    """Sets the scale, or the gradients, of several embeddings."""
+    """Sets the scale, or the gradients, of several embeddings; all have the scale of the first."""
 
     def __init__(self, parts: Any) -> None:
         self.parts = list(parts)
 
-    def set_scale(self, mean: Tensor, std: Tensor) -> None:
+    def set_moments(self, moments: Any, mask: Tensor | None = None) -> None:
         for part in self.parts:
-            part.set_scale(mean, std)
+            part.set_moments(moments, mask)
+
+    def values(self, x: Tensor) -> Tensor:
+        return self.parts[0].values(x)
+
+    def fill(self, x: Tensor) -> Tensor:
+        return self.parts[0].fill(x)
+
+    def unscaled(self, z: Tensor) -> Tensor:
+        return self.parts[0].unscaled(z)
 
     def requires_grad_(self, wanted: bool) -> None:
         for part in self.parts:

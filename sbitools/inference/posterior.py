@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 import warnings
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -25,28 +26,28 @@ from sbitools.errors import (
 from sbitools.familiarity import Familiarity, data_statistics
 from sbitools.observation import Observation
 from sbitools.parameters import ParameterSpace
+from sbitools.precision import single_precision
 from sbitools.simulator import FieldSpec
 
 from .methods import find_method
+from .pieces import assemble, pieces
+from .reach import Reach
 
 __all__ = ["Posterior"]
 
 _KIND, _REPAIRED = "posterior", "repaired posterior"
 _FAMILIAR = "familiarity."  # prefix of its tensors in a checkpoint
-# Rows of (observation, draw) that go through the flow at once: few enough for their activations,
-# 4 MB a layer, to stay in a processor's cache, and many enough for its operations to be long.
-_CHUNK_ROWS = 1 << 14
 # Numbers per layer of an embedding at once: 256 MB in float32.
 _EMBEDDED_NUMBERS = 1 << 26
-_PROBES = 4
+_PROBE, _PROBES = "scaled_probe", 4
 
 
 class Posterior:
     """An amortised posterior p(theta | x).
 
     A flow lives in unconstrained coordinates u, and theta is an exact bijection of u (see
-    `sbitools.priors`): no draw leaves the prior's support, nothing is rejected, and the time for a
-    draw does not depend on the observation.
+    `sbitools.priors`): no draw leaves the prior's support. Nor is there density where the prior
+    has no mass, beyond 8 of its standard deviations: see `sbitools.inference.reach`.
 
     Attributes:
         parameters: the inferred parameters, columns of the draws.
@@ -58,6 +59,8 @@ class Posterior:
         familiarity: what simulated x look like; sampling warns of an x that is unlike them. None
             for a posterior of fewer than a hundred simulations.
     """
+
+    normalised = True
 
     def __init__(
         self,
@@ -78,6 +81,11 @@ class Posterior:
         self.training_seeds = empty if training_seeds is None else training_seeds.sort().values
         self.familiarity: Familiarity | None = None
 
+    @cached_property
+    def reach(self) -> Reach:
+        """Where the prior has mass: draws and densities keep to it."""
+        return Reach(self.parameters)
+
     def __repr__(self) -> str:
         return f"Posterior({', '.join(self.parameters.names)} | {self.observed.name})"
 
@@ -87,6 +95,7 @@ class Posterior:
         self.output.check(x, what="simulated x")
         return self.observation(x, seeds)
 
+    @single_precision()
     @torch.no_grad()
     def sample(
         self,
@@ -118,6 +127,7 @@ class Posterior:
         u, _ = self._draw(x, n, seed, time_limit, density=False)
         return self.parameters.from_unconstrained(u)
 
+    @single_precision()
     @torch.no_grad()
     def sample_and_log_prob(
         self,
@@ -132,6 +142,7 @@ class Posterior:
         # From u itself: theta rounded at a bound no longer knows how far out in u it was.
         return theta, log_q + self.parameters.log_abs_det_at(u, theta)
 
+    @single_precision()
     @torch.no_grad()
     def log_prob(self, theta: Tensor | np.ndarray, x: Tensor | np.ndarray) -> Tensor:
         """log p(theta | x), natural log, density in theta's own units.
@@ -141,7 +152,7 @@ class Posterior:
             x: observed fields, shape (B, *observed.shape).
 
         Returns:
-            float64 of shape (B,) or (B, n); minus infinity outside the prior's support.
+            float64 of shape (B,) or (B, n); minus infinity where the prior has no mass.
 
         Raises:
             ObservationError: if x has another shape or dtype or is not finite.
@@ -159,15 +170,19 @@ class Posterior:
         middle = self.parameters.from_unconstrained(torch.zeros(len(self.parameters)))
         safe = torch.where(inside[..., None], flat, middle)
         u = self.parameters.to_unconstrained(safe)
+        inside &= self.reach.inside(u)
         features = self._features(x)
         parts = [
             self.estimator.log_prob(u[rows, start:stop], features[rows])
-            for rows, start, stop in _chunks(len(x), flat.shape[1])
+            for rows, start, stop in pieces(len(x), flat.shape[1])
         ]
-        log_q = _assemble(parts, len(x), flat.shape[1]) + self.parameters.log_abs_det(safe)
+        log_q = assemble(parts, len(x), flat.shape[1]) + self.parameters.log_abs_det(safe)
+        self._require_finite(torch.where(log_q.isnan() & inside, torch.nan, 0.0), "log density")
+        log_q = log_q - self._log_mass(features)
         result = log_q.where(inside, torch.tensor(-torch.inf, dtype=torch.float64))
         return result[:, 0] if theta.ndim == 2 else result
 
+    @single_precision()
     @torch.no_grad()
     def features(self, x: Tensor | np.ndarray) -> Tensor:
         """What the network makes of observed fields, shape (B, F) float32: learned summaries.
@@ -177,6 +192,7 @@ class Posterior:
         """
         return self._features(self._check(x)).cpu()
 
+    @single_precision()
     @torch.no_grad()
     def latent(self, theta: Tensor | np.ndarray, x: Tensor | np.ndarray, seed: int = 0) -> Tensor:
         """z (B, P) of theta (B, P): standard normal for an exact posterior.
@@ -248,11 +264,11 @@ class Posterior:
         deadline = math.inf if limit is None else time.monotonic() + limit
         asked = f"{len(x)} x {n} draws in {limit} s"
         features = self._features(x, deadline, asked)
-        self._warn_of(x, features)
+        warned, moved = self._warn_of(x, features), []
         row_seeds = [seeds_.derive(seed, i) for i in range(len(x))]
         u, log_q = [], []
         held: tuple[slice, Tensor] | None = None
-        for rows, start, stop in _chunks(len(x), n):
+        for rows, start, stop in pieces(len(x), n):
             _check_time(
                 deadline, asked, f"{rows.start} observations and {start} draws of the next"
             )
@@ -262,26 +278,45 @@ class Posterior:
             values, log_prob = self.estimator.draw(z, features[rows], density)
             u.append(values.cpu())
             log_q.append(log_prob.cpu())
-        draws = _assemble(u, len(x), n, n_parameters)
+            if self.reach.bounded:
+                moved += [rows.start + i for i in self.reach.again(
+                    u[-1], log_q[-1], self.estimator, features[rows], row_seeds[rows], start,
+                    density,
+                )]  # fmt: skip
+        draws = assemble(u, len(x), n, n_parameters)
         self._require_finite(draws)
-        return draws, _assemble(log_q, len(x), n)
+        if moved and not warned:
+            warnings.warn(
+                f"observations {moved[:10]}: less than 5 % of the posterior lies where its prior "
+                "has mass; draws were moved to the edge and mean nothing: check unit, mask, noise "
+                "and content of x", MisspecificationWarning, stacklevel=5,
+            )  # fmt: skip
+        log_prob = assemble(log_q, len(x), n)
+        return draws, log_prob - self._log_mass(features) if density else log_prob
 
-    def _warn_of(self, x: Tensor, features: Tensor) -> None:
-        """Warn if an observation is unlike the simulations of training."""
+    def _log_mass(self, features: Tensor) -> Tensor:
+        """log of the network's mass where the prior has any, (B, 1): what densities lack."""
+        if not (self.normalised and self.reach.bounded):
+            return torch.zeros(1, 1, dtype=torch.float64)
+        return self.reach.log_mass(self.estimator, features)[:, None]
+
+    def _warn_of(self, x: Tensor, features: Tensor) -> bool:
+        """Warn if an observation is unlike the simulations of training; whether it was done."""
         if self.familiarity is None:
-            return
+            return False
         text = self.familiarity.warning(features.cpu(), data_statistics(x.cpu()))
         if text:
             # Up to the line of the user's own code that asked for draws.
-            warnings.warn(text, MisspecificationWarning, stacklevel=5)
+            warnings.warn(text, MisspecificationWarning, stacklevel=6)
+        return bool(text)
 
     @staticmethod
-    def _require_finite(draws: Tensor) -> None:
-        bad = ~torch.isfinite(draws).flatten(1).all(1)
+    def _require_finite(values: Tensor, what: str = "sampling") -> None:
+        bad = ~torch.isfinite(values).flatten(1).all(1)
         if bool(bad.any()):
             raise PosteriorError(
-                "sampling", expected="finite draws",
-                got=f"none for observations {bad.nonzero().flatten().tolist()[:10]}",
+                what, expected="finite numbers",
+                got=f"others for observations {bad.nonzero().flatten().tolist()[:10]}",
                 fix="these fields are far from the training set: check their units and content",
             )  # fmt: skip
 
@@ -292,13 +327,14 @@ class Posterior:
             "observation": self.observation.to_dict(), "options": self.options.model_dump(),
             "info": self.info,
         }  # fmt: skip
-        own = {"probe": self._probe(), "training_seeds": self.training_seeds}
+        own = {_PROBE: self._probe(), "training_seeds": self.training_seeds}
         if self.familiarity is not None:
             own |= {_FAMILIAR + k: v for k, v in self.familiarity.to_tensors().items()}
         tensors = dict(self.estimator.state_dict()) | own
         return save_checkpoint(path, _KIND, config, tensors)
 
     @classmethod
+    @single_precision()
     def load(cls, path: str | Path, device: str = "cpu") -> Posterior:
         """Read what `save` wrote; the weights and a stored probe output are verified.
 
@@ -312,7 +348,8 @@ class Posterior:
 
             return load_repaired(path, device)
         config, tensors = load_checkpoint(path, _KIND)
-        probe = tensors.pop("probe", torch.empty(0))
+        old = "probe" in tensors  # of a version that probed fields of unit scale
+        probe = tensors.pop("probe" if old else _PROBE, torch.empty(0))
         seeds = tensors.pop("training_seeds", None)
         known = {k.removeprefix(_FAMILIAR): tensors.pop(k) for k in list(tensors)
                  if k.startswith(_FAMILIAR)}  # fmt: skip
@@ -334,7 +371,7 @@ class Posterior:
         if known:
             posterior.familiarity = rebuild(path, _KIND, lambda: Familiarity.from_tensors(known))
         # 1e-3 in log density: float32 sums differ by 1e-5 between machines, wrong weights by far.
-        now = posterior._probe()
+        now = posterior._probe(scaled=not old)
         if probe.shape != now.shape or not torch.allclose(probe, now, rtol=1e-3, atol=1e-3):
             raise CheckpointError(
                 f"checkpoint {path}", expected=f"log densities {probe.tolist()}",
@@ -343,11 +380,19 @@ class Posterior:
         posterior.estimator.to(device)
         return posterior
 
+    @single_precision()
     @torch.no_grad()
-    def _probe(self) -> Tensor:
-        """Log densities of fixed inputs: what a rebuilt network must reproduce."""
+    def _probe(self, scaled: bool = True) -> Tensor:
+        """Log densities of fixed inputs: what a rebuilt network must reproduce.
+
+        Args:
+            scaled: the inputs are like the simulations; False: standard normal, whatever x is.
+        """
         numbers = range(_PROBES)
-        x = seeds_.normal(list(numbers), self.observed.shape).to(self.observed.torch_dtype)
+        x = seeds_.normal(list(numbers), self.observed.shape)
+        if scaled:
+            x = self.estimator.embedding.unscaled(x)
+        x = x.to(self.observed.torch_dtype)
         return self._probe_at(x, [i + _PROBES for i in numbers]).cpu().double()
 
     def _probe_at(self, x: Tensor, seeds: list[int]) -> Tensor:
@@ -361,22 +406,3 @@ def _check_time(deadline: float, asked: str, done: str) -> None:
         raise TimeLimitError(
             "sampling", expected=asked, got=done, fix="raise time_limit, or ask for fewer draws"
         )
-
-
-def _chunks(batch: int, n: int) -> list[tuple[slice, int, int]]:
-    """(rows, first draw, last draw + 1) of pieces of at most `_CHUNK_ROWS` draws."""
-    per = max(1, min(batch, _CHUNK_ROWS // max(n, 1)))
-    step = n if n <= _CHUNK_ROWS else _CHUNK_ROWS
-    return [
-        (slice(b, min(b + per, batch)), d, min(d + step, n))
-        for b in range(0, batch, per)
-        for d in range(0, n, max(step, 1))
-    ]
-
-
-def _assemble(parts: list[Tensor], batch: int, n: int, *last: int) -> Tensor:
-    """Pieces in the order of `_chunks`, as float64 of shape (batch, n, *last)."""
-    out = torch.empty((batch, n, *last), dtype=torch.float64)
-    for (rows, start, stop), part in zip(_chunks(batch, n), parts, strict=True):
-        out[rows, start:stop] = part.double().cpu()
-    return out

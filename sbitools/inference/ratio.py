@@ -91,7 +91,7 @@ class RatioEstimator(Unnormalised):
 
     def features(self, x: Tensor) -> Tensor:
         """Features (B, F) float32 of observed fields (B, *shape)."""
-        return self.embedding(x.to(self.device, torch.float32)).float()
+        return self.embedding(x.to(self.device)).float()
 
     def log_ratio(self, u: Tensor, features: Tensor) -> Tensor:
         """log r, (B, n), for u (B, n, P) and features (B, F)."""

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from sbitools.observation import Observation
+from sbitools.precision import single_precision
 from sbitools.store import SimulationStore
 
 from .ensemble import fit_ensemble
@@ -18,6 +19,7 @@ from .methods import find_method
 from .mixture import Mixture
 from .options import check_options, only, parse_options
 from .posterior import Posterior
+from .prior_check import warn_of_prior
 from .vectors import VectorEstimator
 from .vectors.likelihood import VectorLikelihood
 from .vectors.training import fit_likelihood, fit_vectors, vector_options
@@ -25,6 +27,7 @@ from .vectors.training import fit_likelihood, fit_vectors, vector_options
 __all__ = ["train"]
 
 
+@single_precision()
 def train(
     store: SimulationStore,
     method: str = "npe",
@@ -61,6 +64,9 @@ def train(
         ObservationError: if the observation model does not fit the store's fields.
         PosteriorError: if the method cannot infer the store's parameters, or `start` is of
             another method, of other parameters or of other fields.
+
+    Warns:
+        PriorMismatchWarning: if theta of the simulations do not follow the stated prior.
     """
     chosen = find_method(method)
     if start is not None:
@@ -72,6 +78,7 @@ def train(
         n = len(store.done if indices is None else np.unique(indices))
         parsed = vector_options(parsed, observation.output(store.output), n)
     job = Job(store, chosen, parsed, observation, indices)
+    warn_of_prior(store, job.rows_asked)
     estimator = job.estimator(start)
     started, folder, more = time.monotonic(), Path(run_dir), {}
     if start is None and isinstance(estimator, VectorEstimator):

@@ -108,7 +108,7 @@ class VectorFieldEstimator(nn.Module):
 
     def features(self, x: Tensor) -> Tensor:
         """Features (B, F) float32 of observed fields (B, *shape)."""
-        return self.embedding(x.to(self.device, torch.float32)).float()
+        return self.embedding(x.to(self.device)).float()
 
     def loss(self, u: Tensor, x: Tensor, rng: torch.Generator) -> Tensor:
         """What is minimised in training; in evaluation a bound on -log q(u | x), shape (B,).

@@ -186,7 +186,10 @@ class SpectralNoise(Step):
             lengths = np.diff(edges)
             groups = [np.flatnonzero(lengths == n).tolist() for n in np.unique(lengths)]
             made = [
-                (slabs, torch.stack([self._amplitude(i, shape, edges).to(field) for i in slabs]))
+                (
+                    slabs,
+                    torch.stack([_cast(self._amplitude(i, shape, edges), field) for i in slabs]),
+                )
                 for slabs in groups
             ]
             self._kept = (key, made)
@@ -226,6 +229,13 @@ class SpectralNoise(Step):
             StoreError: if the disk refuses.
         """
         write_atomic(Path(path), json.dumps(self.to_dict(), allow_nan=False).encode())
+
+
+def _cast(amplitude: Tensor, field: Tensor) -> Tensor:
+    """In the dtype of the field; 0 stays what is removed alone, in whatever unit."""
+    out = amplitude.to(field)
+    least = torch.full_like(out, torch.finfo(out.dtype).tiny)
+    return torch.where(amplitude.to(field.device) > 0, out.maximum(least), out)
 
 
 def _transform(x: Tensor, edges: tuple[int, ...], slabs: list[int]) -> Tensor:

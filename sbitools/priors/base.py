@@ -18,6 +18,8 @@ __all__ = ["Prior"]
 # Beyond |u| = 8.2 the normal cumulative cannot be told from 0 or 1 in float64; theta at a bound
 # is mapped here instead of to infinity.
 _U_MAX = 8.2
+# Beyond |u| = 8 a prior has 6e-16 of its mass at either end: no simulation lies there.
+REACH = 8.0
 _LOG_SQRT_2PI = 0.5 * math.log(2 * math.pi)
 
 
@@ -67,6 +69,17 @@ class Prior:
     def icdf(self, p: Tensor) -> Tensor:
         """Quantiles for p in (0, 1): how designs and draws are made."""
         return self.from_unconstrained(probit(p, 1 - p))
+
+    def cdf(self, theta: Tensor) -> Tensor:
+        """F(theta) of the prior, in [0, 1], for theta inside the support."""
+        return ndtr(self.to_unconstrained(theta))
+
+    def reach(self) -> tuple[float, float]:
+        """u at either end beyond which the prior has no mass to speak of (6e-16).
+
+        Infinite where theta cannot go any farther, because it is at the end of its support.
+        """
+        return -REACH, REACH
 
     def contains(self, theta: Tensor) -> Tensor:
         """True where theta is finite and inside the closed support."""

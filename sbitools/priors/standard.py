@@ -12,9 +12,12 @@ from torch.special import ndtri
 
 from sbitools.errors import ParameterError
 
-from .base import Prior, log_normal_pdf, ndtr, probit
+from .base import REACH, Prior, log_normal_pdf, ndtr, probit
 
 __all__ = ["Categorical", "LogNormal", "LogUniform", "Normal", "TruncatedNormal", "Uniform"]
+
+# Nearer to the end of its support than this part of its width, theta is at the end.
+_AT_END = 1e-9
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,10 @@ class Uniform(Prior):
         width = self.high - self.low
         theta = torch.where(u < 0, self.low + width * ndtr(u), self.high - width * ndtr(-u))
         return theta.clamp(self.low, self.high)
+
+    def reach(self) -> tuple[float, float]:
+        """See `Prior`."""
+        return -math.inf, math.inf
 
     def log_prob(self, theta: Tensor) -> Tensor:
         """See `Prior`."""
@@ -69,6 +76,10 @@ class LogUniform(Prior):
     def from_unconstrained(self, u: Tensor) -> Tensor:
         """See `Prior`."""
         return self._log.from_unconstrained(u).exp().clamp(self.low, self.high)
+
+    def reach(self) -> tuple[float, float]:
+        """See `Prior`."""
+        return -math.inf, math.inf
 
     def log_prob(self, theta: Tensor) -> Tensor:
         """See `Prior`."""
@@ -184,6 +195,14 @@ class TruncatedNormal(Prior):
         z = torch.where(from_below < 0, from_below, from_above)
         return (self.loc + sign * self.scale * z).clamp(self.low, self.high)
 
+    def reach(self) -> tuple[float, float]:
+        """See `Prior`."""
+        ends = self.from_unconstrained(torch.tensor([-REACH, REACH], dtype=torch.float64))
+        low, high = ends.tolist()
+        width = _AT_END * float(self.from_unconstrained(torch.ones(1).double()) - low)
+        return (-math.inf if low - self.low <= width else -REACH,
+                math.inf if self.high - high <= width else REACH)  # fmt: skip
+
     def log_prob(self, theta: Tensor) -> Tensor:
         """See `Prior`."""
         z = (theta - self.loc) / self.scale
@@ -212,6 +231,10 @@ class Categorical(Prior):
     def contains(self, theta: Tensor) -> Tensor:
         """True where theta is one of the codes."""
         return (theta == theta.round()) & (theta >= 0) & (theta < len(self.probabilities))
+
+    def reach(self) -> tuple[float, float]:
+        """See `Prior`."""
+        return -math.inf, math.inf
 
     def log_prob(self, theta: Tensor) -> Tensor:
         """Log probability of the code."""

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sbitools.errors import ParameterError
 
-from .base import Prior
+from .base import REACH, Prior, ndtr
 
 __all__ = ["TORCH_NAMES", "TorchPrior"]
 
@@ -98,15 +98,29 @@ class TorchPrior(Prior):
         theta = self.from_unconstrained(u)
         return self._dist.log_prob(theta) + self._map.log_abs_det_jacobian(u, theta)
 
+    def reach(self) -> tuple[float, float]:
+        """See `Prior`."""
+        tail = ndtr(torch.tensor(-REACH, dtype=torch.float64))
+        low, high = self.to_unconstrained(self.icdf(torch.stack([tail, 1 - tail]))).tolist()
+        return (low if math.isfinite(low) else -math.inf,
+                high if math.isfinite(high) else math.inf)  # fmt: skip
+
+    def cdf(self, theta: Tensor) -> Tensor:
+        """From torch where it has it, else from scipy's distribution."""
+        try:
+            return self._dist.cdf(theta)
+        except NotImplementedError:
+            return torch.from_numpy(_in_scipy(self.name, self.args).cdf(theta.numpy()))
+
     def icdf(self, p: Tensor) -> Tensor:
         """Quantiles from torch where it has them, else from scipy's distribution."""
         try:
             return self._dist.icdf(p)
         except NotImplementedError:
-            return torch.from_numpy(_scipy_quantile(self.name, self.args, p.numpy()))
+            return torch.from_numpy(_in_scipy(self.name, self.args).ppf(p.numpy()))
 
 
-def _scipy_quantile(name: str, args: dict[str, float], p: Any) -> Any:
+def _in_scipy(name: str, args: dict[str, float]) -> Any:
     from scipy import stats
 
     a = args
@@ -118,4 +132,4 @@ def _scipy_quantile(name: str, args: dict[str, float], p: Any) -> Any:
         "InverseGamma": lambda: stats.invgamma(a["concentration"], scale=a["rate"]),
         "StudentT": lambda: stats.t(a["df"], a["loc"], a["scale"]),
     }
-    return frozen[name]().ppf(p)
+    return frozen[name]()

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from sbitools.errors import PosteriorError
+from sbitools.inference.reach import Reach
 from sbitools.seeds import derive
 
 from .evidence import Evidence, inside_support
@@ -27,7 +28,7 @@ __all__ = ["RecalibratedPosterior", "recalibrate", "shape_errors"]
 
 # Farther out than any draw: the map beyond is a straight line, and this keeps its ends finite.
 _FARTHEST = 30.0
-_BOOTSTRAP, _RESAMPLES = 72, 100
+_BOOTSTRAP, _AGAIN, _RESAMPLES = 72, 80, 100
 
 
 class RecalibratedPosterior(RepairedPosterior):
@@ -49,6 +50,7 @@ class RecalibratedPosterior(RepairedPosterior):
     def __init__(self, base: Any, shape: ScoreShape, **common: Any) -> None:
         super().__init__(base, **common)
         self.shape = shape
+        self._reach = Reach(self.parameters)
 
     def sample_and_log_prob(
         self,
@@ -69,11 +71,30 @@ class RecalibratedPosterior(RepairedPosterior):
         moved, second = self.shape.forward(s)
         v, third = scores.inverse(moved)
         v = self._finite(v)
-        theta = space.from_unconstrained(v)
         stretched = (first + second + third).sum(-1)  # log dv/du
-        return theta, (
-            log_q - space.log_abs_det_at(u, draws) - stretched + space.log_abs_det_at(v, theta)
-        )
+        log_q = log_q - space.log_abs_det_at(u, draws) - stretched
+        self._keep(v, log_q, derive(seed or 0, _AGAIN))
+        theta = space.from_unconstrained(v)
+        return theta, log_q + space.log_abs_det_at(v, theta) - self._log_mass(x)
+
+    def _keep(self, v: Tensor, log_q: Tensor, seed: int) -> None:
+        """Put others in the place of draws that were carried beyond the prior's reach."""
+        outside = ~self._reach.inside(v)
+        for i in outside.any(1).nonzero()[:, 0].tolist():
+            good, rng = (~outside[i]).nonzero()[:, 0], np.random.default_rng(derive(seed, i))
+            if not len(good):
+                v[i] = v[i].clamp(self._reach.low, self._reach.high)
+                continue
+            picks = good[torch.from_numpy(rng.integers(len(good), size=int(outside[i].sum())))]
+            v[i, outside[i]], log_q[i, outside[i]] = v[i, picks], log_q[i, picks]
+
+    def _log_mass(self, x: Tensor | np.ndarray) -> Tensor:
+        """log of the mass that stays within the prior's reach, (B, 1): densities lack it."""
+        if not self._reach.bounded:
+            return torch.zeros(1, 1, dtype=torch.float64)
+        scores, s = self.marginals(x)
+        share = self._reach.inside(scores.inverse(self.shape.forward(s)[0])[0]).double().mean(1)
+        return share.clamp(min=0.5 / s.shape[1]).log()[:, None]
 
     def log_prob(self, theta: Tensor | np.ndarray, x: Tensor | np.ndarray) -> Tensor:
         """See `Posterior.log_prob`."""
@@ -81,7 +102,8 @@ class RecalibratedPosterior(RepairedPosterior):
         back, stretched = self._back(flat, x)
         origin = self.parameters.from_unconstrained(back)
         log_q = self.base.log_prob(origin, x) - self.parameters.log_abs_det_at(back, origin)
-        log_q = log_q + stretched + self.parameters.log_abs_det(flat)
+        log_q = log_q + stretched + self.parameters.log_abs_det(flat) - self._log_mass(x)
+        inside &= self._reach.inside(self.parameters.to_unconstrained(flat))
         return flatten(log_q.where(inside, torch.tensor(-torch.inf, dtype=torch.float64)))
 
     def latent(self, theta: Tensor | np.ndarray, x: Tensor | np.ndarray, seed: int = 0) -> Tensor:

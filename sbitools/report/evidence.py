@@ -25,7 +25,7 @@ _HUNDREDTHS = {"transfer coverage": "points", "transfer width": "%"}
 _CHANCE = ("coverage", "tarp", "sbc")
 
 # The latents' band is one of chance as well, but not of a coverage.
-_BY_CHANCE = (*_CHANCE, "latent")
+_BY_CHANCE = (*_CHANCE, "latent", "conditional")
 
 
 def evidence(checks: Sequence[Check]) -> list[str]:
@@ -44,7 +44,7 @@ def _nearly_failed(check: Check) -> bool:
 
 
 def _sentence(check: Check) -> str:
-    if check.name == "contraction" and check.p_value is not None:
+    if check.name == "contraction" and check.p_value is not None and "; " not in check.summary:
         return _average(check)
     return f"{check.summary[:1].upper()}{check.summary[1:]}{_uncertainty(check)}"
 

@@ -38,6 +38,8 @@ _PANELS = {
     "Below the diagonal: over-confident, intervals too small. Above: too cautious.",
     "tarp": "TARP. The same for balls around random points, in all parameters at once: it sees "
     "errors in correlations, which single parameters hide.",
+    "conditional": "Ranks given x. Mean normal score of ranks, in sigmas, in the order of the "
+    "number that it follows most: zero everywhere if bias and width do not depend on x.",
     "contraction": "Contraction. 1 if a field fixes the parameter, 0 if it says nothing.",
 }
 

@@ -26,6 +26,7 @@ MEANING = {
     "over tests, must give back the prior.",
     "latent": "Where the network puts the truth in its latent space must be a standard normal, "
     "unrelated to the field's summaries.",
+    "conditional": "Bias and width must not follow, in any smooth way, what the field says.",
     "information": "What a field tells about the parameters, at least, in nats; not a test. A "
     "wrong posterior lowers this bound and never raises it.",
     "transfer ranks": "Ranks must be distributed in the same way on both kinds of tests.",

@@ -163,6 +163,7 @@ _FOUND = {
     "tarp": "balls around random points hold the truth too rarely or too often (tarp)",
     "contraction": "posteriors do not average to the prior (contraction)",
     "latent": "latents of the truth are not standard normal, or related to the field (latent)",
+    "conditional": "bias or width follow what the field says (conditional)",
 }
 
 

@@ -157,7 +157,8 @@ def _full_beta(y: np.ndarray, c: np.ndarray) -> np.ndarray:
     of each row predicted from the others; an endless one, which leaves the diagonal, is allowed.
     """
     n, diagonal = len(c), _diagonal_beta(y, c)
-    scale = np.where(c.std(0) > 0, c.std(0), 1.0)
+    spread = (c - c[0]).std(0)  # of a constant exactly 0
+    scale = np.where(spread > 0, spread, 1.0)
     scaled = (c - c.mean(0)) / scale
     left = y - y.mean(0) - diagonal * scaled * scale
     unit = np.where(left.std(0) > 0, left.std(0), 1.0)

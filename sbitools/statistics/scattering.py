@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["scattering_2d", "scattering_3d"]
 
 FINEST, WIDTH = 0.35, 0.45  # cycles per cell; octaves
+_FAR_BELOW = 1e-9  # of the fluctuations: what keeps a logarithm finite
 
 
 class _Bank(NamedTuple):
@@ -54,7 +55,11 @@ class _Bank(NamedTuple):
 
 
 def scattering_2d(
-    field: Tensor | np.ndarray, n_scales: int = 5, n_orientations: int = 4, *, floor: float = 1e-9
+    field: Tensor | np.ndarray,
+    n_scales: int = 5,
+    n_orientations: int = 4,
+    *,
+    floor: float | None = None,
 ) -> np.ndarray:
     """Logarithms of the scattering coefficients of each plane, 15 for five scales.
 
@@ -66,7 +71,8 @@ def scattering_2d(
         n_scales: octaves from 0.35 cycles per cell down, none below the fundamental.
         n_orientations: filters in a half turn; even, so that a quarter turn permutes them.
         floor: in the unit of the field, added to every mean before the logarithm: far below the
-            field's fluctuations, it only keeps a constant field finite.
+            field's fluctuations, it only keeps a constant field finite. None is 1e-9 of the
+            standard deviation of each field.
 
     Returns:
         ln S1 for each scale, finest first, then ln S2 for the pairs (0, 1), (0, 2) ... in the
@@ -90,7 +96,7 @@ def scattering_2d(
 
 
 def scattering_3d(
-    field: Tensor | np.ndarray, n_scales: int = 4, *, floor: float = 1e-9
+    field: Tensor | np.ndarray, n_scales: int = 4, *, floor: float | None = None
 ) -> np.ndarray:
     """Logarithms of the scattering coefficients of each cube, with filters without direction.
 
@@ -115,7 +121,7 @@ def scattering_3d(
     return found if np.ndim(field) == 4 else found[0]
 
 
-def _coefficients(fields: np.ndarray, bank: _Bank, floor: float) -> np.ndarray:
+def _coefficients(fields: np.ndarray, bank: _Bank, floor: float | None) -> np.ndarray:
     n_scales, n_orientations = bank.filters.shape[:2]
     finer, coarser = np.triu_indices(n_scales, 1)
     first, second = np.empty((len(fields), n_scales)), np.empty((len(fields), len(finer)))
@@ -130,8 +136,15 @@ def _coefficients(fields: np.ndarray, bank: _Bank, floor: float) -> np.ndarray:
             for pair in np.flatnonzero(finer == j):
                 again = [_mean(bank.modulus(spectra * psi)) for psi in bank.filters[coarser[pair]]]
                 second[some, pair] = np.mean(again, axis=0)
-    below = first[:, finer]
-    return np.log(np.concatenate([first + floor, (second + floor) / (below + floor)], axis=1))
+    below, least = first[:, finer], _least(fields) if floor is None else floor
+    return np.log(np.concatenate([first + least, (second + least) / (below + least)], axis=1))
+
+
+def _least(fields: np.ndarray) -> np.ndarray:
+    """A number far below the fluctuations of each field, (B, 1), above 0."""
+    flat = fields.reshape(len(fields), -1)
+    deviation = (flat - flat[:, :1]).std(1, dtype=np.float64, keepdims=True)
+    return np.maximum(_FAR_BELOW * deviation, np.finfo(np.float64).tiny)
 
 
 def _mean(values: np.ndarray) -> np.ndarray:

@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from sbitools.errors import TrainingError
+from sbitools.precision import single_precision
 from sbitools.seeds import derive, generator
 
 from . import distributed
@@ -112,6 +113,7 @@ class TrainingHistory:
         return cls(**{**values, "epochs": rows})
 
 
+@single_precision()
 def run_training(
     module: nn.Module,
     loss: Loss,

@@ -42,11 +42,37 @@ def test_exact_posterior_is_self_consistent_and_transfers(stores):
         progress=False,
     )  # fmt: skip
     assert result.passed
-    assert "Self-consistent: on 300 emulated tests all 4 checks pass" in result.verdict
+    assert "Self-consistent: on 300 emulated tests all 5 checks pass" in result.verdict
     assert "Transfers: on 200 reference tests" in result.verdict
     assert [c.name for c in result.emulated] == [c.name for c in result.reference]
     assert result.counts["emulated"]["simulations done"] == 300
     assert set(result.info["stores"]) == {"emulated", "reference"}
+
+
+@pytest.mark.parametrize("n_draws", [0, -5, 2.5, True, float("nan"), "10", None])
+def test_no_verdict_without_draws(stores, n_draws):
+    with pytest.raises(ConfigError, match="n_draws"):
+        calibrate(GaussianPosterior(MODEL), stores["test"], n_draws=n_draws, progress=False)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"shift": 1e4}, {"width": 1e-9}, {"width": 1e-3}, {"width": 300.0}]
+)
+def test_grossly_wrong_posteriors_raise_no_warnings(wrong):
+    # Warnings are errors in tests: SciPy's of probabilities beyond its range, NumPy's of squares.
+    result = calibrate_draws(calibration_draws(100, 20, **wrong))
+    assert not result.passed
+    assert result.joint["emulated"] < 1e-4
+    result.to_dict()
+
+
+def test_draws_near_the_largest_number_keep_the_tables_finite():
+    d = calibration_draws(100, 20)
+    wild = np.array(d.draws)
+    wild[:, 0] = 1e300
+    result = calibrate_draws(dataclasses.replace(d, draws=wild))
+    assert "worse than the prior" in result.verdict
+    result.to_dict()
 
 
 def test_offset_of_the_reference_is_found_and_named(stores):

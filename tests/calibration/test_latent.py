@@ -88,7 +88,7 @@ def test_effect_is_the_share_by_which_errors_are_underestimated(draws):
 def test_calibrate_uses_latents_and_keeps_them(draws, tmp_path):
     d = with_latents(draws, 2)
     result = calibrate_draws(d, with_power=False)
-    assert "all 5 checks pass" in result.verdict
+    assert "all 6 checks pass" in result.verdict
     again = CalibrationResult.from_json(result.to_json(tmp_path / "r.json"))
     assert again == result
     assert json.loads((tmp_path / "r.json").read_text())["joint"]

@@ -14,6 +14,8 @@ from sbitools.calibration import (
     power,
     sbc,
 )
+from sbitools.calibration.calibrate import CHECKS
+from sbitools.calibration.joint import DEFAULT, equal_level
 from sbitools.calibration.power import Alternative
 from sbitools.errors import ConfigError, ShapeError, StoreError
 from tests.oracles.gaussian import GaussianPosterior, LinearGaussian, calibration_draws
@@ -56,7 +58,11 @@ def test_power_grows_with_tests_and_is_one_where_it_must_be():
 def test_needed_tests_are_enough():
     n = needed_tests(power=0.9, n_draws=100)
     assert 300 < n < 900
-    assert min(power(n, 100, dict.fromkeys(LEVELS, 0.0025))["any"].values()) > 0.75
+    level = equal_level(0.01)
+    assert min(power(n, 100, dict.fromkeys(LEVELS, level))["any"].values()) > 0.75
+    # Every check that shares the level is counted: fewer of them need fewer tests.
+    assert equal_level(0.01) == pytest.approx(0.01 / len(DEFAULT), rel=0.01)
+    assert tuple(n for n in CHECKS if n not in ("recovery", "information")) == DEFAULT
     gross = needed_tests((Alternative(0.5, 0.0),), n_draws=100)
     assert gross < n / 5
     with pytest.raises(ConfigError, match="false_alarm < power"):

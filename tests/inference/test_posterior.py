@@ -14,6 +14,7 @@ from sbitools.errors import (
     PosteriorError,
     TimeLimitError,
 )
+from sbitools.inference import pieces
 from sbitools.inference import posterior as module
 
 X = torch.tensor([[0.3, 0.2], [-1.0, 0.9], [0.0, 0.0]])
@@ -25,7 +26,7 @@ def test_draws_are_seeded_and_do_not_depend_on_the_batch_or_the_chunks(posterior
     assert not torch.equal(one, posterior.sample(X, 50, seed=5))
     assert one.shape == (3, 50, 2)
     assert one.dtype == torch.float64
-    monkeypatch.setattr(module, "_CHUNK_ROWS", 20)
+    monkeypatch.setattr(pieces, "_ROWS", 20)
     # float32 matrix products differ in the last digits with the batch's size.
     torch.testing.assert_close(posterior.sample(X, 50, seed=4), one, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(posterior.sample(X[:1], 50, seed=4), one[:1], rtol=1e-5, atol=1e-5)

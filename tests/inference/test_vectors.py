@@ -9,7 +9,7 @@ import sbitools
 from sbitools import FieldSpec, Parameter, ParameterSpace, SimulationStore, priors, seeds
 from sbitools.inference.mixture import select_members
 from sbitools.inference.vectors import VectorEstimator
-from sbitools.inference.vectors.emulate import Lattice
+from sbitools.inference.vectors.lattice import Lattice
 from sbitools.inference.vectors.linear import LinearGaussian
 from sbitools.inference.vectors.scale import Standardise
 from sbitools.inference.vectors.stack import Stack
@@ -197,9 +197,9 @@ def test_whole_numbers_are_spread_for_a_density_and_snapped_back():
     raw = torch.tensor(np.stack(columns, 1), dtype=torch.float32)
     scale = Standardise(3)
     scale.set_scale(raw.mean(0), raw.std(0))
-    lattice = Lattice(scale.scale(raw), scale)
+    lattice = Lattice(scale.standardise(raw), scale.std)
     assert lattice.whole.tolist() == [True, False, False]
-    x = scale.scale(raw)
+    x = scale.standardise(raw)
     spread = lattice.spread(x, seeds.generator(1))
     assert bool((spread[:, 0] != x[:, 0]).all())
     assert bool((spread[:, 1:] == x[:, 1:]).all())

@@ -16,49 +16,21 @@ from torch import Tensor, nn
 from sbitools.inference.mixture import Mixture
 from sbitools.seeds import derive, generator
 
+from .lattice import Lattice
 from .linear import LinearGaussian
-from .scale import Standardise
 from .stack import Stack
 
-__all__ = ["Emulator", "Lattice", "emulated_pairs", "parameter_features"]
+__all__ = ["Emulator", "emulated_pairs", "parameter_features"]
 
 # Emulated x stay within the range of the simulations, widened by this share of it on either side.
 _MARGIN = 0.5
 _CHUNK = 5000
-_LARGEST_COUNT = 1e4  # larger whole numbers are as good as continuous
 _SEED, _PAIRS = 9, 10
 
 
 def parameter_features(u: Tensor) -> Tensor:
     """u and its prior probability: what an emulator is given, (N, 2 P)."""
     return torch.cat([u, 2 * torch.special.ndtr(u) - 1], dim=-1)
-
-
-class Lattice:
-    """Which entries of x are whole numbers; a density needs them spread over their unit.
-
-    Args:
-        x: standardised simulations, shape (N, n).
-        embedding: that standardised them.
-    """
-
-    def __init__(self, x: Tensor, embedding: Standardise) -> None:
-        self.mean: Tensor = embedding.mean
-        self.unit: Tensor = 1 / embedding.std
-        raw = x / self.unit + self.mean
-        # Of standardised float32 numbers the last digits are lost; of large ones, too many.
-        off = (raw - raw.round()).abs() > 1e-3 + 1e-5 * raw.abs()
-        self.whole = ~off.any(0) & (raw.abs().amax(0) < _LARGEST_COUNT) & (x.std(0) > 0)
-
-    def spread(self, x: Tensor, rng: torch.Generator) -> Tensor:
-        """x with whole numbers spread evenly over their unit."""
-        noise = torch.rand(x.shape, generator=rng).to(x.device) - 0.5
-        return torch.where(self.whole, x + noise * self.unit, x)
-
-    def snap(self, x: Tensor) -> Tensor:
-        """x with the numbers that should be whole made so."""
-        raw = (x / self.unit + self.mean).round()
-        return torch.where(self.whole, (raw - self.mean) * self.unit, x)
 
 
 class Emulator(nn.Module):
@@ -115,7 +87,8 @@ def emulated_pairs(
     Args:
         emulator: trained.
         u: parameters.
-        simulated: standardised x of the simulations, (N, n_x): emulated ones stay near them.
+        simulated: standardised x of the simulations, (N, n_x), that the emulator was trained on:
+            emulated ones stay near them.
         lattice: which entries are whole numbers.
         seed: of all randomness.
     """

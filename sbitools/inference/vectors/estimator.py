@@ -96,7 +96,7 @@ class VectorEstimator(nn.Module):
 
     def features(self, x: Tensor) -> Tensor:
         """Features (B, F) of x (B, n)."""
-        return self.embedding(x.to(self.device, torch.float32))
+        return self.embedding(x)
 
     def loss(self, u: Tensor, x: Tensor, rng: torch.Generator) -> Tensor:
         """-log q(u | x), shape (B,), for u (B, P) and x (B, n)."""

@@ -13,7 +13,8 @@ from sbitools.inference.mixture import select_members
 from sbitools.seeds import derive, generator
 from sbitools.training import TrainingHistory, TrainingOptions, run_training
 
-from .emulate import Emulator, Lattice, parameter_features
+from .emulate import Emulator, parameter_features
+from .lattice import Lattice
 from .scale import Standardise
 
 if TYPE_CHECKING:
@@ -50,7 +51,9 @@ class Fit:
         self.n, self.options = len(job.train_rows), job.options
         self.u, self.x = self._pairs(job.training.batches(0))
         self.held_out = self._pairs(job.validation.batches(0))
-        self.lattice = Lattice(self.x, embedding)
+        seen = embedding.seen.expand(self.x.shape[1])
+        self.columns = seen.nonzero()[:, 0].to(self.x.device)  # those that vary have a density
+        self.lattice = Lattice(self.x[:, self.columns], embedding.std[self.columns])
 
     @property
     def few(self) -> bool:
@@ -68,21 +71,22 @@ class Fit:
         for batch in batches:
             u, x = self.job.pair(batch)
             us.append(u.float())
-            xs.append(self.embedding.scale(x))
+            xs.append(self.embedding.standardise(x))
             n += len(u)
             if n >= _MOST_ROWS:
                 break
         return torch.cat(us), torch.cat(xs)
 
     def emulator(self, emulator: Emulator) -> dict[str, float]:
-        """Fit p(x | u) in place; returns the shares of its parts."""
+        """Fit p(x | u) of `columns` in place; returns the shares of its parts."""
         rng = generator(derive(self.options.seed, _SPREAD))
-        spread = self.lattice.spread(self.x, rng), self.lattice.spread(self.held_out[1], rng)
+        columns = self.columns
+        spread = [self.lattice.spread(x[:, columns], rng) for x in (self.x, self.held_out[1])]
         emulator.linear.fit(spread[0], parameter_features(self.u))
         emulator.affine.set_dropout(0.1 if self.few else 0.0)
 
         def pair(u: Tensor, x: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
-            return self.lattice.spread(x, rng), parameter_features(u)
+            return self.lattice.spread(x[:, columns], rng), parameter_features(u)
 
         for name, part in (("affine", emulator.affine), ("mixtures", emulator.mixtures)):
             self.train(f"emulator-{name}", part, self.steps, pair)
@@ -91,6 +95,10 @@ class Fit:
         )
         emulator.mixture.weights.copy_(weights)
         return dict(zip(emulator.parts, weights.tolist(), strict=True))
+
+    def with_constants(self, x: Tensor) -> Tensor:
+        """Standardised x of `columns`, with those that never vary, which are 0."""
+        return x.new_zeros(len(x), self.x.shape[1]).index_copy(1, self.columns.to(x.device), x)
 
     @staticmethod
     @torch.no_grad()
@@ -105,7 +113,7 @@ class Fit:
 
     def train(self, name: str, stack: nn.Module, steps: int, pair: Pair) -> TrainingHistory:
         """Train a stack on the simulations, with their noise drawn anew in every pass."""
-        loader, job, scale = self.job.training, self.job, self.embedding.scale
+        loader, job, scale = self.job.training, self.job, self.embedding.standardise
         passes = max(1, round(STEPS_PER_EPOCH / loader.steps))
 
         def batches(epoch: int, start: int) -> Iterator[tuple[Tensor, Tensor]]:

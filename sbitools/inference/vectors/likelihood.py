@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from sbitools.embeddings.moments import varies
 from sbitools.errors import TrainingError
 from sbitools.inference.mcmc import Unnormalised
 from sbitools.parameters import ParameterSpace
@@ -24,7 +25,7 @@ def require_varying(name: str, mean: Tensor, std: Tensor) -> None:
     Raises:
         TrainingError: if an entry never changes.
     """
-    constant = (std <= 1e-6 * mean.abs()).flatten().nonzero().flatten().tolist()
+    constant = (~varies(mean, std)).flatten().nonzero().flatten().tolist()
     if constant:
         raise TrainingError(
             f"data vector {name!r} for nle", expected="entries that vary",
@@ -40,14 +41,14 @@ class _VaryingScale(Standardise):
         super().__init__(math.prod(spec.shape))
         self.name = spec.name
 
-    def set_scale(self, mean: Tensor, std: Tensor) -> None:
+    def set_scale(self, mean: Tensor, std: Tensor, common: Tensor | None = None) -> None:
         """Mean and standard deviation of the training data, shape (n,).
 
         Raises:
             TrainingError: if an entry never changes.
         """
         require_varying(self.name, mean, std)
-        super().set_scale(mean, std)
+        super().set_scale(mean, std, common)
 
 
 class VectorLikelihood(Unnormalised):
@@ -77,7 +78,7 @@ class VectorLikelihood(Unnormalised):
 
     def features(self, x: Tensor) -> Tensor:
         """The standardised data, (B, n) float32."""
-        return self.embedding.scale(x)
+        return self.embedding.standardise(x)
 
     def log_ratio(self, u: Tensor, features: Tensor) -> Tensor:
         """log q(x | u) up to a constant, (B, n), for u (B, n, P) and features (B, n_x)."""
@@ -88,5 +89,5 @@ class VectorLikelihood(Unnormalised):
 
     def loss(self, u: Tensor, x: Tensor, rng: torch.Generator) -> Tensor:
         """-log q(x | u), shape (B,), for u (B, P) and x (B, n)."""
-        y = self.embedding.scale(x)
+        y = self.embedding.standardise(x)
         return -self.emulator.mixture.log_prob(y[:, None], parameter_features(u.to(y)))[:, 0]

@@ -3,36 +3,27 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+
+from sbitools.embeddings.scale import Scaled
 
 __all__ = ["Standardise"]
 
 
-class Standardise(nn.Module):
-    """x in units of its spread, and an inverse hyperbolic sine of it that tames long tails."""
+class Standardise(Scaled):
+    """x in units of its spread, and an inverse hyperbolic sine of it that tames long tails.
 
-    mean: Tensor
-    std: Tensor
+    Args:
+        n: length of x.
+    """
 
     def __init__(self, n: int) -> None:
-        super().__init__()
+        super().__init__((n,), (n,))
         self.n_features = 2 * n
-        self.register_buffer("mean", torch.zeros(n))
-        self.register_buffer("std", torch.ones(n))
-
-    def set_scale(self, mean: Tensor, std: Tensor) -> None:
-        """Mean and standard deviation of the training data, shape (n,)."""
-        self.mean.copy_(mean)
-        # An entry that never changes carries nothing; it must not be divided by zero.
-        self.std.copy_(std.where(std > 0, torch.ones_like(std)))
-
-    def scale(self, x: Tensor) -> Tensor:
-        """x with mean 0 and standard deviation 1."""
-        return (x.to(self.mean) - self.mean) / self.std
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, n) to (B, 2 n)."""
-        return self.expand(self.scale(x))
+        return self.expand(self.standardise(x))
 
     @staticmethod
     def expand(scaled: Tensor) -> Tensor:

@@ -92,7 +92,7 @@ def fit_vectors(
 
 def _learn_from_emulator(fit: Fit, groups: dict[str, Any]) -> dict[str, float]:
     """Fit an emulator of x, and the two groups that learn from its pairs; its shares."""
-    options, n, seed = fit.options, fit.x.shape[1], fit.options.seed
+    options, n, seed = fit.options, len(fit.columns), fit.options.seed
     emulator = Emulator(fit.u.shape[1], n, hidden=options.flow_hidden, members=options.members,
                         components=options.components, seed=seed)  # fmt: skip
     shares = fit.emulator(emulator)
@@ -100,8 +100,9 @@ def _learn_from_emulator(fit: Fit, groups: dict[str, Any]) -> dict[str, float]:
     space, job = fit.job.store.parameters.inferred, fit.job
     design = space.design(max(least, min(20 * fit.n, most)), derive(seed, _DESIGN_SEED))
     made_u = job.method.coordinates(space, design).float()
-    made_x = emulated_pairs(emulator.eval(), made_u, fit.x, fit.lattice, seed)
-    features = fit.embedding.expand(made_x)
+    simulated = fit.x[:, fit.columns]
+    made_x = emulated_pairs(emulator.eval(), made_u, simulated, fit.lattice, seed)
+    features = fit.embedding.expand(fit.with_constants(made_x))
     groups["emulated linear"].fit(made_u, features)
 
     def batches(epoch: int, start: int) -> Iterator[tuple[Tensor, Tensor]]:

@@ -1,0 +1,71 @@
+"""Draws far out in the prior, which hardly change a rank and may be all of a variance.
+
+One draw of each test of an exact posterior is a draw of the prior, so of N tests with L draws each
+N L p are expected where the prior has mass p, however the draws of a test depend on each other.
+That K or more are there has a probability of N L p / K at most (Markov's inequality).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .draws import CalibrationDraws
+
+__all__ = ["Outliers", "far_out"]
+
+# Distances in prior standard deviations, of a prior made normal: 7e-6 to 6e-14 of its mass.
+_DISTANCES = (4.5, 5.0, 5.5, 6.0, 6.5, 7.0, 7.5)
+
+
+@dataclass(frozen=True)
+class Outliers:
+    """What there is most too much of.
+
+    Args:
+        p_value: for all parameters and distances together, by Bonferroni's rule.
+        name: of the parameter.
+        distance: beyond which the draws lie, in prior standard deviations.
+        count: of these draws.
+        expected: of an exact posterior.
+    """
+
+    p_value: float
+    name: str
+    distance: float
+    count: int
+    expected: float
+
+    def __str__(self) -> str:
+        return (
+            f"{self.count} draws of {self.name} lie beyond {self.distance:g} prior sigma "
+            f"({self.expected:.1g} expected)"
+        )
+
+
+def far_out(d: CalibrationDraws) -> Outliers:
+    """Draws far out in the prior, against what an exact posterior has.
+
+    Args:
+        d: with a prior of continuous parameters.
+    """
+    import torch
+    from scipy.special import ndtr
+
+    assert d.prior is not None  # noqa: S101  (asked for by the only caller)
+    tail = ndtr(-np.array(_DISTANCES))
+    expected, found = 2 * tail * d.draws[:, :, 0].size, []
+    for i, parameter in enumerate(d.prior):
+        column, law = d.draws[:, :, i], parameter.prior
+        below, above = (law.icdf(torch.from_numpy(p)).numpy() for p in (tail, 1 - tail))
+        low, high = float(column.min()), float(column.max())
+        for j, distance in enumerate(_DISTANCES):
+            count = 0
+            if low < below[j] or high > above[j]:
+                count = int(((column < below[j]) | (column > above[j])).sum())
+            p = min(1.0, expected[j] / count) if count else 1.0
+            found.append(Outliers(p, parameter.name, distance, count, float(expected[j])))
+    worst = min(found, key=lambda o: o.p_value)
+    p_value = float(np.clip(len(found) * worst.p_value, 1e-12, 1.0))
+    return Outliers(p_value, worst.name, worst.distance, worst.count, worst.expected)

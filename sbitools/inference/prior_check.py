@@ -1,0 +1,141 @@
+"""Do the simulations' theta come from the stated prior? A posterior is that of theta's own.
+
+Each parameter is tested by itself, on F(theta), uniform in [0, 1] for draws of the prior; each
+pair for correlation. Only what draws of the prior never do is told of, with a false-alarm rate
+below 1e-6 for each parameter; points that are more even than random ones (Sobol, Latin hypercube)
+are no reason.
+
+References:
+    | The tight constant in the Dvoretzky-Kiefer-Wolfowitz inequality (Massart 1990)
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from typing import Any
+
+import numpy as np
+import torch
+
+from sbitools.errors import PriorMismatchWarning
+from sbitools.parameters import Parameter, ParameterSpace
+
+__all__ = ["prior_mismatch", "simulated_ranges", "warn_of_prior"]
+
+_LEVEL = 1e-6
+_TESTS = 4  # of each parameter: shape, range, far values, correlations
+_FEWEST = 10  # simulations, to say that theta never changes
+
+
+def warn_of_prior(store: Any, indices: np.ndarray | None) -> None:
+    """Warn if the planned theta of a store, or of the simulations chosen, are not the prior's.
+
+    Planned ones: what failed or was rejected belongs to the prior's draws.
+
+    Args:
+        store: to train on.
+        indices: simulations of it; all if None.
+    """
+    if store.design == "truncated":  # rounds: within their region they are
+        return
+    theta = np.asarray(store.theta, dtype=np.float64)
+    found = prior_mismatch(store.parameters, theta if indices is None else theta[indices])
+    if found:
+        warnings.warn(
+            f"theta of the store do not follow its stated prior: {'; '.join(found[:4])}. The "
+            "posterior will be that of the prior they were drawn from: state that one in the "
+            "store's parameters, or simulate with theta of the prior",
+            PriorMismatchWarning, stacklevel=3,
+        )  # fmt: skip
+
+
+def prior_mismatch(space: ParameterSpace, theta: np.ndarray) -> list[str]:
+    """What is wrong with theta (n, P) as draws of a prior, in words; empty if nothing is.
+
+    Args:
+        space: of all P columns.
+        theta: of simulations.
+    """
+    # Simulations that repeat a theta say nothing new of where theta come from.
+    if len(theta) < 2 or not len(space):
+        return []
+    once = any(len(np.unique(column)) == len(column) for column in theta.T)
+    rows = theta if once else np.unique(theta, axis=0)
+    level, found, scores = _LEVEL / _TESTS, [], {}
+    for parameter, column in zip(space, rows.T, strict=True):
+        if len(theta) >= _FEWEST and (column == column[0]).all() and not parameter.categories:
+            found.append(f"{parameter.name} is {column[0]:g} in every simulation")
+            continue
+        p = _probability(parameter, column)
+        text = None
+        if not parameter.categories:
+            text = _range(parameter, column, p, level)
+            scores[parameter.name] = p
+        text = text or _shape(parameter.name, p, level, bool(parameter.categories))
+        found += [text] if text else []
+    return found + _correlations(scores, level)
+
+
+def simulated_ranges(space: ParameterSpace, theta: np.ndarray) -> dict[str, list[float]]:
+    """Smallest and largest theta of each continuous parameter, by name."""
+    return {
+        p.name: [float(c.min()), float(c.max())]
+        for p, c in zip(space, theta.T, strict=True) if len(c) and not p.categories
+    }  # fmt: skip
+
+
+def _probability(parameter: Parameter, column: np.ndarray) -> np.ndarray:
+    prior: Any = parameter.prior
+    if parameter.categories:
+        return np.cumsum(prior.probabilities)[column.astype(np.int64)]
+    return prior.cdf(torch.from_numpy(np.ascontiguousarray(column))).numpy()
+
+
+def _shape(name: str, p: np.ndarray, level: float, discrete: bool) -> str | None:
+    """Largest difference of the distribution functions, by Massart's bound."""
+    n, p = len(p), np.sort(p)
+    above = np.arange(1, n + 1) / n
+    if discrete:  # right of each code
+        last = np.append(np.diff(p) > 0, True)
+        at, high, low = p[last], (above - p)[last], (p - above)[last]
+    else:
+        high, low, at = above - p, p - (above - 1 / n), p
+    more, i = (high, int(high.argmax())) if high.max() >= low.max() else (low, int(low.argmax()))
+    if 2 * math.exp(-2 * n * float(more[i]) ** 2) >= level:
+        return None
+    share = at[i] + (high[i] if more is high else -low[i])
+    return f"{100 * share:.0f} % of {name} lie where the prior has its lowest {100 * at[i]:.0f} %"
+
+
+def _range(parameter: Parameter, column: np.ndarray, p: np.ndarray, level: float) -> str | None:
+    """Ends of the prior where there is nothing, and values where it has no mass."""
+    n, low, high = len(p), float(p.min()), float(p.max())
+    gap = max(low, 1 - high)
+    if gap < 1 and 2 * math.exp(n * math.log1p(-gap)) < level:
+        return f"theta covers {100 * (high - low):.2g} % of the prior of {parameter.name}"
+    prior: Any = parameter.prior
+    reach = np.isfinite(prior.reach())  # at an end of a support there may be points, of grids
+    far = min(low if reach[0] else 1.0, 1 - high if reach[1] else 1.0)
+    if 2 * n * far < level:
+        value = column[p.argmin() if low <= 1 - high else p.argmax()]
+        return f"{parameter.name} = {value:g} is where the prior has none of its mass"
+    return None
+
+
+def _correlations(scores: dict[str, np.ndarray], level: float) -> list[str]:
+    """Pairs of parameters that depend on each other, by the correlation of normal scores."""
+    from scipy.special import ndtri, stdtr
+
+    names, n = list(scores), len(next(iter(scores.values()), ()))
+    if len(names) < 2 or n < _FEWEST:
+        return []
+    z = ndtri(np.clip(np.stack([scores[k] for k in names]), 1e-15, 1 - 1e-15))
+    r = np.clip(np.corrcoef(z), -1 + 1e-12, 1 - 1e-12)
+    t = np.abs(r) * np.sqrt((n - 2) / (1 - r**2))
+    p = 2 * stdtr(n - 2, -t)
+    return [
+        f"{names[i]} and {names[j]} are correlated (r = {r[i, j]:+.2f})"
+        for i, j in zip(*np.triu_indices(len(names), 1), strict=True)
+        if p[i, j] < level / (len(names) - 1)
+    ]  # fmt: skip
