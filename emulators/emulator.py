@@ -13,9 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sbitools.devices import find_device
 from sbitools.errors import ShapeError, StoreError, TrainingError
 from sbitools.parameters import ParameterSpace
 from sbitools.plain import as_path
+from sbitools.precision import single_precision
 from sbitools.seeds import check_seeds
 from sbitools.simulator import FieldSpec
 
@@ -56,14 +58,17 @@ def check_latent(latent: Any, *shapes: tuple[int, ...]) -> Tensor:
     Raises:
         ShapeError: for another shape, or what is no array of real numbers.
     """
-    tensor = latent if isinstance(latent, Tensor) else torch.as_tensor(np.asarray(latent))
-    if tuple(tensor.shape) not in shapes or not tensor.is_floating_point():
+    values = latent if isinstance(latent, Tensor) else np.asarray(latent)
+    real = (
+        values.dtype.is_floating_point if isinstance(values, Tensor) else values.dtype.kind == "f"
+    )
+    if tuple(values.shape) not in shapes or not real:
         raise ShapeError(
             "latent", expected=f"white noise of shape {shapes[0]}",
-            got=f"{str(tensor.dtype).removeprefix('torch.')} of shape {tuple(tensor.shape)}",
+            got=f"{str(values.dtype).removeprefix('torch.')} of shape {tuple(values.shape)}",
             fix="make it with latent(theta, seeds)",
         )  # fmt: skip
-    return tensor.float()
+    return torch.as_tensor(values).float()
 
 
 class Emulator(ABC):
@@ -162,8 +167,8 @@ class Emulator(ABC):
         seeds = check_seeds(seeds, len(theta))
         if not len(theta):
             self.module()  # an emulator that is not fitted says so
-            return torch.empty((0, *self.output.shape))
-        with torch.no_grad():
+            return torch.empty((0, *self.output.shape), dtype=torch.float32)
+        with single_precision(), torch.no_grad():
             return self.decode(theta, self.latent(theta, seeds))
 
     @property
@@ -181,16 +186,19 @@ class Emulator(ABC):
         return save_checkpoint(path, self.kind, self.config(), self.module().state_dict())
 
     @classmethod
-    def load(cls, path: str | Path, device: str = "cpu") -> Self:
+    def load(cls, path: str | Path, device: str | torch.device = "cpu") -> Self:
         """The emulator that `save` wrote.
 
         Raises:
             CheckpointError: if the folder is absent, damaged or of another kind.
+            ConfigError: for a device that this machine does not have.
         """
         from sbitools.checkpoint import load_checkpoint, rebuild
 
+        device = find_device(device)
         config, tensors = load_checkpoint(path, cls.kind)
 
+        @single_precision()
         def build() -> Self:
             emulator = cls.from_config(config)
             emulator.module().load_state_dict(tensors)

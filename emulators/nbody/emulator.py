@@ -15,6 +15,7 @@ from emulators.options import fast_bfloat16, parse_options
 from sbitools import priors
 from sbitools.errors import ConfigError, ParameterError, StoreError
 from sbitools.plain import whole
+from sbitools.precision import single_precision
 from sbitools.seeds import derive
 from sbitools.training import TrainingHistory, mean_loss, run_training
 
@@ -71,6 +72,7 @@ class NBodyEmulator(Emulator):
         self.network: DisplacementNetwork | None = None
         self._architecture: dict[str, Any] = {}
 
+    @single_precision()
     def fit(
         self,
         store: SimulationStore,

@@ -266,8 +266,8 @@ class NBodySimulator:
             for c, m in zip(self.cosmologies(theta), self._modes(theta, seeds), strict=True)
         ]
         if not pairs:
-            empty = torch.empty((0, *self.output.shape))
-            return (empty, torch.empty((0, *self.source.shape))) if self.source else empty
+            empty = torch.empty((0, *self.output.shape), dtype=torch.float32)
+            return (empty, empty.new_empty((0, *self.source.shape))) if self.source else empty
         particles = torch.stack([p for p, _ in pairs])
         if self.quantity == "particles":
             return particles, torch.stack([s for _, s in pairs])

@@ -246,7 +246,7 @@ class ReionizationSimulator:
         seeds = check_seeds(seeds, len(rows))
         backend()
         names = self.parameters.names
-        out = torch.empty((len(rows), *self.output.shape))
+        out = torch.empty((len(rows), *self.output.shape), dtype=torch.float32)
         for i, (row, seed) in enumerate(zip(rows, _short(seeds), strict=True)):
             values = {**self.fixed, **dict(zip(names, row, strict=True))}
             out[i] = torch.from_numpy(self._run(values, seed))

@@ -17,9 +17,10 @@ from torch import Tensor
 from emulators.emulator import Emulator, check_latent, fit_inputs
 from emulators.options import parse_options
 from emulators.parallel import for_each
-from sbitools.errors import ShapeError, StoreError, TrainingError
+from sbitools.errors import ConfigError, ShapeError, StoreError, TrainingError
 from sbitools.files import write_atomic
 from sbitools.parameters import ParameterSpace
+from sbitools.precision import single_precision
 from sbitools.seeds import normal
 from sbitools.simulator import FieldSpec
 from sbitools.statistics.sphere_maps import nside_of
@@ -28,12 +29,12 @@ from sbitools.training import TrainingHistory
 from .model.fitting import Sample, fit_model
 from .model.map_model import MapModel
 from .options import EmulatorOptions
+from .simulator import TodSimulator
 from .survey.geometry import RingGeometry
 
 if TYPE_CHECKING:
     from sbitools.store import SimulationStore
 
-    from .simulator import TodSimulator
 
 __all__ = ["ScatteringEmulator"]
 
@@ -72,11 +73,21 @@ class ScatteringEmulator(Emulator):
 
     @classmethod
     def of(cls, simulator: TodSimulator) -> Self:
-        """An emulator, not fitted, that is to stand for `simulator`."""
+        """An emulator, not fitted, that is to stand for `simulator`.
+
+        Raises:
+            ConfigError: for what is no `TodSimulator`.
+        """
+        if not isinstance(simulator, TodSimulator):
+            raise ConfigError(
+                "ScatteringEmulator.of", expected="a TodSimulator", got=repr(simulator),
+                fix="pass one, or open a fitted emulator with ScatteringEmulator.load(path)",
+            )  # fmt: skip
         geometry = RingGeometry(simulator.scan, simulator.detectors, simulator.gain_period)
         angle = simulator.fixed[_ANGLE]
         return cls(simulator.parameters, simulator.output, geometry, angle)
 
+    @single_precision()
     def fit(
         self,
         store: SimulationStore,
@@ -126,7 +137,7 @@ class ScatteringEmulator(Emulator):
         latent = check_latent(latent, (len(theta), self.module().n_latent))
         if self.options.maps == "generated":
             return self._generated(theta, latent)
-        out = torch.empty(len(theta), *self.output.shape)
+        out = torch.empty((len(theta), *self.output.shape), dtype=torch.float32)
 
         def one(i: int) -> None:
             out[i] = self._decode(theta[i], latent[i])
@@ -188,7 +199,7 @@ class ScatteringEmulator(Emulator):
         """Maps of the network, all at once."""
         starts = [self._start(*row) for row in zip(theta, latent, strict=True)]
         if not starts:
-            return torch.empty(0, *self.output.shape)
+            return torch.empty((0, *self.output.shape), dtype=torch.float32)
         start, scale, offset = (torch.stack(parts) for parts in zip(*starts, strict=True))
         unit = scale.square().mean((1, 2), keepdim=True).sqrt()
         with torch.no_grad():
