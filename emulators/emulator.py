@@ -9,20 +9,66 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from sbitools.errors import ShapeError, TrainingError
+from sbitools.devices import find_device
+from sbitools.errors import ShapeError, StoreError, TrainingError
 from sbitools.parameters import ParameterSpace
+from sbitools.plain import as_path
+from sbitools.precision import single_precision
+from sbitools.seeds import check_seeds
 from sbitools.simulator import FieldSpec
 
 if TYPE_CHECKING:
     from sbitools.store import SimulationStore
     from sbitools.training import TrainingHistory
 
-__all__ = ["Emulator"]
+__all__ = ["Emulator", "check_latent", "fit_inputs"]
 
 _Part = TypeVar("_Part")
+
+
+def fit_inputs(store: Any, run_dir: Any) -> Path:
+    """The folder of a fit, once it and the store can be what they are taken for.
+
+    Raises:
+        StoreError: for what is no store.
+        ConfigError: for what is no path.
+        TrainingError: for a path that is a file.
+    """
+    if not (hasattr(store, "output") and hasattr(store, "done")):
+        raise StoreError(
+            "store", expected="a SimulationStore", got=f"{type(store).__name__}",
+            fix="open it first: fit(SimulationStore.open(path), ...)",
+        )  # fmt: skip
+    path = as_path(run_dir, "run_dir")
+    if path.exists() and not path.is_dir():
+        raise TrainingError(
+            f"run_dir {path}", expected="a folder, or a path where one can be made",
+            got="a file", fix="pass another path",
+        )  # fmt: skip
+    return path
+
+
+def check_latent(latent: Any, *shapes: tuple[int, ...]) -> Tensor:
+    """A latent as float32, of one of `shapes`; differentiable.
+
+    Raises:
+        ShapeError: for another shape, or what is no array of real numbers.
+    """
+    values = latent if isinstance(latent, Tensor) else np.asarray(latent)
+    real = (
+        values.dtype.is_floating_point if isinstance(values, Tensor) else values.dtype.kind == "f"
+    )
+    if tuple(values.shape) not in shapes or not real:
+        raise ShapeError(
+            "latent", expected=f"white noise of shape {shapes[0]}",
+            got=f"{str(values.dtype).removeprefix('torch.')} of shape {tuple(values.shape)}",
+            fix="make it with latent(theta, seeds)",
+        )  # fmt: skip
+    return torch.as_tensor(values).float()
 
 
 class Emulator(ABC):
@@ -118,14 +164,11 @@ class Emulator(ABC):
             ShapeError: if there is not one seed per row of theta.
         """
         theta = self.parameters.check(theta)
-        seeds = torch.as_tensor(seeds)
-        if seeds.dtype != torch.int64 or tuple(seeds.shape) != (len(theta),):
-            raise ShapeError(
-                "seeds", expected=f"int64 of shape ({len(theta)},), one per row of theta",
-                got=f"{seeds.dtype} of shape {tuple(seeds.shape)}",
-                fix="make them with sbitools.seeds.simulation_seeds",
-            )  # fmt: skip
-        with torch.no_grad():
+        seeds = check_seeds(seeds, len(theta))
+        if not len(theta):
+            self.module()  # an emulator that is not fitted says so
+            return torch.empty((0, *self.output.shape), dtype=torch.float32)
+        with single_precision(), torch.no_grad():
             return self.decode(theta, self.latent(theta, seeds))
 
     @property
@@ -148,16 +191,19 @@ class Emulator(ABC):
         return save_checkpoint(path, self.kind, self.config(), self.module().state_dict())
 
     @classmethod
-    def load(cls, path: str | Path, device: str = "cpu") -> Self:
+    def load(cls, path: str | Path, device: str | torch.device = "cpu") -> Self:
         """The emulator that `save` wrote.
 
         Raises:
             CheckpointError: if the folder is absent, damaged or of another kind.
+            ConfigError: for a device that this machine does not have.
         """
         from sbitools.checkpoint import load_checkpoint, rebuild
 
+        device = find_device(device)
         config, tensors = load_checkpoint(path, cls.kind)
 
+        @single_precision()
         def build() -> Self:
             emulator = cls.from_config(config)
             emulator.module().load_state_dict(tensors)

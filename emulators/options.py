@@ -27,6 +27,11 @@ def parse_options(model: type[M], config: M | Mapping[str, Any] | None) -> M:
     """
     if isinstance(config, model):
         return config
+    if config is not None and not isinstance(config, Mapping):
+        raise ConfigError(
+            "emulator options", expected=f"{model.__name__}, a table of options, or None",
+            got=repr(config), fix="pass for example {'seed': 1}",
+        )  # fmt: skip
     try:
         return model.model_validate(dict(config or {}))
     except ValidationError as error:

@@ -15,12 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .errors import ParameterError
+from .errors import ParameterError, SbitoolsError, ShapeError
 from .plain import whole
 from .precision import single_precision
 
 __all__ = [
-    "check_seed", "derive", "generator", "initial_weights", "mix", "normal", "simulation_seeds",
+    "check_seed", "check_seeds", "derive", "generator", "initial_weights", "mix", "normal",
+    "simulation_seeds",
 ]  # fmt: skip
 
 _MASK63 = (1 << 63) - 1
@@ -40,6 +41,29 @@ def check_seed(seed: Any, name: str = "seed") -> int:
         raise ParameterError(
             name, expected="an integer in [0, 2^63)", got=error.got, fix=f"pass {name}=0, say"
         ) from None
+
+
+def check_seeds(seeds: Any, n: int, error: type[SbitoolsError] = ShapeError) -> Tensor:
+    """Seeds of `n` simulations, int64 on the CPU, shape (n,).
+
+    Args:
+        seeds: a tensor, array or list of integers in [0, 2^63), one per simulation.
+        n: how many there must be.
+        error: class to raise.
+
+    Raises:
+        SbitoolsError: of class `error`, for fractions, truth values, other shapes and numbers.
+    """
+    values = seeds.detach().cpu().numpy() if isinstance(seeds, Tensor) else np.asarray(seeds)
+    integers = values.dtype.kind in "iu" or values.size == 0
+    if not integers or values.shape != (n,) or (values < 0).any() or (values > _MASK63).any():
+        raise error(
+            "seeds", expected=f"int64 of shape ({n},), one per row of theta, in [0, 2^63)",
+            got=f"{values.dtype} of shape {values.shape}"
+            + (f", smallest {values.min()}" if integers and values.size else ""),
+            fix="make them with sbitools.seeds.simulation_seeds",
+        )  # fmt: skip
+    return torch.from_numpy(values.astype(np.int64))
 
 
 def derive(seed: int, *key: int) -> int:
@@ -100,9 +124,13 @@ def normal(
 
     Returns:
         CPU tensor of shape (batch, *shape), bit-equal whatever the batch a seed is in.
+
+    Raises:
+        ShapeError: for what is no list of integers in [0, 2^63).
     """
     kind = {torch.float32: np.float32, torch.float64: np.float64}[dtype]
-    out = np.empty((len(seeds), *shape), dtype=kind)
-    for i, seed in enumerate(seeds):
-        out[i] = np.random.Generator(np.random.PCG64(int(seed))).standard_normal(shape, kind)
+    given = check_seeds(seeds, len(seeds)).tolist()
+    out = np.empty((len(given), *shape), dtype=kind)
+    for i, seed in enumerate(given):
+        out[i] = np.random.Generator(np.random.PCG64(seed)).standard_normal(shape, kind)
     return torch.from_numpy(out)

@@ -10,10 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from emulators.emulator import Emulator
+from emulators.emulator import Emulator, check_latent, fit_inputs
 from emulators.options import fast_bfloat16, parse_options
 from sbitools import priors
-from sbitools.errors import ConfigError, ParameterError, ShapeError, StoreError
+from sbitools.errors import ConfigError, ParameterError, StoreError
+from sbitools.plain import whole
+from sbitools.precision import single_precision
 from sbitools.seeds import derive
 from sbitools.training import TrainingHistory, mean_loss, run_training
 
@@ -24,7 +26,7 @@ from .losses import density_errors, mean_square
 from .network import DisplacementNetwork
 from .options import EmulatorOptions
 from .painting import density_contrast
-from .simulator import NBodySimulator
+from .simulator import NBodySimulator, known_redshifts
 
 if TYPE_CHECKING:
     from sbitools.store import SimulationStore
@@ -52,7 +54,12 @@ class NBodyEmulator(Emulator):
     def __init__(
         self, simulator: NBodySimulator, redshifts: Sequence[float] = (0.0, 0.5, 1.0, 2.0)
     ) -> None:
-        self.redshifts = tuple(float(z) for z in redshifts)
+        if not isinstance(simulator, NBodySimulator):
+            raise ConfigError(
+                "NBodyEmulator", expected="an NBodySimulator", got=repr(simulator),
+                fix="pass NBodySimulator(...), or open a fitted one with NBodyEmulator.load(path)",
+            )  # fmt: skip
+        self.redshifts = known_redshifts(redshifts, "NBodyEmulator")
         if simulator.quantity != "density" or simulator.redshifts[0] not in self.redshifts:
             raise ConfigError(
                 "NBodyEmulator", expected="a density simulator whose redshift is in redshifts",
@@ -65,6 +72,7 @@ class NBodyEmulator(Emulator):
         self.network: DisplacementNetwork | None = None
         self._architecture: dict[str, Any] = {}
 
+    @single_precision()
     def fit(
         self,
         store: SimulationStore,
@@ -75,6 +83,7 @@ class NBodyEmulator(Emulator):
         on_epoch: Callable[[dict[str, float]], None] | None = None,
     ) -> TrainingHistory:
         """Learn from particles: see `Emulator.fit` and `EmulatorOptions`."""
+        run_dir = fit_inputs(store, run_dir)
         options = parse_options(EmulatorOptions, config).resolved()
         batches = self._batches(store, options)
         self._build(list(options.channels), options.scale, options.precision, options.seed)
@@ -130,8 +139,10 @@ class NBodyEmulator(Emulator):
                 "redshift", expected=f"a value in [{low:g}, {high:g}], where it was trained",
                 got=f"{z}", fix="fit an emulator to particles at more redshifts",
             )  # fmt: skip
-        psi = latent if latent.ndim == 5 else self.initial_displacement(theta, latent)
         omega_m = [c.Omega_m for c in self.simulator.cosmologies(theta)]
+        cube = (self.simulator.n,) * 3
+        latent = check_latent(latent, (len(omega_m), *cube), (len(omega_m), 3, *cube))
+        psi = latent if latent.ndim == 5 else self.initial_displacement(theta, latent)
         growth = torch.as_tensor(growth_factor(z, np.array(omega_m)), dtype=psi.dtype)
         device = next(self.module().parameters()).device
         return self.module()(
@@ -143,11 +154,7 @@ class NBodyEmulator(Emulator):
         """Zel'dovich displacement at D = 1 in Mpc/h, (B, 3, n, n, n), of white noise."""
         cosmologies = self.simulator.cosmologies(theta)
         box, n = self.simulator.box_size, self.simulator.n
-        if tuple(latent.shape) != (len(cosmologies), n, n, n):
-            raise ShapeError(
-                "latent", expected=f"white noise of shape {(len(cosmologies), n, n, n)}",
-                got=f"shape {tuple(latent.shape)}", fix="make it with latent(theta, seeds)",
-            )  # fmt: skip
+        latent = check_latent(latent, (len(cosmologies), n, n, n))
         with lpt.one_thread():  # else the last bit depends on the threads, and bfloat16 shows it
             boxes = [
                 lpt.zeldovich(lpt.linear_modes(white[None], box, c.linear_power), box)
@@ -157,6 +164,7 @@ class NBodyEmulator(Emulator):
 
     def resized(self, n: int) -> NBodyEmulator:
         """The same network on n^3 particles at the same spacing: another, e.g. a larger, box."""
+        n = whole(n, "n", least=4)
         values = self._simulator_config() | {
             "n": n, "box_size": self.simulator.box_size * n / self.simulator.n,
         }  # fmt: skip

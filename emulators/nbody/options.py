@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -40,7 +40,9 @@ class EmulatorOptions(TrainingOptions):
     threads: int | None = Field(1, ge=1)
     workers: int = Field(2, ge=1)
     precision: Literal["auto", "float32", "bfloat16"] = "auto"  # pyright: ignore[reportIncompatibleVariableOverride]
-    channels: tuple[int, ...] = Field((16, 32, 48), min_length=1, max_length=6)
+    channels: tuple[Annotated[int, Field(ge=1, le=1024)], ...] = Field(
+        (16, 32, 48), min_length=1, max_length=6
+    )
     scale: float = Field(6.0, gt=0)
     passes: int = Field(4, ge=1)
     output_share: float = Field(0.4, gt=0, le=1)

@@ -15,6 +15,7 @@ from sbitools.errors import ConfigError, ParameterError
 from sbitools.parameters import Parameter, ParameterSpace
 from sbitools.plain import real, text, whole
 from sbitools.priors import Prior, Uniform
+from sbitools.seeds import check_seeds
 from sbitools.simulator import FieldSpec
 
 from . import lpt, pm
@@ -46,13 +47,20 @@ _LATEX = {
 }  # fmt: skip
 
 
-def _listed(value: Any, name: str) -> tuple[Any, ...]:
+def _listed(value: Any, name: str, whose: str = "NBodySimulator") -> tuple[Any, ...]:
     if isinstance(value, str | bytes) or not isinstance(value, Iterable):
         raise ConfigError(
-            f"NBodySimulator {name}", expected="a list", got=repr(value),
+            f"{whose} {name}", expected="a list", got=repr(value),
             fix=f"pass {name}=[{value!r}]",
         )  # fmt: skip
     return tuple(value)
+
+
+def known_redshifts(values: Any, whose: str) -> tuple[float, ...]:
+    """Redshifts as floats; ConfigError in the name of `whose` for what are none."""
+    return tuple(
+        real(z, f"{whose} redshifts", least=0) for z in _listed(values, "redshifts", whose)
+    )
 
 
 def _named(value: Mapping[str, Any] | None, name: str) -> dict[str, Any]:
@@ -115,9 +123,7 @@ class NBodySimulator:
             redshifts = (0.0, 0.5, 1.0, 2.0) if particles else (0.0,)
         self.n, self.quantity = whole(n, "NBodySimulator n", least=4), quantity
         self.box_size = real(box_size, "NBodySimulator box_size", above=0)
-        self.redshifts = tuple(
-            real(z, "NBodySimulator redshifts", least=0) for z in _listed(redshifts, "redshifts")
-        )
+        self.redshifts = known_redshifts(redshifts, "NBodySimulator")
         self.steps = whole(steps, "NBodySimulator steps", least=1)
         self.mesh_factor = self._mesh_factor(mesh_factor)
         self.fixed = FIDUCIAL | {
@@ -260,8 +266,8 @@ class NBodySimulator:
             for c, m in zip(self.cosmologies(theta), self._modes(theta, seeds), strict=True)
         ]
         if not pairs:
-            empty = torch.empty((0, *self.output.shape))
-            return (empty, torch.empty((0, *self.source.shape))) if self.source else empty
+            empty = torch.empty((0, *self.output.shape), dtype=torch.float32)
+            return (empty, empty.new_empty((0, *self.source.shape))) if self.source else empty
         particles = torch.stack([p for p, _ in pairs])
         if self.quantity == "particles":
             return particles, torch.stack([s for _, s in pairs])
@@ -270,11 +276,7 @@ class NBodySimulator:
     def _modes(self, theta: Tensor, seeds: Tensor) -> list[Tensor]:
         """Linear modes at D = 1 per box, each (1, n, n, n // 2 + 1)."""
         cosmologies = self.cosmologies(theta)
-        if len(seeds) != len(cosmologies):
-            raise ParameterError(
-                "seeds", expected=f"one per row of theta ({len(cosmologies)})",
-                got=f"{len(seeds)}", fix="pass as many seeds as rows",
-            )  # fmt: skip
+        seeds = check_seeds(seeds, len(cosmologies), ParameterError)
         with lpt.one_thread():
             return [
                 lpt.linear_modes(lpt.white_noise([int(s)], self.n), self.box_size, c.linear_power)

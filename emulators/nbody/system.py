@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import ConfigDict, Field, ValidationInfo, field_validator
 
 from sbitools.models import PlainModel
 
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["NBodySettings", "NBodySystem", "system"]
 
 Name = Literal["Omega_m", "sigma_8", "Omega_b", "h", "n_s"]
+Redshift = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class NBodySettings(PlainModel):
@@ -43,8 +43,10 @@ class NBodySettings(PlainModel):
     n: int = Field(32, ge=8, multiple_of=4)
     box_size: float = Field(100.0, gt=0)
     parameters: tuple[Name, ...] = Field(("Omega_m", "sigma_8"), min_length=1)
-    redshift: float = Field(0.0, ge=0)
-    redshifts: tuple[float, ...] = Field((0.0, 0.5, 1.0, 2.0), min_length=1)
+    redshift: Redshift = 0.0
+    redshifts: tuple[Redshift, ...] = Field(
+        (0.0, 0.5, 1.0, 2.0), min_length=1, validate_default=True
+    )
     steps: int = Field(16, ge=1)
     # The validator makes a number of it, so that a run's record names what was used.
     mesh_factor: int = Field(None, ge=1, validate_default=True)  # pyright: ignore[reportAssignmentType]
@@ -57,19 +59,11 @@ class NBodySettings(PlainModel):
             return mesh_factors(known["box_size"] / known["n"])[0]
         return 2 if value is None else value
 
-    @model_validator(mode="before")
+    @field_validator("redshifts", mode="after")
     @classmethod
-    def _include_output(cls, values: Any) -> Any:
-        if isinstance(values, Mapping) and "redshifts" in values:
-            redshift = values.get("redshift", 0.0)
-            if redshift not in values["redshifts"]:
-                return {**values, "redshifts": (redshift, *values["redshifts"])}
-        elif isinstance(values, Mapping) and values.get("redshift", 0.0) not in _REDSHIFTS:
-            return {**values, "redshifts": (values["redshift"], *_REDSHIFTS)}
-        return values
-
-
-_REDSHIFTS = (0.0, 0.5, 1.0, 2.0)
+    def _include_output(cls, values: tuple[float, ...], info: ValidationInfo) -> tuple[float, ...]:
+        redshift = info.data.get("redshift", values[0])
+        return values if redshift in values else (redshift, *values)
 
 
 class NBodySystem:

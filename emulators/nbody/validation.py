@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from sbitools.errors import StoreError
+from sbitools.plain import whole
 from sbitools.statistics import cross_correlation, pdf, power_spectrum
 
 from .painting import density_contrast
@@ -73,6 +74,8 @@ def compare(
     Raises:
         StoreError: if the store has no finished simulations, or not the emulator's particles.
     """
+    if n_boxes is not None:
+        n_boxes = whole(n_boxes, "n_boxes", least=1)
     tally = _Tally(emulator.simulator.box_size)
     rows = store.done[:n_boxes]
     mesh_factor = mesh_factor or emulator.simulator.mesh_factor

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, Self
 import torch
 from torch import Tensor
 
-from emulators.emulator import Emulator
+from emulators.emulator import Emulator, check_latent, fit_inputs
 from emulators.options import fast_bfloat16, parse_options
 from sbitools.errors import ConfigError, ShapeError, StoreError
+from sbitools.precision import single_precision
 from sbitools.priors.base import ndtr
 from sbitools.seeds import derive, normal
 from sbitools.training import TrainingHistory, run_training
@@ -47,12 +48,18 @@ class ReionizationEmulator(Emulator):
     kind = "emulator.reionization"
 
     def __init__(self, simulator: ReionizationSimulator) -> None:
+        if not isinstance(simulator, ReionizationSimulator):
+            raise ConfigError(
+                "ReionizationEmulator", expected="a ReionizationSimulator", got=repr(simulator),
+                fix="pass one, or open a fitted emulator with ReionizationEmulator.load(path)",
+            )  # fmt: skip
         self.simulator = simulator
         self.parameters, self.output = simulator.parameters, simulator.output
         self.options = parse_options(EmulatorOptions, None)
         self.transform: FieldTransform | None = None
         self.denoiser: Denoiser | None = None
 
+    @single_precision()
     def fit(
         self,
         store: SimulationStore,
@@ -76,6 +83,7 @@ class ReionizationEmulator(Emulator):
             StoreError: if the store was made by another simulator.
             TrainingError: if training diverges, or `run_dir` holds another run.
         """
+        run_dir = fit_inputs(store, run_dir)
         options = parse_options(EmulatorOptions, config).resolved()
         if options.sampler == "distilled":
             raise ConfigError(
@@ -123,18 +131,14 @@ class ReionizationEmulator(Emulator):
         Raises:
             ShapeError: for a latent of another shape.
         """
-        expected = (len(theta), self._transform().channels, *self.output.shape)
-        if tuple(latent.shape) != expected:
-            raise ShapeError(
-                "latent", expected=f"white noise of shape {expected}",
-                got=f"shape {tuple(latent.shape)}", fix="make it with latent(theta, seeds)",
-            )  # fmt: skip
+        shape = (len(theta), self._transform().channels, *self.output.shape)
+        latent = check_latent(latent, shape)
         device = next(self.module().parameters()).device
         cells = latent[0].numel() // latent.shape[1] if len(latent) else 1
         size = max(1, _CELLS.get(device.type, _CELLS["cuda"]) // cells)
         levels = self.options.levels()
         sky = range(2, latent.ndim - self._is_cone)
-        out = torch.empty(len(theta), *self.output.shape)
+        out = torch.empty((len(theta), *self.output.shape), dtype=torch.float32)
         for first in range(0, len(theta), size):
             part = slice(first, first + size)
             noise = latent[part].to(device)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 from torch import Tensor
@@ -51,7 +51,9 @@ class EmulatorOptions(TrainingOptions):
     threads: int | None = Field(1, ge=1)
     precision: Literal["auto", "float32", "bfloat16"] = "auto"  # pyright: ignore[reportIncompatibleVariableOverride]
     pieces: int = Field(2, ge=1)
-    widths: tuple[int, ...] = Field((64, 96, 128), min_length=1, max_length=6)
+    widths: tuple[Annotated[int, Field(ge=1, le=4096)], ...] = Field(
+        (64, 96, 128), min_length=1, max_length=6
+    )
     blocks: int = Field(1, ge=1)
     patch: int = Field(2, ge=1)
     window: int = Field(32, ge=8)

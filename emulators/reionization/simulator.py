@@ -17,10 +17,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sbitools.errors import ConfigError, ShapeError
+from sbitools.errors import ConfigError
 from sbitools.parameters import Parameter, ParameterSpace
 from sbitools.priors import Prior, Uniform, from_dict
-from sbitools.seeds import mix
+from sbitools.seeds import check_seeds, mix
 from sbitools.simulator import FieldSpec
 
 from .reference.distance import cell_redshifts
@@ -243,14 +243,10 @@ class ReionizationSimulator:
             RejectedSimulation: for a light cone that contradicts the limits.
         """
         rows = self.parameters.check(theta).tolist()
-        if len(seeds) != len(rows):
-            raise ShapeError(
-                "seeds", expected=f"one per row of theta ({len(rows)})", got=f"{len(seeds)}",
-                fix="pass as many seeds as rows",
-            )  # fmt: skip
+        seeds = check_seeds(seeds, len(rows))
         backend()
         names = self.parameters.names
-        out = torch.empty((len(rows), *self.output.shape))
+        out = torch.empty((len(rows), *self.output.shape), dtype=torch.float32)
         for i, (row, seed) in enumerate(zip(rows, _short(seeds), strict=True)):
             values = {**self.fixed, **dict(zip(names, row, strict=True))}
             out[i] = torch.from_numpy(self._run(values, seed))

@@ -14,12 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from emulators.emulator import Emulator
+from emulators.emulator import Emulator, check_latent, fit_inputs
 from emulators.options import parse_options
 from emulators.parallel import for_each
-from sbitools.errors import RunDirError, ShapeError, StoreError
+from sbitools.errors import ConfigError, RunDirError, ShapeError, StoreError
 from sbitools.files import write_atomic
 from sbitools.parameters import ParameterSpace
+from sbitools.precision import single_precision
 from sbitools.seeds import normal
 from sbitools.simulator import FieldSpec
 from sbitools.statistics.sphere_maps import nside_of
@@ -29,12 +30,12 @@ from sbitools.training.run_state import RunState, claimed
 from .model.fitting import Sample, fit_model
 from .model.map_model import MapModel
 from .options import EmulatorOptions
+from .simulator import TodSimulator
 from .survey.geometry import RingGeometry
 
 if TYPE_CHECKING:
     from sbitools.store import SimulationStore
 
-    from .simulator import TodSimulator
 
 __all__ = ["ScatteringEmulator"]
 
@@ -73,11 +74,21 @@ class ScatteringEmulator(Emulator):
 
     @classmethod
     def of(cls, simulator: TodSimulator) -> Self:
-        """An emulator, not fitted, that is to stand for `simulator`."""
+        """An emulator, not fitted, that is to stand for `simulator`.
+
+        Raises:
+            ConfigError: for what is no `TodSimulator`.
+        """
+        if not isinstance(simulator, TodSimulator):
+            raise ConfigError(
+                "ScatteringEmulator.of", expected="a TodSimulator", got=repr(simulator),
+                fix="pass one, or open a fitted emulator with ScatteringEmulator.load(path)",
+            )  # fmt: skip
         geometry = RingGeometry(simulator.scan, simulator.detectors, simulator.gain_period)
         angle = simulator.fixed[_ANGLE]
         return cls(simulator.parameters, simulator.output, geometry, angle)
 
+    @single_precision()
     def fit(
         self,
         store: SimulationStore,
@@ -93,8 +104,10 @@ class ScatteringEmulator(Emulator):
 
         Raises:
             StoreError: if the store holds other maps, or fewer than 3.
-            RunDirError: if the maps cannot be fitted, or `run_dir` holds another run.
+            TrainingError: if the maps cannot be fitted.
+            RunDirError: if `run_dir` holds another run.
         """
+        run_dir = fit_inputs(store, run_dir)
         options, begun = parse_options(EmulatorOptions, config), time.monotonic()
         _check_store(store, self.parameters, self.output)
         state = RunState(run_dir, {})
@@ -124,9 +137,10 @@ class ScatteringEmulator(Emulator):
 
     def decode(self, theta: Tensor, latent: Tensor) -> Tensor:
         """Q and U maps (B, 2, 12 nside^2) in the unit of the simulations."""
+        latent = check_latent(latent, (len(theta), self.module().n_latent))
         if self.options.maps == "generated":
             return self._generated(theta, latent)
-        out = torch.empty(len(theta), *self.output.shape)
+        out = torch.empty((len(theta), *self.output.shape), dtype=torch.float32)
 
         def one(i: int) -> None:
             out[i] = self._decode(theta[i], latent[i])
@@ -188,7 +202,7 @@ class ScatteringEmulator(Emulator):
         """Maps of the network, all at once."""
         starts = [self._start(*row) for row in zip(theta, latent, strict=True)]
         if not starts:
-            return torch.empty(0, *self.output.shape)
+            return torch.empty((0, *self.output.shape), dtype=torch.float32)
         start, scale, offset = (torch.stack(parts) for parts in zip(*starts, strict=True))
         unit = scale.square().mean((1, 2), keepdim=True).sqrt()
         with torch.no_grad():

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from sbitools.errors import ParameterError
 from sbitools.priors import Prior
-from sbitools.seeds import derive
+from sbitools.seeds import check_seeds, derive
 from sbitools.simulator import FieldSpec
 from sbitools.statistics.sphere_maps import check_nside
 
@@ -190,9 +190,11 @@ class TodSimulator:
 
     def gains(self, theta: Tensor, seeds: Tensor) -> np.ndarray:
         """The true gain errors in the simulations, shape (B, n_detectors, n_rings)."""
-        out = np.empty((len(theta), len(self.detectors), self.scan.n_rings))
-        for row, values, seed in zip(out, self._values(theta, seeds), seeds, strict=True):
-            row[:] = self._gains(values, int(seed))
+        known = self._values(theta)
+        seeds = check_seeds(seeds, len(known), ParameterError)
+        out = np.empty((len(known), len(self.detectors), self.scan.n_rings))
+        for row, values, seed in zip(out, known, seeds.tolist(), strict=True):
+            row[:] = self._gains(values, seed)
         return out
 
     def simulate(self, theta: Tensor, seeds: Tensor) -> Tensor:
@@ -209,10 +211,11 @@ class TodSimulator:
         Raises:
             ParameterError: for theta outside the priors, or another number of seeds.
         """
-        out = torch.empty((len(theta), *self.output.shape))
-        rows = out.numpy()
-        for row, values, seed in zip(rows, self._values(theta, seeds), seeds, strict=True):
-            row[:] = self._run(values, int(seed))
+        known = self._values(theta)
+        seeds = check_seeds(seeds, len(known), ParameterError)
+        out = torch.empty((len(known), *self.output.shape), dtype=torch.float32)
+        for row, values, seed in zip(out.numpy(), known, seeds.tolist(), strict=True):
+            row[:] = self._run(values, seed)
         return out
 
     def _run(self, values: dict[str, float], seed: int) -> np.ndarray:
@@ -240,16 +243,9 @@ class TodSimulator:
         )
         return gains, NoiseModel(self.net, values["knee"], self.alpha)
 
-    def _values(
-        self, theta: Tensor | np.ndarray, seeds: Tensor | None = None
-    ) -> list[dict[str, float]]:
+    def _values(self, theta: Tensor | np.ndarray) -> list[dict[str, float]]:
         """Values of all parameters, for every row of theta."""
         rows = self.parameters.check(theta).tolist()
-        if seeds is not None and len(seeds) != len(rows):
-            raise ParameterError(
-                "seeds", expected=f"one per row of theta ({len(rows)})", got=f"{len(seeds)}",
-                fix="pass as many seeds as rows",
-            )  # fmt: skip
         names = self.parameters.names
         return [{**self.fixed, **dict(zip(names, row, strict=True))} for row in rows]
 

@@ -15,9 +15,11 @@ from emulators.scattering.emulator import ScatteringEmulator
 from emulators.scattering.simulator import TodSimulator
 from emulators.testing import check_emulator, check_resume
 from sbitools.campaign import simulate
+from sbitools.errors import ConfigError, ShapeError, StoreError, TrainingError
 from sbitools.store import SimulationStore
 from tests.emulators.nbody import tiny
 from tests.emulators.reionization import tiny as toy_21cm
+from tests.emulators.test_intake import NO_SEEDS
 
 
 class Case(NamedTuple):
@@ -81,6 +83,66 @@ def case(request, tmp_path_factory):
 
 def test_conforms(case, tmp_path):
     check_emulator(case.emulator, case.store, case.options, folder=tmp_path)
+
+
+def test_theta_and_seeds_of_any_kind_give_the_same_fields(case):
+    emulator = case.emulator
+    theta, seeds = emulator.parameters.design(2, 0), torch.tensor([5, 6])
+    fields = emulator.simulate(theta, seeds)
+    for given in (theta.numpy(), theta.tolist(), theta.clone().requires_grad_()):
+        assert torch.equal(emulator.simulate(given, [5, 6]), fields)
+    assert emulator.simulate(theta[:0], seeds[:0]).shape == (0, *emulator.output.shape)
+    for bad in NO_SEEDS.values():
+        with pytest.raises(ShapeError, match=r"^seeds: expected int64 of shape"):
+            emulator.simulate(theta, bad)
+
+
+def test_the_sessions_default_dtype_changes_nothing(case, tmp_path):
+    emulator = case.emulator
+    theta, seeds = emulator.parameters.design(1, 0), torch.tensor([5])
+    fields, path = emulator.simulate(theta, seeds), emulator.save(tmp_path / "fitted")
+    torch.set_default_dtype(torch.float64)
+    try:
+        again = type(emulator).load(path)
+        assert again.version == emulator.version
+        assert torch.equal(again.simulate(theta, seeds), fields)
+        empty = again.simulate(theta[:0], seeds[:0])
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert fields.dtype == empty.dtype == torch.float32
+
+
+def test_latents_are_float32_or_refused(case):
+    theta = case.emulator.parameters.design(2, 0)
+    latent = case.emulator.latent(theta, torch.tensor([5, 6]))
+    fields = case.emulator.decode(theta, latent)
+    for given in (latent.double(), latent.numpy()):
+        assert torch.equal(case.emulator.decode(theta, given), fields)
+    for bad in (latent[:1], latent.long(), latent[..., :-1]):
+        with pytest.raises(ShapeError, match="latent"):
+            case.emulator.decode(theta, bad)
+
+
+def test_what_a_fit_cannot_use_is_refused_before_it_begins(case, tmp_path):
+    (tmp_path / "file").write_text("mine")
+    fit, folder = case.emulator.fit, tmp_path / "run"
+    with pytest.raises(StoreError, match=r"SimulationStore\.open"):
+        fit(case.store.path, case.options, run_dir=folder)
+    with pytest.raises(ConfigError, match="run_dir"):
+        fit(case.store, case.options, run_dir=None)
+    with pytest.raises(TrainingError, match="got a file"):
+        fit(case.store, case.options, run_dir=tmp_path / "file")
+    with pytest.raises(ConfigError, match="a table of options"):
+        fit(case.store, "fast", run_dir=folder)
+    assert (tmp_path / "file").read_text() == "mine"
+    assert not folder.exists()
+
+
+def test_a_device_that_is_not_there(case, tmp_path):
+    path = case.emulator.save(tmp_path / "fitted")
+    for device in ("cuda:99", "abacus", 3):
+        with pytest.raises(ConfigError, match="device"):
+            type(case.emulator).load(path, device=device)
 
 
 def test_an_emulator_without_parameters_conforms(tmp_path):

@@ -94,3 +94,9 @@ def test_an_emulator_of_a_coarse_box_that_was_fitted_before_still_opens():
     opened = NBodyEmulator.from_config(old)
     assert opened.particle_simulator().mesh_factor == 2
     assert opened.config() == old
+
+
+@pytest.mark.parametrize("bad", [3, "x", [], [-1.0], [float("nan")], [float("inf")]])
+def test_redshifts_of_the_settings_are_a_list_of_redshifts(bad):
+    with pytest.raises(ValidationError, match="redshifts"):
+        NBodySettings(redshifts=bad)
