@@ -146,9 +146,9 @@ def read_field(
     with open_array(file, dataset, prefer="x") as array:
         unit = stated_unit(getattr(array, "attrs", {}))
         if spec is not None:
-            field_values(array, spec, f"observation in {file}", ObservationError)
+            field_values(array, spec, f"the observation in {file}", ObservationError)
         values = array[()] if array.shape == () else array[:]
-        return as_native(values, f"observation in {file}", error=ObservationError), unit
+        return as_native(values, f"the observation in {file}", error=ObservationError), unit
 
 
 def check_field(

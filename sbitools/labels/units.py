@@ -35,7 +35,7 @@ def same_unit(a: str, b: str) -> bool:
 def check_stated(stated: str | None, unit: str | None, subject: Subject) -> None:
     """Refuse a unit that is said to be another; `unit` is None where none is known."""
     if stated is not None and not same_unit(stated, unit or ""):
-        raise subject.refuse(
+        raise Subject(f"unit of {subject.what}", subject.error).refuse(
             f"values in the unit {unit!r}" if unit else "values without a unit",
             f"the unit {stated!r}", "convert the values, or correct what says their unit",
         )  # fmt: skip
