@@ -14,6 +14,7 @@ from torch import Tensor
 
 from sbitools.errors import ShapeError, TrainingError
 from sbitools.parameters import ParameterSpace
+from sbitools.precision import single_precision
 from sbitools.simulator import FieldSpec
 
 if TYPE_CHECKING:
@@ -110,6 +111,7 @@ class Emulator(ABC):
             )  # fmt: skip
         return part
 
+    @single_precision()
     def simulate(self, theta: Tensor, seeds: Tensor) -> Tensor:
         """Fields (B, *output.shape) for theta (B, P) float64 and seeds (B,) int64.
 
@@ -143,6 +145,7 @@ class Emulator(ABC):
         return save_checkpoint(path, self.kind, self.config(), self.module().state_dict())
 
     @classmethod
+    @single_precision()
     def load(cls, path: str | Path, device: str = "cpu") -> Self:
         """The emulator that `save` wrote.
 
