@@ -156,6 +156,7 @@ class Emulator(ABC):
             )  # fmt: skip
         return part
 
+    @single_precision()
     def simulate(self, theta: Tensor, seeds: Tensor) -> Tensor:
         """Fields (B, *output.shape) for theta (B, P) float64 and seeds (B,) int64.
 
@@ -191,6 +192,7 @@ class Emulator(ABC):
         return save_checkpoint(path, self.kind, self.config(), self.module().state_dict())
 
     @classmethod
+    @single_precision()
     def load(cls, path: str | Path, device: str | torch.device = "cpu") -> Self:
         """The emulator that `save` wrote.
 
@@ -203,7 +205,6 @@ class Emulator(ABC):
         device = find_device(device)
         config, tensors = load_checkpoint(path, cls.kind)
 
-        @single_precision()
         def build() -> Self:
             emulator = cls.from_config(config)
             emulator.module().load_state_dict(tensors)

@@ -341,14 +341,14 @@ def _location(
     deviation = (values - values[0]).std(0)  # of a constant exactly 0
     spread = np.maximum((high - low) / (2 * _EDGE), deviation * 0.1)
     varies = spread > _LAST_PLACES * np.finfo(np.float64).eps * np.abs(centre)
-    # A constant column (a mask's fill) has no unit: that of the columns that have one, above the
-    # rounding of float32. Nothing here depends on the unit of x, or on its zero point.
+    # A constant column (a mask's fill) has no unit: a thousandth of that of the columns that have
+    # one, above the rounding of float32. Nothing here depends on unit or zero point of x.
     least = np.finfo(np.float32).eps * _LAST_PLACES * np.abs(centre)
     cut = len(centre) - n_statistics
     for part in (slice(cut), slice(cut, None)):
         known = spread[part][varies[part]]
         typical = np.median(known) if len(known) else 1.0
-        least[part] = np.maximum(least[part], typical)
+        least[part] = np.maximum(least[part], 1e-3 * typical)
     least = np.where(varies, 0.1 * spread, least)
     below, above = np.maximum([centre - low, high - centre], _EDGE * least) / _EDGE
     far = np.abs(_scores(values, centre, below, above, np.ones(len(centre))))

@@ -95,5 +95,5 @@ class Scaled(nn.Module):
         # Weights from before cells were left out use all of them.
         seen = state.setdefault(f"{prefix}seen", torch.ones((), dtype=torch.bool))
         if tuple(seen.shape) in ((), self.field):
-            self.seen = torch.ones_like(seen, device=self.mean.device)
+            self.seen = torch.ones(seen.shape, dtype=torch.bool, device=self.mean.device)
         super()._load_from_state_dict(state, prefix, *rest)

@@ -130,7 +130,8 @@ class _Problem:
             t *= torch.tensor(np.outer(even, even)).float()
 
     def start(self, sky: np.ndarray) -> list[Tensor]:
-        first = torch.tensor(sky / np.sqrt((sky**2).mean() + 1e-30), dtype=torch.float64)
+        size = float(np.sqrt((sky**2).mean())) or 1.0
+        first = torch.tensor(sky / size, dtype=torch.float64)
         slopes, components = self.terms.shape[1] - 1, self.templates[0].shape[0]
         centre = torch.full((components,), -4.0, dtype=torch.float64)
         centre[: self.octaves] = -math.log(self.octaves)
