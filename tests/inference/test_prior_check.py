@@ -115,8 +115,8 @@ def test_a_store_warns_unless_its_theta_are_truncated_on_purpose(tmp_path):
     small = store(tmp_path / "s", -0.4, 0.4)
     with pytest.warns(PriorMismatchWarning, match=r"covers (39|40) % of the prior of m"):
         warn_of_prior(small, None)
+    whole = store(tmp_path / "w")
     with pytest.warns(PriorMismatchWarning):
-        whole = store(tmp_path / "w")
         warn_of_prior(whole, np.flatnonzero(whole.theta[:, 0] > 0))
     rounds = JoinedStores([small])
     assert rounds.design == "truncated"
