@@ -8,6 +8,7 @@ That K or more are there has a probability of N L p / K at most (Markov's inequa
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, cast
 
 import numpy as np
 
@@ -57,7 +58,7 @@ def far_out(d: CalibrationDraws) -> Outliers:
     tail = ndtr(-np.array(_DISTANCES))
     expected, found = 2 * tail * d.draws[:, :, 0].size, []
     for i, parameter in enumerate(d.prior):
-        column, law = d.draws[:, :, i], parameter.prior
+        column, law = d.draws[:, :, i], cast("Any", parameter.prior)
         below, above = (law.icdf(torch.from_numpy(p)).numpy() for p in (tail, 1 - tail))
         low, high = float(column.min()), float(column.max())
         for j, distance in enumerate(_DISTANCES):

@@ -11,7 +11,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["SourceDifference", "group_weights", "quadratic", "source_difference"]
+__all__ = [
+    "SourceDifference", "group_signs", "group_weights", "quadratic", "source_difference",
+]  # fmt: skip
+
+# A point that determines its own fit leaves nothing; its error counts this much more at most.
+_LEAST_FREE = 0.1
 
 
 @dataclass(frozen=True)
@@ -59,6 +64,12 @@ def group_weights(group: np.ndarray, n: int, rng: np.random.Generator) -> np.nda
     return counts[:, which].astype(np.float64)
 
 
+def group_signs(group: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
+    """A sign for each row, one for the whole of a group, in each of `n` samples: (n, N)."""
+    names, which = np.unique(group, return_inverse=True)
+    return (2.0 * rng.integers(0, 2, size=(n, len(names))) - 1)[:, which]
+
+
 def source_difference(
     theta: tuple[np.ndarray, np.ndarray],
     values: tuple[np.ndarray, np.ndarray],
@@ -73,22 +84,29 @@ def source_difference(
         values: statistics (N, B) of the two sets.
         group: shape (N,) each; bootstrap samples are of whole groups.
         rng: generator.
-        n_resamples: bootstrap samples, which leave out uncertainty of the quadratic form itself.
+        n_resamples: bootstrap samples: residuals of whole groups change their signs (wild
+            bootstrap), which keeps theta as they are; residuals are freed of the fit's share of
+            them, so that errors are right for few tests too (HC3).
+
+    References:
+        | Some heteroskedasticity-consistent covariance matrix estimators with improved finite
+          sample properties (MacKinnon & White 1985)
+        | Bootstrap and wild bootstrap for high dimensional linear models (Mammen 1993)
     """
     joined, y = np.concatenate(theta), np.concatenate(values)
     first = np.repeat([1.0, 0.0], [len(theta[0]), len(theta[1])])[:, None]
     x = np.concatenate([first, quadratic(joined, joined.mean(0), joined.std(0))], axis=1)
     centre = y.mean(0)
     y = y - centre
-    coefficients = np.linalg.lstsq(x, y, rcond=None)[0]
-    residual = (y - x @ coefficients)[len(theta[0]) :]
-    weights = np.concatenate([group_weights(g, n_resamples, rng) for g in group], axis=1)
-    k = x.shape[1]
-    squares = (weights @ (x[:, :, None] * x[:, None, :]).reshape(len(x), -1)).reshape(-1, k, k)
-    products = (weights @ (x[:, :, None] * y[:, None, :]).reshape(len(x), -1)).reshape(
-        -1, k, y.shape[1]
-    )
-    # A sample that happens to miss a corner of theta must not be singular.
-    squares += 1e-9 * len(x) * np.eye(k)
-    samples = np.linalg.solve(squares, products)[:, 0]
-    return SourceDifference(coefficients[0], residual.std(0), samples)
+    inverse = np.linalg.pinv(x)
+    value = inverse[0] @ y
+    residual = y - x @ (inverse @ y)
+    scatter = residual[len(theta[0]) :].std(0)
+    # Each residual is as much too small as its point draws the fit to itself.
+    leverage = np.einsum("ij,ji->i", x, inverse)
+    errors = inverse[0][:, None] * residual / np.maximum(1 - leverage, _LEAST_FREE)[:, None]
+    signs = np.concatenate([group_signs(g, n_resamples, rng) for g in group], axis=1)
+    # The errors themselves are estimates: Student's t, with what the fit leaves of the groups.
+    freedom = max(sum(len(np.unique(g)) for g in group) - x.shape[1], 1)
+    spread = np.sqrt(freedom / rng.chisquare(freedom, size=(n_resamples, 1)))
+    return SourceDifference(value, scatter, value + spread * (signs @ errors))

@@ -37,7 +37,8 @@ class Reach:
     """
 
     def __init__(self, parameters: ParameterSpace) -> None:
-        ends = [p.prior.reach() for p in parameters]
+        laws: list[Any] = [p.prior for p in parameters]
+        ends = [law.reach() for law in laws]
         self.low, self.high = torch.tensor(ends, dtype=torch.float64).reshape(-1, 2).unbind(1)
         self.bounded = bool((self.low.isfinite() | self.high.isfinite()).any())
         self._known: tuple[Tensor, Tensor] | None = None

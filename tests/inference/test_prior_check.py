@@ -1,6 +1,6 @@
 """theta that are not of the stated prior are told of; those that are, by any design, never."""
 
-import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,7 +9,9 @@ import torch
 import sbitools
 from sbitools import FieldSpec, Parameter, ParameterSpace, SimulationStore, priors
 from sbitools.errors import ExtrapolationWarning, PriorMismatchWarning
-from sbitools.inference.prior_check import prior_mismatch
+from sbitools.inference.mcmc import MCMCPosterior
+from sbitools.inference.prior_check import prior_mismatch, warn_of_prior
+from sbitools.inference.truncation import JoinedStores
 
 SPACE = ParameterSpace([
     Parameter("a", priors.Uniform(0.1, 0.5)),
@@ -109,24 +111,33 @@ def store(path, low=-1.0, high=1.0, n=200):
     return SimulationStore.from_arrays(path, theta, x, BOX, SPEC)
 
 
+def test_a_store_warns_unless_its_theta_are_truncated_on_purpose(tmp_path):
+    small = store(tmp_path / "s", -0.4, 0.4)
+    with pytest.warns(PriorMismatchWarning, match=r"covers (39|40) % of the prior of m"):
+        warn_of_prior(small, None)
+    whole = store(tmp_path / "w")
+    with pytest.warns(PriorMismatchWarning):
+        warn_of_prior(whole, np.flatnonzero(whole.theta[:, 0] > 0))
+    rounds = JoinedStores([small])
+    assert rounds.design == "truncated"
+    warn_of_prior(rounds, None)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["npe", "nle", "nre", "fmpe", "npse"])
 def test_every_method_warns_at_train(tmp_path, method):
     with pytest.warns(PriorMismatchWarning, match=r"covers (39|40) % of the prior of m"):
         sbitools.train(store(tmp_path / "s", -0.4, 0.4), method, run_dir=tmp_path / "r", epochs=1)
 
 
-@pytest.mark.parametrize("method", ["nle", "nre"])
-def test_likelihoods_and_ratios_say_what_share_lies_where_nothing_was_simulated(tmp_path, method):
-    s = store(tmp_path / "s", -1.0, 0.2)
-    with pytest.warns(PriorMismatchWarning):
-        posterior = sbitools.train(s, method, run_dir=tmp_path / "r", epochs=1)
-    assert posterior.info["simulated"]["m"][1] == pytest.approx(0.2, abs=0.03)
-    x = torch.full((1, 3), 0.6)
-    with warnings.catch_warnings(record=True) as told:
-        warnings.simplefilter("always")
-        draws = posterior.sample(x, 200)
-    outside = float((draws > posterior.info["simulated"]["m"][1]).double().mean())
-    said = [w for w in told if w.category is ExtrapolationWarning]
-    assert (outside > 0.01) == bool(said)
-    if method == "nle":  # it extrapolates its trend
-        assert f"{100 * outside:.2g} % of the draws" in str(said[0].message)
+def test_draws_where_nothing_was_simulated_are_told_of():
+    posterior = MCMCPosterior.__new__(MCMCPosterior)
+    posterior.parameters, posterior.options = BOX, SimpleNamespace(method="nle")
+    posterior.info = {"simulated": {"m": [-0.9, 0.2]}}
+    theta = torch.linspace(-0.9, 0.25, 1000, dtype=torch.float64)[None, :, None]
+    u = BOX.to_unconstrained(torch.cat([theta, 0.1 * theta]))
+    with pytest.warns(ExtrapolationWarning, match=r"4\.4 % of the draws of observation 0 .* in m"):
+        posterior._warn_of_extrapolation(u)
+    posterior._warn_of_extrapolation(u[1:])
+    posterior.info = {}  # of an earlier version
+    posterior._warn_of_extrapolation(u)
