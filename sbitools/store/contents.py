@@ -248,7 +248,7 @@ class StoreContents:
         return h.hexdigest()
 
     def verify(self) -> None:
-        """Read and hash every part.
+        """Read and hash every part, and every simulation in it.
 
         Raises:
             StoreError: for the first damaged one.
@@ -256,6 +256,7 @@ class StoreContents:
         self.refresh()
         for part in self._catalog.parts:
             part.verify()
+            part.verify_rows()
 
     def close(self) -> None:
         """Close open files; the store can be used on."""

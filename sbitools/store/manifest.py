@@ -36,6 +36,7 @@ __all__ = [
 SCHEMA = 2
 _SCHEMAS = (1, SCHEMA)  # the first one has neither identity nor hash
 _FILE = "store.json"
+_LARGEST = 64 << 20  # bytes; a thousand parameters need a few hundred thousand
 _LOCK = ".lock"
 _LOCK_SECONDS = 2.0
 _DESIGN = re.compile(r"design-[0-9a-f]{16}\.h5")
@@ -182,6 +183,8 @@ class Manifest:
         """
         file = path / _FILE
         try:
+            if file.exists() and not (file.is_file() and file.stat().st_size < _LARGEST):
+                raise _damaged(file, "no file of text")
             values = json.loads(file.read_bytes())
         except OSError as error:
             raise StoreError(

@@ -8,11 +8,12 @@ dimension scales, so that ``xarray.open_dataset(part, engine="h5netcdf")`` opens
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,11 @@ _NAME = re.compile(r"part-(\d{8,})-(\d{8,})-([0-9a-f]{16})\.h5")
 _COLUMNS = ("simulation", "theta", "seed", "state", "error", "sha256")
 _RESERVED = (*_COLUMNS, "parameter", "byte", "group")  # the last is one of `to_xarray`
 _MESSAGE_BYTES = 4000  # of a traceback; its last lines say what happened
+
+
+_UNREADABLE = (
+    OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError, MemoryError,
+)  # fmt: skip
 
 
 class RejectedSimulation(Exception):
@@ -277,10 +283,18 @@ class Part:
         Raises:
             StoreError: for a truncated, damaged or foreign file.
         """
+        with self._reading() as file:
+            return self._meta(file)
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[Any]:
+        """The file, open; whatever a damaged one makes its reader raise is a `StoreError`."""
+        if not self.path.is_file():  # a pipe would keep us waiting
+            raise self._damaged("no regular file")
         try:
             with h5py.File(self.path, "r") as file:
-                return self._meta(file)
-        except (OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError) as error:
+                yield file
+        except _UNREADABLE as error:
             raise self._damaged(f"a file that HDF5 cannot read ({error})") from error
 
     def _meta(self, file: Any) -> PartMeta:
@@ -291,11 +305,14 @@ class Part:
                 raise _foreign(self.path, f"a part with another {name.removesuffix('_sha256')}")
         if file.attrs.get("simulator_sha256", "") != self.layout.origin:
             raise _foreign(self.path, "a part of another simulator")
+        self._check_columns(file)
         if file.attrs["metadata_sha256"] != _meta_digest(file):
             raise self._damaged("columns that do not match their sha256")
         column = {name: file[name][()] for name in _COLUMNS}
         if not np.array_equal(column["simulation"], np.arange(self.start, self.stop)):
             raise self._damaged("other simulations than its name says")
+        if not np.isin(column["state"], (DONE, FAILED, REJECTED)).all():
+            raise self._damaged("states that do not exist")
         errors = [e.decode("utf-8", "replace") for e in column["error"]]
         return PartMeta(
             self.start, self.stop, column["theta"], column["seed"], column["state"], errors,
@@ -307,17 +324,35 @@ class Part:
 
         Fields are one contiguous block each, so rows are read without HDF5, at disk speed.
         """
-        try:
-            with h5py.File(self.path, "r") as file:
-                fld: Any = file[self.layout.variables[what]]
-                spec = self.layout.fields[what]
-                offset = fld.id.get_offset()
-                size = offset + (self.stop - self.start) * spec.nbytes if offset else -1
-                if not 0 < size <= self.path.stat().st_size or fld.shape[1:] != spec.shape:
-                    raise self._damaged(f"no complete field {what!r}")
-                return offset
-        except (OSError, KeyError, RuntimeError) as error:
-            raise self._damaged(f"a file that HDF5 cannot read ({error})") from error
+        with self._reading() as file:
+            fld, spec = self._field(file, what), self.layout.fields[what]
+            offset = fld.id.get_offset()
+            size = offset + (self.stop - self.start) * spec.nbytes if offset else -1
+            if not 0 < size <= self.path.stat().st_size:
+                raise self._damaged(f"no complete field {what!r}")
+            return offset
+
+    def _field(self, file: Any, what: str) -> Any:
+        """The dataset of x or source, which is to lie in this file as it was written."""
+        name, spec = self.layout.variables[what], self.layout.fields[what]
+        if not isinstance(file.get(name, getlink=True), h5py.HardLink):
+            raise self._damaged(f"no field {what!r} in it")
+        fld, shape = file[name], (self.stop - self.start, *spec.shape)
+        elsewhere = fld.is_virtual or fld.external is not None
+        if elsewhere or fld.shape != shape or fld.dtype != np.dtype(spec.dtype):
+            raise self._damaged(f"another field {what!r}: shape {fld.shape}, {fld.dtype}")
+        return fld
+
+    def _check_columns(self, file: Any) -> None:
+        """Sizes and kinds, before anything is read: a file may claim more than memory holds."""
+        n = self.stop - self.start
+        wide = {"theta": (n, len(self.layout.parameters)), "sha256": (n, 32)}
+        kinds = {"theta": "f", "error": "S", "state": "u", "sha256": "u"}
+        for name in _COLUMNS:
+            column = file[name]
+            fits = column.shape == wide.get(name, (n,)) and column.dtype.itemsize <= _MESSAGE_BYTES
+            if not fits or column.dtype.kind != kinds.get(name, "i"):
+                raise self._damaged(f"column {name}: {column.dtype}, shape {column.shape}")
 
     def verify(self) -> None:
         """Read the whole file and compare its sha256 with its name.
@@ -331,6 +366,20 @@ class Part:
             raise self._damaged(f"an unreadable file ({error})") from error
         if got != self.sha16:
             raise self._damaged(f"sha256 {got}...")
+
+    def verify_rows(self) -> None:
+        """Compare each simulation with the sha256 that the part has of it.
+
+        Raises:
+            StoreError: if one differs: the file was made by another program.
+        """
+        meta = self.meta()
+        with self._reading() as file:
+            fields = {what: self._field(file, what)[()] for what in self.layout.fields}
+        data = PartData(meta.start, meta.theta, meta.seeds, meta.state, meta.errors, **fields)
+        done = meta.state == DONE
+        if (row_digests(data)[done] != meta.digests[done]).any():
+            raise self._damaged("fields that do not match the sha256 of their simulations")
 
     def _damaged(self, got: str) -> StoreError:
         return StoreError(
