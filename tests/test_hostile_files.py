@@ -30,7 +30,7 @@ from sbitools.observed import read_field
 from sbitools.report.artifacts import load_statistics
 from sbitools.store.arrayfiles import open_array
 from sbitools.store.imports import import_files
-from sbitools.store.parts import Layout
+from sbitools.store.layout import Layout
 from sbitools.store.tables import read_theta
 from tests.test_checkpoint import signed
 

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from sbitools import FieldSpec, Parameter, ParameterSpace, priors
 from sbitools.errors import StoreError
+from sbitools.store.layout import Layout
 from sbitools.store.parts import (
     DONE,
     FAILED,
     REJECTED,
-    Layout,
     Part,
     PartData,
     row_digests,

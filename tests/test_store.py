@@ -197,7 +197,7 @@ def test_exported_design_has_all_digits(planned, tmp_path):
 
 
 def test_task_size_follows_the_field_not_the_workers():
-    from sbitools.store.parts import Layout
+    from sbitools.store.layout import Layout
 
     def layout(side):
         return Layout(SPACE, FieldSpec("d", ("x", "y", "z"), (side,) * 3))

@@ -165,7 +165,7 @@ def _group_size(simulator: Any) -> int:
 
 
 def _manifest(simulator: Any, n: int, seed: int, design: str, task_size: int | None) -> Manifest:
-    from sbitools.store.parts import Layout
+    from sbitools.store.layout import Layout
     from sbitools.store.store import default_task_size
 
     layout = Layout(simulator.parameters, simulator.output, getattr(simulator, "source", None))

@@ -31,12 +31,12 @@ import torch
 from sbitools.arrays import as_native
 from sbitools.errors import SbitoolsError, ShapeError
 from sbitools.store.intake import mark_nonfinite
+from sbitools.store.layout import Layout
 from sbitools.store.manifest import DesignTable, Manifest
 from sbitools.store.parts import (
     DONE,
     FAILED,
     REJECTED,
-    Layout,
     PartData,
     RejectedSimulation,
     write_part,

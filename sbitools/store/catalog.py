@@ -14,7 +14,8 @@ import numpy as np
 from sbitools.errors import StoreError
 from sbitools.files import is_refused, out_of_reach
 
-from .parts import DONE, FAILED, PENDING, REJECTED, Layout, Part, PartMeta
+from .layout import Layout
+from .parts import DONE, FAILED, PENDING, REJECTED, Part, PartMeta
 
 __all__ = ["Catalog"]
 
@@ -74,6 +75,8 @@ class Catalog:
     def add(self, name: str) -> None:
         """Take note of the part file `name`."""
         part = Part(self.folder / name, self.layout)
+        if not part.start < part.stop <= len(self._seeds):
+            raise self._foreign(part)
         try:
             meta = part.meta()
         except StoreError:
@@ -88,10 +91,14 @@ class Catalog:
         rows = slice(part.start, part.stop)
         fits = part.stop <= len(self._seeds) and np.array_equal(self._theta[rows], meta.theta)
         if not fits or not np.array_equal(self._seeds[rows], meta.seeds):
-            raise StoreError(
-                f"part {part.path.name}", expected="theta and seeds of this store's design",
-                got="those of another campaign", fix=f"move {part.path} out of the store",
-            )  # fmt: skip
+            raise self._foreign(part)
+
+    @staticmethod
+    def _foreign(part: Part) -> StoreError:
+        return StoreError(
+            f"part {part.path.name}", expected="theta and seeds of this store's design",
+            got="those of another campaign", fix=f"move {part.path} out of the store",
+        )  # fmt: skip
 
     def _merge(self, part: Part, meta: PartMeta) -> None:
         rows, number = slice(part.start, part.stop), len(self.parts)

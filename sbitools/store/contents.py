@@ -21,8 +21,9 @@ from sbitools.plain import as_path, flag, whole
 from sbitools.simulator import FieldSpec
 
 from .catalog import Catalog
+from .layout import Layout
 from .manifest import Manifest, is_live, stamp
-from .parts import DONE, FAILED, STATES, Layout
+from .parts import DONE, FAILED, STATES
 from .reader import Reader, with_files
 
 __all__ = ["Failure", "StoreContents"]
@@ -251,7 +252,7 @@ class StoreContents:
         return h.hexdigest()
 
     def verify(self) -> None:
-        """Read and hash every part.
+        """Read and hash every part, and every simulation in it.
 
         Raises:
             StoreError: for the first damaged one.
@@ -259,6 +260,7 @@ class StoreContents:
         self.refresh()
         for part in self._catalog.parts:
             part.verify()
+            part.verify_rows()
 
     def close(self) -> None:
         """Close open files; the store can be used on."""

@@ -12,8 +12,9 @@ from sbitools.labels import is_missing
 from sbitools.parameters import ParameterSpace
 from sbitools.simulator import FieldSpec
 
+from .layout import Layout
 from .manifest import DesignTable
-from .parts import DONE, FAILED, Layout, PartData
+from .parts import DONE, FAILED, PartData
 
 __all__ = ["as_native", "checked_rows", "checked_theta", "mark_nonfinite"]
 

@@ -34,7 +34,8 @@ from sbitools.locks import Taken, flock, held
 from sbitools.parameters import ParameterSpace
 from sbitools.simulator import FieldSpec
 
-from .parts import Layout, plain_column
+from .layout import Layout
+from .parts import plain_column
 
 __all__ = [
     "DesignTable", "Manifest", "adding", "check_folder", "is_live", "lock", "prepare_folder",
@@ -44,6 +45,7 @@ __all__ = [
 SCHEMA = 2
 _SCHEMAS = (1, SCHEMA)  # the first one has neither identity nor hash
 _FILE = "store.json"
+_LARGEST = 64 << 20  # bytes; a thousand parameters need a few hundred thousand
 _LOCK = ".lock"
 _LOCK_SECONDS = 2.0
 _ADDING = ".adding"  # held while one part is checked and written

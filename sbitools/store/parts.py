@@ -8,11 +8,12 @@ dimension scales, so that ``xarray.open_dataset(part, engine="h5netcdf")`` opens
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,11 +30,11 @@ from sbitools.files import (
     typed,
     write_atomic,
 )  # fmt: skip
-from sbitools.parameters import ParameterSpace, as_space
-from sbitools.simulator import FieldSpec, as_spec
+
+from .layout import COLUMNS, Layout
 
 __all__ = [
-    "DONE", "FAILED", "PENDING", "REJECTED", "STATES", "Layout", "Part", "PartData",
+    "DONE", "FAILED", "PENDING", "REJECTED", "STATES", "Part", "PartData",
     "PartMeta", "RejectedSimulation", "plain_column", "row_digests", "write_part",
 ]  # fmt: skip
 
@@ -41,83 +42,14 @@ PENDING, DONE, FAILED, REJECTED = 0, 1, 2, 3
 STATES = ("pending", "done", "failed", "rejected")
 _SCHEMA = 1
 _NAME = re.compile(r"part-(\d{8,})-(\d{8,})-([0-9a-f]{16})\.h5")
-# Arrays and axes every part has; a field or an axis that is called so gets a suffix.
-_COLUMNS = ("simulation", "theta", "seed", "state", "error", "sha256")
-_RESERVED = (*_COLUMNS, "parameter", "byte", "group")  # the last is one of `to_xarray`
-_NO_NAME = re.compile(r"[/\0]|^\.+$")  # what HDF5 takes for a path, an end, or a folder
 _MESSAGE_BYTES = 4000  # of a traceback; its last lines say what happened
+_UNREADABLE = (
+    OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError, MemoryError,
+)  # fmt: skip
 
 
 class RejectedSimulation(Exception):
     """Raise in a simulator to reject a draw on physical grounds: the prior is then truncated."""
-
-
-@dataclass(frozen=True)
-class Layout:
-    """What every part of a store must agree on.
-
-    Args:
-        parameters: the parameter space.
-        output: what x is.
-        source: what the source field is.
-        origin: sha256 of who made the simulations, ``""`` if nobody says.
-        stamps: `digests` as the first part has them, if texts (labels, units) were corrected
-            since; those of the specifications if None.
-    """
-
-    parameters: ParameterSpace
-    output: FieldSpec
-    source: FieldSpec | None = None
-    origin: str = ""
-    stamps: Mapping[str, str] | None = None
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "parameters", as_space(self.parameters))
-        as_spec(self.output, "output")
-        if self.source is not None:
-            as_spec(self.source, "source")
-
-    @property
-    def fields(self) -> dict[str, FieldSpec]:
-        """``x`` and, if there is one, ``source``."""
-        return {"x": self.output} | ({"source": self.source} if self.source else {})
-
-    @property
-    def variables(self) -> dict[str, str]:
-        """Names in the file of ``x`` and ``source``: the names of the fields."""
-        x = _clean(self.output.name, "_field", _RESERVED)
-        if self.source is None:
-            return {"x": x}
-        return {"x": x, "source": _clean(self.source.name, "_source", (*_RESERVED, x))}
-
-    @property
-    def axes(self) -> dict[str, tuple[str, ...]]:
-        """Names in the file of the axes; an axis of `source` that differs in length is renamed."""
-        taken = (*_RESERVED, *self.variables.values())
-        axes = {"x": tuple(_clean(d, "_axis", taken) for d in self.output.dims)}
-        if self.source is not None:
-            sizes = dict(zip(axes["x"], self.output.shape, strict=True))
-            named = [_clean(d, "_axis", taken) for d in self.source.dims]
-            axes["source"] = tuple(
-                d if sizes.get(d, n) == n else f"source_{d}"
-                for d, n in zip(named, self.source.shape, strict=True)
-            )
-        return axes
-
-    @property
-    def digests(self) -> dict[str, str]:
-        """sha256 of each specification, as kept in the file."""
-        own = {
-            "parameters_sha256": self.parameters.digest(),
-            "output_sha256": self.output.digest(),
-            "source_sha256": self.source.digest() if self.source else "",
-        }
-        return own | {k: v for k, v in (self.stamps or {}).items() if k in own}
-
-
-def _clean(name: str, suffix: str, taken: Sequence[str]) -> str:
-    name = _NO_NAME.sub("_", name).encode("utf-8", "replace").decode() or "field"
-    return name + suffix if name in taken else name
 
 
 @dataclass
@@ -206,7 +138,7 @@ def plain_column(file: Any, name: str) -> np.ndarray:
 
 def _meta_digest(file: Any) -> str:
     h = hashlib.sha256()
-    for name in _COLUMNS:
+    for name in COLUMNS:
         h.update(np.ascontiguousarray(plain_column(file, name)).tobytes())
     return h.hexdigest()
 
@@ -308,12 +240,22 @@ class Part:
         Raises:
             StoreError: for a truncated, damaged or foreign file.
         """
+        with self._reading() as file:
+            return self._meta(file)
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[Any]:
+        """The file, open; whatever a damaged one makes its reader raise is a `StoreError`."""
+        if not self.path.is_file():  # a pipe would keep us waiting
+            raise self._damaged("no regular file")
         try:
             check_regular(self.path)
             with h5py.File(self.path, "r") as file:
-                return self._meta(file)
-        except (OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError) as error:
-            raise self._unreadable(error) from error
+                yield file
+        except _UNREADABLE as error:
+            if isinstance(error, OSError) and is_refused(error):
+                raise out_of_reach(self.path, error) from error
+            raise self._damaged(f"a file that HDF5 cannot read ({error})") from error
 
     def _meta(self, file: Any) -> PartMeta:
         if file.attrs.get("kind") != "sbitools-part" or file.attrs.get("schema") != _SCHEMA:
@@ -323,11 +265,14 @@ class Part:
                 raise _foreign(self.path, f"a part with another {name.removesuffix('_sha256')}")
         if file.attrs.get("simulator_sha256", "") != self.layout.origin:
             raise _foreign(self.path, "a part of another simulator")
+        self._check_columns(file)
         if file.attrs["metadata_sha256"] != _meta_digest(file):
             raise self._damaged("columns that do not match their sha256")
-        column = {name: plain_column(file, name) for name in _COLUMNS}
+        column = {name: plain_column(file, name) for name in COLUMNS}
         if not np.array_equal(column["simulation"], np.arange(self.start, self.stop)):
             raise self._damaged("other simulations than its name says")
+        if not np.isin(column["state"], (DONE, FAILED, REJECTED)).all():
+            raise self._damaged("states that do not exist")
         errors = [e.decode("utf-8", "replace") for e in column["error"]]
         return PartMeta(
             self.start, self.stop, column["theta"], column["seed"], column["state"], errors,
@@ -339,18 +284,35 @@ class Part:
 
         Fields are one contiguous block each, so rows are read without HDF5, at disk speed.
         """
-        try:
-            check_regular(self.path)
-            with h5py.File(self.path, "r") as file:
-                fld: Any = file[self.layout.variables[what]]
-                spec = self.layout.fields[what]
-                offset = fld.id.get_offset()
-                size = offset + (self.stop - self.start) * spec.nbytes if offset else -1
-                if not 0 < size <= self.path.stat().st_size or fld.shape[1:] != spec.shape:
-                    raise self._damaged(f"no complete field {what!r}")
-                return offset
-        except (OSError, KeyError, RuntimeError) as error:
-            raise self._unreadable(error) from error
+        with self._reading() as file:
+            fld, spec = self._field(file, what), self.layout.fields[what]
+            offset = fld.id.get_offset()
+            size = offset + (self.stop - self.start) * spec.nbytes if offset else -1
+            if not 0 < size <= self.path.stat().st_size:
+                raise self._damaged(f"no complete field {what!r}")
+            return offset
+
+    def _field(self, file: Any, what: str) -> Any:
+        """The dataset of x or source, which is to lie in this file as it was written."""
+        name, spec = self.layout.variables[what], self.layout.fields[what]
+        if not isinstance(file.get(name, getlink=True), h5py.HardLink):
+            raise self._damaged(f"no field {what!r} in it")
+        fld, shape = file[name], (self.stop - self.start, *spec.shape)
+        elsewhere = fld.is_virtual or fld.external is not None
+        if elsewhere or fld.shape != shape or fld.dtype != np.dtype(spec.dtype):
+            raise self._damaged(f"another field {what!r}: shape {fld.shape}, {fld.dtype}")
+        return fld
+
+    def _check_columns(self, file: Any) -> None:
+        """Sizes and kinds, before anything is read: a file may claim more than memory holds."""
+        n = self.stop - self.start
+        wide = {"theta": (n, len(self.layout.parameters)), "sha256": (n, 32)}
+        kinds = {"theta": "f", "error": "S", "state": "u", "sha256": "u"}
+        for name in COLUMNS:
+            column = file[name]
+            fits = column.shape == wide.get(name, (n,)) and column.dtype.itemsize <= _MESSAGE_BYTES
+            if not fits or column.dtype.kind != kinds.get(name, "i"):
+                raise self._damaged(f"column {name}: {column.dtype}, shape {column.shape}")
 
     def verify(self) -> None:
         """Read the whole file and compare its sha256 with its name.
@@ -367,11 +329,19 @@ class Part:
         if got != self.sha16:
             raise self._damaged(f"sha256 {got}...")
 
-    def _unreadable(self, error: Exception) -> StoreError:
-        """The file is damaged, unless the system refused it to this process."""
-        if isinstance(error, OSError) and is_refused(error):
-            return out_of_reach(self.path, error)
-        return self._damaged(f"a file that HDF5 cannot read ({error})")
+    def verify_rows(self) -> None:
+        """Compare each simulation with the sha256 that the part has of it.
+
+        Raises:
+            StoreError: if one differs: the file was made by another program.
+        """
+        meta = self.meta()
+        with self._reading() as file:
+            fields = {what: self._field(file, what)[()] for what in self.layout.fields}
+        data = PartData(meta.start, meta.theta, meta.seeds, meta.state, meta.errors, **fields)
+        done = meta.state == DONE
+        if (row_digests(data)[done] != meta.digests[done]).any():
+            raise self._damaged("fields that do not match the sha256 of their simulations")
 
     def _damaged(self, got: str) -> StoreError:
         return StoreError(

@@ -29,8 +29,9 @@ from sbitools.simulator import FieldSpec, as_spec
 from .arrayfiles import reading
 from .contents import Failure, StoreContents
 from .intake import as_native, checked_rows, checked_theta
+from .layout import Layout
 from .manifest import DesignTable, Manifest, adding, check_folder, prepare_folder
-from .parts import DONE, FAILED, PENDING, Layout, PartData, row_digests, write_part
+from .parts import DONE, FAILED, PENDING, PartData, row_digests, write_part
 
 if TYPE_CHECKING:
     import xarray

@@ -79,7 +79,7 @@ def as_before(path):
 
 def test_a_corrected_function_is_refused_for_resume_and_extension(copy):
     for n in (8, 12):
-        with pytest.raises(StoreError, match="another code of model.*another path"):
+        with pytest.raises(StoreError, match=r"another code of model.*another path"):
             fill(copy, n, k=100)
     assert len(SimulationStore.open(copy)) == 8
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import types
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -66,9 +67,8 @@ def f(theta,   s, k = {k}) :
         v for v in y
         if v > {c}]
 """
-VALUES = st.fixed_dictionaries(
-    {k: st.integers(0, 3) | st.sampled_from([0.5, 1.0]) for k in "kabc"}
-)
+NUMBERS = st.integers(0, 3) | st.sampled_from([0.5, 1.0])
+VALUES = st.fixed_dictionaries(dict.fromkeys("kabc", NUMBERS))
 
 
 @pytest.mark.parametrize("where", ["file", "prompt"])
@@ -108,7 +108,8 @@ def test_other_code(tmp_path, where, before, after):
 
 
 def test_what_a_function_refers_to():
-    text = "def helper(t):\n    return t * {k}\nclass C:\n    scale = {k}\n    def m(self): return {k}\n"
+    text = "def helper(t):\n    return t * {k}\n"
+    text += "class C:\n    scale = {k}\n    def m(self): return {k}\n"
     for use in ("helper(theta)", "C().m()", "C.scale", "(lambda: helper(1))()"):
         one, same, other = (made(text.format(k=k) + f"def f(theta, s): return {use}")
                             for k in (2, 2, 3))  # fmt: skip
@@ -175,7 +176,7 @@ def test_what_cannot_be_looked_into_and_rings():
     ring: list = [1]
     ring.append(ring)
     assert of(ring) == of(ring)
-    with open(os.devnull) as one, open(__file__) as two:
+    with Path(os.devnull).open() as one, Path(__file__).open() as two:
         assert of(one) == of(two)
     assert of(threading.Lock()) == of(threading.Lock())
     deep: list = []

@@ -22,7 +22,7 @@ from sbitools.observed import check_field
 from sbitools.repairs.posterior import RepairedPosterior
 from sbitools.seeds import simulation_seeds
 from sbitools.simulator import FunctionSimulator
-from sbitools.store.parts import Layout
+from sbitools.store.layout import Layout
 
 from .conftest import FIELD, SPACE, THETA, UNSEEN, N, X
 
