@@ -3,11 +3,6 @@
 import copy
 import csv
 import json
-import os
-import subprocess
-import sys
-import time
-from pathlib import Path
 
 import h5py
 import numpy as np
@@ -402,49 +397,3 @@ def test_memory_maps_and_datasets_are_read_in_slices(tmp_path):
     mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
     other = SimulationStore.from_arrays(tmp_path / "t", THETA, mapped, SPACE, FIELD)
     assert other.digest() == store.digest()
-
-
-ADDER = """
-import sys, time
-import numpy as np
-from sbitools import SimulationStore
-from sbitools.errors import StoreError
-store, value, start = SimulationStore(sys.argv[1]), float(sys.argv[2]), float(sys.argv[3])
-for i in range(len(store)):
-    while time.time() < start + 0.05 * i:
-        pass
-    try:
-        store.add(i, np.full(2000, value, "f4"))
-        print("added")
-    except StoreError as error:
-        print("refused" if "never replaced" in str(error) else error)
-"""
-
-
-def test_of_two_that_add_the_same_simulation_one_is_refused(tmp_path):
-    """A job that a scheduler ran twice, with other content: the store stays readable."""
-    n, field = 30, FieldSpec("x", ("i",), (2000,))
-    store = SimulationStore.create(
-        tmp_path / "s", SPACE, field, SPACE.design(n, 1), range(n), task_size=1
-    )
-    command = [sys.executable, "-c", ADDER, str(store.path)]
-    processes = [
-        subprocess.Popen([*command, str(k), str(time.time() + 8)], stdout=subprocess.PIPE,
-                         text=True, cwd=Path(__file__).parents[1])
-        for k in range(2)
-    ]  # fmt: skip
-    answers = [p.communicate()[0].split("\n")[:-1] for p in processes]
-    assert [sorted(pair) for pair in zip(*answers, strict=True)] == [["added", "refused"]] * n
-    store = SimulationStore(store.path)
-    kept = [float(k) for k in store.read(range(n))[:, 0]]
-    assert kept == [float(a == "refused") for a in answers[0]]
-    assert not (store.path / ".adding").exists()
-
-
-def test_the_lock_of_a_campaign_names_its_owner(planned, monkeypatch):
-    monkeypatch.setattr("sbitools.store.manifest._LOCK_SECONDS", 0.1)
-    with (
-        lock(planned.path, exclusive=True),
-        pytest.raises(StoreError, match=rf"running campaign \(process {os.getpid()} on"),
-    ):
-        planned.add(0, X[0])
