@@ -91,7 +91,9 @@ class Scaled(nn.Module):
         kept = torch.ones((), dtype=torch.bool) if whole else seen.reshape(self.field).clone()
         self.seen = kept.to(self.mean.device)
 
-    def _load_from_state_dict(self, state: Any, prefix: str, *rest: Any) -> None:
+    def _load_from_state_dict(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, state: Any, prefix: str, *rest: Any
+    ) -> None:
         # Weights from before cells were left out use all of them.
         seen = state.setdefault(f"{prefix}seen", torch.ones((), dtype=torch.bool))
         if tuple(seen.shape) in ((), self.field):

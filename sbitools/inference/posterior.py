@@ -16,10 +16,7 @@ from torch import Tensor
 from sbitools import seeds as seeds_
 from sbitools.arrays import real_tensor
 from sbitools.brief import names_in_brief
-from sbitools.checkpoint import checkpoint_kind, load_checkpoint, rebuild, save_checkpoint
-from sbitools.devices import find_device
 from sbitools.errors import (
-    CheckpointError,
     MisspecificationWarning,
     ObservationError,
     PosteriorError,
@@ -32,19 +29,16 @@ from sbitools.parameters import ParameterSpace
 from sbitools.precision import single_precision
 from sbitools.simulator import FieldSpec
 
-from .methods import find_method
 from .pieces import assemble, pieces
 from .reach import Reach
 from .request import checked_request
+from .saved import load, save
 
 __all__ = ["Posterior"]
 
-_KIND, _REPAIRED = "posterior", "repaired posterior"
-_FAMILIAR = "familiarity."  # prefix of its tensors in a checkpoint
 # Numbers per layer of an embedding at once: 256 MB in float32.
 _EMBEDDED_NUMBERS = 1 << 26
-_PROBE, _PROBES = "scaled_probe", 4
-_PROBE_STEPS = 2_000_000  # an ODE takes many, by an option
+_PROBES = 4
 
 
 class Posterior:
@@ -331,16 +325,7 @@ class Posterior:
 
     def save(self, path: str | Path) -> Path:
         """Write a checkpoint folder; see `sbitools.checkpoint`."""
-        config = {
-            "parameters": self.parameters.to_dict(), "output": self.output.to_dict(),
-            "observation": self.observation.to_dict(), "options": self.options.model_dump(),
-            "info": self.info,
-        }  # fmt: skip
-        own = {_PROBE: self._probe(), "training_seeds": self.training_seeds}
-        if self.familiarity is not None:
-            own |= {_FAMILIAR + k: v for k, v in self.familiarity.to_tensors().items()}
-        tensors = dict(self.estimator.state_dict()) | own
-        return save_checkpoint(path, _KIND, config, tensors)
+        return save(self, path)
 
     @classmethod
     @single_precision()
@@ -353,47 +338,7 @@ class Posterior:
             CheckpointError: if the checkpoint is damaged, foreign, or computes something else.
             ConfigError: for a device that this machine does not have.
         """
-        device = find_device(device)
-        if checkpoint_kind(path) == _REPAIRED:
-            from sbitools.repairs.posterior import load_repaired
-
-            return load_repaired(path, device)
-        config, tensors = load_checkpoint(path, _KIND)
-        old = "probe" in tensors  # of a version that probed fields of unit scale
-        probe = tensors.pop("probe" if old else _PROBE, torch.empty(0))
-        seeds = tensors.pop("training_seeds", None)
-        known = {k.removeprefix(_FAMILIAR): tensors.pop(k) for k in list(tensors)
-                 if k.startswith(_FAMILIAR)}  # fmt: skip
-
-        def build() -> Posterior:
-            parameters = ParameterSpace.from_dict(config["parameters"])
-            output = FieldSpec.from_dict(config["output"])
-            observation = Observation.from_checkpoint(config["observation"], output)
-            method = find_method(config["options"]["method"])
-            options = method.network(**config["options"])
-            estimator = method.build(options, parameters, observation.output(output))
-            estimator.load_state_dict(tensors)
-            return method.posterior(
-                estimator, options, parameters, output, observation, config["info"],
-                training_seeds=seeds,
-            )  # fmt: skip
-
-        posterior = rebuild(path, _KIND, build, tensors.values())
-        if known:
-            posterior.familiarity = rebuild(
-                path, _KIND, lambda: Familiarity.from_tensors(known), known.values()
-            )
-        # 1e-3 in log density: float32 sums differ by 1e-5 between machines, wrong weights by far.
-        now = rebuild(
-            path, _KIND, lambda: posterior._probe(scaled=not old), tensors.values(), _PROBE_STEPS
-        )
-        if probe.shape != now.shape or not torch.allclose(probe, now, rtol=1e-3, atol=1e-3):
-            raise CheckpointError(
-                f"checkpoint {path}", expected=f"log densities {probe.tolist()}",
-                got=f"{now.tolist()}", fix="load it with the version of sbitools that wrote it",
-            )  # fmt: skip
-        posterior.estimator.to(device)
-        return posterior
+        return load(path, device)
 
     @single_precision()
     @torch.no_grad()

@@ -162,7 +162,7 @@ def _checked_space(space: Any) -> dict[str, Any]:
     space = plain_value(space)
     for name, values in space.items() if isinstance(space, dict) else [("space", space)]:
         listed = isinstance(space, dict) and isinstance(values, list | tuple) and len(values) > 0
-        if listed and values[0] == "log":
+        if listed and next(iter(values)) == "log":
             ends = [real(v, f"range of {name}", above=0) for v in values[1:]]
             listed = len(ends) == 2 and ends[0] <= ends[1]
         if not listed:

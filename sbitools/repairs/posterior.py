@@ -206,7 +206,7 @@ def save_with_base(
     return save_checkpoint(path, KIND, config, named)
 
 
-def load_repaired(path: str | Path, device: str = "cpu") -> Any:
+def load_repaired(path: str | Path, device: str | torch.device = "cpu") -> Any:
     """See `RepairedPosterior.load`."""
     from .registry import REPAIRED
 
