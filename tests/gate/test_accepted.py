@@ -1,10 +1,6 @@
 """What is taken for a number, a list of steps or parameters, a store, a device."""
 
-as JSON, so that nothing of numpy's stays inside; what is not raises an error of sbitools.
-"""
-
 import json
-import warnings
 
 import numpy as np
 import pytest
@@ -14,27 +10,17 @@ import sbitools
 from sbitools import (
     FieldSpec,
     FunctionSimulator,
-    Observation,
     Parameter,
     ParameterSpace,
     Posterior,
     SimulationStore,
-    calibration,
     priors,
 )
-from sbitools.arviz import draws_to_arviz
-from sbitools.calibration import CalibrationDraws
-from sbitools.calibration.calibrate import calibrate_draws
-from sbitools.calibration.misspecification import describe
-from sbitools.calibration.sampling import draw
-from sbitools.campaign import plan
-from sbitools.config import CalibrateSection, ReferenceSection, RunConfig, validate_model
-from sbitools.errors import ConfigError, PosteriorError, SbitoolsError, StoreError
+from sbitools.errors import ConfigError, PosteriorError, StoreError
 from sbitools.inference.methods import find_method
 from sbitools.inference.options import parse_options
-from sbitools.inference.search import search
-from sbitools.observation import Coarsen, Mask, Noise, Scale, Smooth, SpectralNoise
-from sbitools.training import StreamingLoader, TrainingOptions, split
+from sbitools.observation import Noise
+from sbitools.training import TrainingOptions
 
 from .conftest import QUICK, SPACE, SPEC, line
 
