@@ -91,11 +91,11 @@ class Scaled(nn.Module):
         kept = torch.ones((), dtype=torch.bool) if whole else seen.reshape(self.field).clone()
         self.seen = kept.to(self.mean.device)
 
-    def _load_from_state_dict(  # pyright: ignore[reportIncompatibleMethodOverride]
-        self, state: Any, prefix: str, *rest: Any
+    def _load_from_state_dict(
+        self, state_dict: Any, prefix: str, *args: Any, **kwargs: Any
     ) -> None:
         # Weights from before cells were left out use all of them.
-        seen = state.setdefault(f"{prefix}seen", torch.ones((), dtype=torch.bool))
+        seen = state_dict.setdefault(f"{prefix}seen", torch.ones((), dtype=torch.bool))
         if tuple(seen.shape) in ((), self.field):
             self.seen = torch.ones(seen.shape, dtype=torch.bool, device=self.mean.device)
-        super()._load_from_state_dict(state, prefix, *rest)
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)

@@ -197,7 +197,8 @@ def test_whole_numbers_are_spread_for_a_density_and_snapped_back():
     raw = torch.tensor(np.stack(columns, 1), dtype=torch.float32)
     scale = Standardise(3)
     scale.set_scale(raw.mean(0), raw.std(0))
-    lattice = Lattice(scale.standardise(raw), scale.std)
+    rounding = torch.finfo(raw.dtype).eps * scale.mean.abs()
+    lattice = Lattice(scale.standardise(raw), scale.std, rounding)
     assert lattice.whole.tolist() == [True, False, False]
     x = scale.standardise(raw)
     spread = lattice.spread(x, seeds.generator(1))

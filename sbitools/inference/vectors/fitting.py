@@ -53,7 +53,10 @@ class Fit:
         self.held_out = self._pairs(job.validation.batches(0))
         seen = embedding.seen.expand(self.x.shape[1])
         self.columns = seen.nonzero()[:, 0].to(self.x.device)  # those that vary have a density
-        self.lattice = Lattice(self.x[:, self.columns], embedding.std[self.columns])
+        mean, std = embedding.mean[self.columns], embedding.std[self.columns]
+        kind = job.spec.torch_dtype
+        last = mean.abs() * torch.finfo(kind if kind.is_floating_point else torch.float64).eps
+        self.lattice = Lattice(self.x[:, self.columns], std, last)
 
     @property
     def few(self) -> bool:

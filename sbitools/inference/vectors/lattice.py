@@ -25,12 +25,15 @@ class Lattice:
     Args:
         x: standardised simulations, shape (N, n).
         std: by which each column was divided, (n,).
+        rounding: of the numbers before that, (n,): what is spaced by it is no count.
     """
 
-    def __init__(self, x: Tensor, std: Tensor) -> None:
+    def __init__(self, x: Tensor, std: Tensor, rounding: Tensor | None = None) -> None:
         columns = x[:_ROWS].detach().cpu().double().T
         values = [torch.unique(column) for column in columns]
-        scale, units = std.tolist(), [_unit(v) for v in values]
+        scale = std.tolist()
+        last = [0.0] * len(scale) if rounding is None else rounding.tolist()
+        units = [_unit(v, r / s) for v, r, s in zip(values, last, scale, strict=True)]
         least = min((u * s for u, s in zip(units, scale, strict=True) if u), default=0.0)
         shared = [
             least / s if u and _divides(least / s, v) else u
@@ -53,7 +56,7 @@ class Lattice:
         return torch.where(self.whole, steps * unit + self.origin, x)
 
 
-def _unit(values: Tensor) -> float:
+def _unit(values: Tensor, least: float) -> float:
     """Of which ascending distinct values are multiples apart; 0 if there is none, or one value."""
     if len(values) < 2:
         return 0.0
@@ -62,7 +65,7 @@ def _unit(values: Tensor) -> float:
     length = float(values[-1] - values[0])
     unit = float(gaps.min())
     for _ in range(_DIVISIONS):
-        if length > _LARGEST_COUNT * unit or rounding > _VAGUE * unit:
+        if length > _LARGEST_COUNT * unit or rounding > _VAGUE * unit or unit <= 2 * least:
             return 0.0
         steps = (gaps / unit).round()
         rest = (gaps - unit * steps).abs()
