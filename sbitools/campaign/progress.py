@@ -19,13 +19,14 @@ def nothing_to_do(counts: Mapping[str, int], shown: bool) -> None:
         counts: simulations by state.
         shown: False for silence.
     """
-    if not shown:
+    if not shown or sys.stderr is None:  # None in a process without one
         return
     states = [f"{counts.get(k, 0)} {k}" for k in ("done", "failed", "rejected")]
     states = [s for i, s in enumerate(states) if i == 0 or not s.startswith("0 ")]
     again = "; retry_failed=True runs them again" if counts.get("failed") else ""
-    sys.stderr.write(f"simulations: nothing to do: {', '.join(states)}{again}\n")
-    sys.stderr.flush()
+    with contextlib.suppress(OSError, ValueError):  # closed: nobody listens
+        sys.stderr.write(f"simulations: nothing to do: {', '.join(states)}{again}\n")
+        sys.stderr.flush()
 
 
 class Progress:
