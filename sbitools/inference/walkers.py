@@ -135,7 +135,9 @@ class Walkers:
         move = _BlockMove([self.generators[r] for r in rows], u.shape)
         n_walkers = int(np.prod(u.shape[:3]))
         # emcee's own generator is not used: the one move there is brings its own.
-        sampler = EnsembleSampler(n_walkers, n_parameters, log_prob, moves=move, vectorize=True)
+        sampler: Any = EnsembleSampler(
+            n_walkers, n_parameters, log_prob, moves=move, vectorize=True
+        )
         sampler.log_prob_fn = log_prob  # emcee's wrapper prints a traceback when the time is up
         start = State(u.reshape(n_walkers, n_parameters))
         last: Any = sampler.run_mcmc(start, steps, skip_initial_state_check=True, store=keep)
