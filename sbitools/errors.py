@@ -17,6 +17,7 @@ __all__ = [
     "RunDirError",
     "SbitoolsError",
     "ShapeError",
+    "StaleSimulationsWarning",
     "StoreError",
     "TimeLimitError",
     "TrainingError",
@@ -108,3 +109,7 @@ class ConvergenceWarning(UserWarning):
 
 class FailedSimulationsWarning(UserWarning):
     """Simulations failed, and the method's posterior does not know it."""
+
+
+class StaleSimulationsWarning(UserWarning):
+    """A simulator reads a global value that has changed since its store was begun."""

@@ -25,18 +25,26 @@ N, TASK = 120, 4
 PAUSE = 0.02  # of one simulation: a campaign of 2 workers takes 1.2 s and 30 parts
 
 
-def make_simulator(folder, pause=PAUSE):
-    def function(theta, s):
-        (folder / f"{os.getpid()}.pid").touch()
-        time.sleep(pause * len(s))
-        return seeds.normal(s, (500,))
+class Slow:
+    """Its pause and its folder say how it is simulated, and not what: its `identity` is a text."""
 
-    return FunctionSimulator(function, ParameterSpace([]), FIELD)
+    parameters, output, identity = ParameterSpace([]), FIELD, "slow"
+
+    def __init__(self, folder, pause=PAUSE):
+        self.folder, self.pause = folder, pause
+
+    def simulate(self, theta, s):
+        (self.folder / f"{os.getpid()}.pid").touch()
+        if (self.folder / "full").exists():  # a quota, enforced by the kernel
+            hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+            resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+        time.sleep(self.pause * len(s))
+        return seeds.normal(s, (500,))
 
 
 def run(folder, pause=PAUSE, **options):
     return simulate(
-        make_simulator(folder, pause), N, folder / "s", seed=2, task_size=TASK, progress=False,
+        Slow(folder, pause), N, folder / "s", seed=2, task_size=TASK, progress=False,
         **options,
     )  # fmt: skip
 
@@ -191,29 +199,15 @@ def test_a_hanging_batch_is_interrupted_too(tmp_path):
     assert not workers(tmp_path)
 
 
-def limited(folder):
-    """A simulator whose process may not write large files: a quota, enforced by the kernel."""
-    inner = make_simulator(folder, pause=0.0)
-
-    def function(theta, s):
-        if (folder / "full").exists():
-            hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
-            resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
-        return inner.function(theta, s)
-
-    function.__qualname__ = inner.function.__qualname__
-    return FunctionSimulator(function, ParameterSpace([]), FIELD)
-
-
 def test_a_file_size_limit_loses_nothing(tmp_path, uninterrupted):
     options = {"seed": 2, "task_size": TASK, "progress": False, "workers": 1}
     (tmp_path / "full").touch()
     with pytest.raises(StoreError, match=r"room for .*free some space and run the same command"):
-        simulate(limited(tmp_path), N, tmp_path / "s", **options)
+        simulate(Slow(tmp_path, 0.0), N, tmp_path / "s", **options)
     assert finished(tmp_path) == 0
     assert not list((tmp_path / "s" / "parts").iterdir())
     (tmp_path / "full").unlink()
-    assert_equals(simulate(limited(tmp_path), N, tmp_path / "s", **options), uninterrupted)
+    assert_equals(simulate(Slow(tmp_path, 0.0), N, tmp_path / "s", **options), uninterrupted)
 
 
 @pytest.fixture

@@ -6,13 +6,14 @@ of sbitools.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sbitools.errors import StoreError
-from sbitools.identity import changes
+from sbitools.errors import StaleSimulationsWarning, StoreError
+from sbitools.identity import changes, values_changed
 from sbitools.parameters import ParameterSpace
 from sbitools.simulator import FieldSpec
 from sbitools.store.manifest import Manifest
@@ -54,6 +55,8 @@ def check_same(path: Path, have: Manifest, wanted: Manifest) -> None:
 def check_identity(path: Path, have: Manifest, now: Mapping[str, str]) -> None:
     """Raise `StoreError` if a store was made by a simulator that has changed since.
 
+    Warn with `StaleSimulationsWarning` if only values of global names did.
+
     Args:
         path: of the store, for the message.
         have: what the store says.
@@ -66,6 +69,13 @@ def check_identity(path: Path, have: Manifest, now: Mapping[str, str]) -> None:
             "store was made", got=f"one with another {', another '.join(changed)}",
             fix="choose another path, or delete the store and simulate again; a simulator that "
             "states its `version` can be rewritten, as long as the version stays",
+        )  # fmt: skip
+    values = values_changed(have.identity, now)
+    if values:
+        warnings.warn(
+            f"store {path}: its simulator reads {', '.join(values)}, whose value is another than "
+            "when the store was begun. If x depends on it, choose another path.",
+            StaleSimulationsWarning, stacklevel=2,
         )  # fmt: skip
 
 

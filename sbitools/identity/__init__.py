@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from .simulators import changes, identity, origin
+from .simulators import changes, identity, origin, values_changed
 
-__all__ = ["changes", "identity", "origin"]
+__all__ = ["changes", "identity", "origin", "values_changed"]

@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from types import FunctionType
 from typing import Any
 
-from .values import Digester, is_own, state_of
+from .values import VALUE, Digester, is_own, state_of
 
-__all__ = ["changes", "identity", "origin"]
+__all__ = ["changes", "identity", "origin", "values_changed"]
 
 _SEPARATE = ("parameters", "output", "source", "group_size", "version", "identity", "name")
 
@@ -79,16 +79,29 @@ def _text(simulator: Any, name: str) -> str:
 
 
 def changes(was: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
-    """Names of what differs; none if the older one says nothing."""
-    if not was:
-        return []
-    return [key for key in sorted({*was, *now}) if was.get(key) != now.get(key)]
+    """Names of what differs; none if the older one says nothing.
+
+    Values of global names that a function reads are not among them, see `values_changed`.
+    """
+    return [key for key in _differing(was, now) if not key.startswith(VALUE)]
+
+
+def values_changed(was: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    """Global names that a function reads and whose plain values differ.
+
+    A script sets many that say how and not what (a pause, a folder, the number of its process),
+    and nobody can tell: they are worth a warning, and make no other simulator.
+    """
+    return [key.removeprefix(VALUE) for key in _differing(was, now) if key.startswith(VALUE)]
+
+
+def _differing(was: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    return [k for k in sorted({*was, *now}) if was and was.get(k) != now.get(k)]
 
 
 def origin(simulator: str, table: Mapping[str, str]) -> str:
     """One sha256 for a simulator's name and identity, ``""`` without identity."""
     if not table:
         return ""
-    return hashlib.sha256(
-        json.dumps([simulator, dict(table)], sort_keys=True).encode()
-    ).hexdigest()
+    own = {k: v for k, v in table.items() if not k.startswith(VALUE)}
+    return hashlib.sha256(json.dumps([simulator, own], sort_keys=True).encode()).hexdigest()

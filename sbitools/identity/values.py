@@ -22,7 +22,9 @@ from sbitools.simulator import FieldSpec
 
 from .code import code_digest, file_digest, instructions, is_own_file
 
-__all__ = ["Digester", "is_own", "state_of"]
+__all__ = ["VALUE", "Digester", "is_own", "state_of"]
+
+VALUE = "value of "  # of a global name, in the table of a function
 
 _DEEPEST = 60
 _HEAP_TYPE = 1 << 9  # a class that was made while running, not one of C
@@ -157,7 +159,8 @@ class Digester:
         if not self.code:
             return out | {"name": f.__qualname__}
         for name, value in _references(f).items():
-            out[f"global {name}"] = value
+            code = callable(value) or isinstance(value, bytes | ModuleType)
+            out[f"global {name}" if code else f"{VALUE}{name}"] = value
         return out | {f"code of {f.__name__}": code_digest(f)}
 
     def class_(self, kind: type, leave: Iterable[str] = ()) -> bytes:

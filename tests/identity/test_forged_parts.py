@@ -73,5 +73,5 @@ def test_pipes_and_devices_are_no_parts(tmp_path):
         SimulationStore.open(store.path)
     (store.path / "store.json").unlink()
     (store.path / "store.json").symlink_to("/dev/zero")
-    with pytest.raises(StoreError, match="no file of text"):
+    with pytest.raises(StoreError, match="not a file"):
         SimulationStore.open(store.path)

@@ -18,7 +18,7 @@ from sbitools import (
     seeds,
     simulate,
 )
-from sbitools.errors import StoreError
+from sbitools.errors import StaleSimulationsWarning, StoreError
 from sbitools.store.manifest import Manifest
 
 FIELD = FieldSpec("x", ("i",), (3,), unit="mK")
@@ -89,6 +89,14 @@ def test_failures_of_another_function_are_not_kept_in_silence(tmp_path):
     assert fill(tmp_path / "s", function=broken).counts()["failed"] == 4
     with pytest.raises(StoreError, match="another code of model"):
         fill(tmp_path / "s")
+
+
+def test_another_value_of_a_global_name_is_told(tmp_path):
+    text = "k = {k}\ndef model(theta, s):\n    return theta.float().expand(-1, 3) * k"
+    fill(tmp_path / "s", function=notebook(text.format(k=1.0)))
+    fill(tmp_path / "s", function=notebook(text.format(k=1.0)))  # no warning
+    with pytest.warns(StaleSimulationsWarning, match="reads k, whose value is another"):
+        fill(tmp_path / "s", function=notebook(text.format(k=2.0)))
 
 
 def test_closures_and_options(tmp_path):
