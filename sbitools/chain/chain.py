@@ -73,7 +73,8 @@ def _current(run: Run, stage: Stage) -> StageRecord | None:
     """The record of a stage that needs no work: neither a lock nor anything else is written."""
     place = Place(run.folder(stage.name), run.record_path(stage.name))
     with suppress(SbitoolsError):  # it is told, if it lasts, when the stage is locked
-        if place.folder.exists() and not place.old.record.exists():
+        left = place.old.record.exists() or place.old.folder.exists()  # to be cleared away
+        if place.folder.exists() and not left:
             return finished_record(run, stage.name)
     return None
 
