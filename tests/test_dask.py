@@ -42,7 +42,9 @@ def make(folder=None, fatal=()):
         x[theta[:, 0] > 0.9] = float("inf")
         return x
 
-    return FunctionSimulator(function, SPACE, FIELD)
+    simulator = FunctionSimulator(function, SPACE, FIELD)
+    simulator.identity = "unlucky"  # where it kills its worker changes nothing in x
+    return simulator
 
 
 @pytest.fixture(scope="module")
