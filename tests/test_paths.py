@@ -136,7 +136,9 @@ def test_no_path_is_taken_as_it_comes():
         ("repairs/posterior.py", "load"), ("repairs/posterior.py", "save_with_base"),
         ("repairs/posterior.py", "load_repaired"), ("calibration/result.py", "to_html"),
         ("embeddings/pretrain.py", "pretrain"), ("checkpoint.py", "rebuild"),
-        ("store/arrayfiles.py", "reading"),
+        ("store/arrayfiles.py", "reading"), ("inference/saved.py", "save"),
+        ("inference/saved.py", "load"), ("training/loop.py", "run_training"),
+        *(("files.py", name) for name in ("read_file", "_open_regular", "_check_mode")),
     }  # fmt: skip
     root, missing = Path(sbitools.__file__).parent, set()
     for file in root.rglob("*.py"):
@@ -156,7 +158,7 @@ def test_a_script_beside_its_module(tmp_path):
     folder = tmp_path / "my run \u00e9 12:30"
     folder.mkdir()
     (folder / "mysim.py").write_text(
-        "import os, numpy as np\ndef f(t, s):\n    assert 'SBITOOLS' not in ''.join(os.environ)\n"
+        "import os, numpy as np\ndef f(t, s):\n    assert not {'SBITOOLS_IMPORT_PATH', 'SBITOOLS_PYTHONPATH'} & set(os.environ)\n"
         "    return np.repeat(t, 3, 1).numpy().astype('f4')\n"
     )
     (folder / "go.py").write_text(
