@@ -158,7 +158,8 @@ def test_a_script_beside_its_module(tmp_path):
     folder = tmp_path / "my run \u00e9 12:30"
     folder.mkdir()
     (folder / "mysim.py").write_text(
-        "import os, numpy as np\ndef f(t, s):\n    assert not {'SBITOOLS_IMPORT_PATH', 'SBITOOLS_PYTHONPATH'} & set(os.environ)\n"
+        "import os, numpy as np\ndef f(t, s):\n"
+        "    assert not {'SBITOOLS_IMPORT_PATH', 'SBITOOLS_PYTHONPATH'} & set(os.environ)\n"
         "    return np.repeat(t, 3, 1).numpy().astype('f4')\n"
     )
     (folder / "go.py").write_text(

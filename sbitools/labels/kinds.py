@@ -55,7 +55,7 @@ def is_labelled_array(values: Any) -> bool:
 
 def is_table(values: Any) -> bool:
     """Whether it has columns: a table of pandas, polars, pyarrow or astropy."""
-    return any(hasattr(values, name) for name in _HEADINGS)
+    return _heading(values) is not None
 
 
 def is_pandas(values: Any) -> bool:
@@ -78,7 +78,12 @@ def entries(values: Any) -> list[Any] | None:
 
 def heading(table: Any) -> list[Any]:
     """Labels of the columns of a table."""
-    return list(getattr(table, next(name for name in _HEADINGS if hasattr(table, name))))
+    return list(_heading(table))
+
+
+def _heading(values: Any) -> Any:
+    found = (getattr(values, name, None) for name in _HEADINGS)
+    return next((names for names in found if names is not None and not callable(names)), None)
 
 
 def column(table: Any, position: int) -> Any:

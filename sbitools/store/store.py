@@ -176,7 +176,8 @@ class SimulationStore(StoreContents):
             ParameterError: for theta outside the priors.
         """
         parameters, path = as_space(parameters), as_path(path, error=StoreError)
-        as_spec(output)
+        for spec in (output, *([] if source is None else [source])):
+            as_spec(spec)
         if nonfinite not in ("error", "fail"):
             raise StoreError(
                 "nonfinite", expected="'error' or 'fail'", got=repr(nonfinite),
@@ -194,7 +195,6 @@ class SimulationStore(StoreContents):
             seeds = simulation_seeds(0, range(len(theta)))
         if unit is not None:
             output.check_unit(unit)
-        path = as_path(path)
         with typed(path):
             target, here = path.resolve(), Path.cwd()
         check_folder(target, here)
@@ -231,8 +231,8 @@ class SimulationStore(StoreContents):
     def _sign(self, fields: tuple[Any, Any]) -> None:
         """Nobody says who made an imported set: it is known by its first part."""
         h = hashlib.sha256()
-        for array in fields:
-            values = None if array is None else np.ascontiguousarray(as_native(array, "x"))
+        for array, spec in zip(fields, (self.output, self.source), strict=True):
+            values = None if array is None else as_native(array, "x", spec)
             if values is not None and values.dtype.kind in "fiuc":  # others are refused later
                 h.update(values.reshape(-1).view(np.uint8).data)
         m, table = self.manifest, {"first simulations": h.hexdigest()[:32]}

@@ -1,5 +1,6 @@
 """Every way to name the same simulations selects the same ones, wherever simulations are named."""
 
+import itertools
 from importlib import import_module
 
 import numpy as np
@@ -36,8 +37,10 @@ WRONG = {
 def entries(store, tests_store, posterior, tmp_path, monkeypatch):
     """What each entry point made of a selection, as plain numbers."""
 
+    runs = itertools.count()
+
     def train(rows):
-        info = sbitools.train(store, run_dir=tmp_path / "r", indices=rows, **QUICK)
+        info = sbitools.train(store, run_dir=tmp_path / f"r{next(runs)}", indices=rows, **QUICK)
         return info.training_seeds.tolist()
 
     def repair(rows):
