@@ -95,6 +95,8 @@ class CalibrationDraws(Brief):
         put = object.__setattr__
         from sbitools.labels import require_same_rows
 
+        for name in ("names", "labels"):
+            put(self, name, _texts(getattr(self, name), name))
         require_same_rows({k: getattr(self, k) for k in _ROWS}, ShapeError)
         for name in ("theta", "draws"):
             put(self, name, _columns(getattr(self, name), name, self.names, self.prior))
@@ -102,8 +104,6 @@ class CalibrationDraws(Brief):
             _put_numbers(self, name)
         put(self, "theta", np.asarray(self.theta, dtype=np.float64))
         put(self, "seed", check_seed(self.seed))
-        for name in ("names", "labels"):
-            put(self, name, _texts(getattr(self, name), name))
         for name in ("latent", "summary"):
             value = getattr(self, name)
             put(self, name, None if value is None else np.asarray(value, dtype=np.float64))
