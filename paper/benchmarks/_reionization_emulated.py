@@ -27,7 +27,7 @@ class _AtPoint:
 
     def __init__(self, emulator: ReionizationEmulator, theta: Tensor) -> None:
         self.emulator, self.theta = emulator, theta
-        self.parameters, self.output = ParameterSpace({}), emulator.output
+        self.parameters, self.output = ParameterSpace([]), emulator.output
 
     @property
     def version(self) -> str:

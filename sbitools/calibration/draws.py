@@ -94,7 +94,10 @@ class CalibrationDraws(Brief):
     def __post_init__(self) -> None:
         put = object.__setattr__
         from sbitools.labels import require_same_rows
+        from sbitools.parameters import as_space
 
+        if self.prior is not None:
+            put(self, "prior", as_space(self.prior))
         for name in ("names", "labels"):
             put(self, name, _texts(getattr(self, name), name))
         require_same_rows({k: getattr(self, k) for k in _ROWS}, ShapeError)
