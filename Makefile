@@ -10,6 +10,8 @@ TORCH_INDEX ?=
 EXTRAS ?=
 
 TORCH := 2.13.0
+# Folders of tests that one of two processes takes; the other takes all the others.
+SCIENCE := calibration embeddings gate inference labels networks observation repairs report statistics
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
@@ -18,7 +20,7 @@ ONE_THREAD := OMP_NUM_THREADS=1 MPLBACKEND=Agg
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test lint types test-fast test-slow benchmarks tables clean
+.PHONY: help setup demo test lint types test-fast test-science test-tools test-slow benchmarks tables clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,8 +51,15 @@ lint: $(READY)  ## ruff: rules and format
 types: $(READY)  ## pyright
 	$(BIN)/pyright
 
-test-fast: $(READY)  ## the fast tests, with the tutorial at its small setting
-	$(ONE_THREAD) SBITOOLS_SMALL=1 $(BIN)/python -m pytest
+# Two processes of pytest, one for each core; each takes about half of the time.
+test-fast: $(READY)  ## the fast tests, with the tutorials at their small setting
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync=line test-science test-tools
+
+test-science: $(READY)
+	$(ONE_THREAD) $(BIN)/python -m pytest $(addprefix tests/,$(SCIENCE))
+
+test-tools: $(READY)
+	$(ONE_THREAD) SBITOOLS_SMALL=1 $(BIN)/python -m pytest $(addprefix --ignore tests/,$(SCIENCE))
 
 test-slow: $(READY)  ## the tests that take minutes
 	$(ONE_THREAD) $(BIN)/python -m pytest -m slow --timeout 3600

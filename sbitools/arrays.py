@@ -116,6 +116,14 @@ def selection(
     """
     if chosen is None:
         return np.arange(n, dtype=np.int64)
+    rows = getattr(chosen, "index", None)
+    if hasattr(chosen, "to_numpy") and rows is not None:  # a Series: its labels count in a mask
+        mask = chosen.to_numpy().dtype.kind == "b"
+        if mask and list(rows) != list(range(len(rows))):
+            raise error(
+                what, expected=f"a mask whose rows are labelled 0 to {n - 1}, or not at all",
+                got="rows in another order", fix="pass mask.sort_index().to_numpy()",
+            )  # fmt: skip
     if isinstance(chosen, slice):
         return np.arange(n, dtype=np.int64)[chosen]
     try:

@@ -27,9 +27,13 @@ HEALPIX = {"pixel": None, "healpix": None, "pixel_ring": "ring", "pixel_nested":
 _CHANNEL = ("channel", "map", "slice", "item")
 # These count fields where there are further axes; alone, they are the axis of a spectrum.
 _CHANNEL_OF_FIELDS = (
-    "band", "bin", "component", "freq", "frequency", "polarisation", "polarization", "redshift",
-    "redshift_bin", "stokes", "tomographic_bin", "z_bin",
+    "band", "bin", "chan", "channel", "color", "colour", "component", "detector", "energy",
+    "energy_bin", "filter", "freq", "frequency", "map", "nu", "pol", "polarisation",
+    "polarization", "redshift", "redshift_bin", "rgb", "snapshot", "stokes", "tomographic_bin",
+    "wavelength", "z_bin",
 )  # fmt: skip
+# Other names of pixels, for what acts along axes; a summary network is chosen by those above.
+_PIXELS = ("hpx", "healpix_pixel", "ipix", "npix", "pix", "pixel")
 
 
 def kinds_of(dims: Sequence[str]) -> tuple[str, ...]:
@@ -48,5 +52,9 @@ def _kind(name: str, alone: bool) -> str:
         return "healpix"
     if name == LINE_OF_SIGHT:
         return "evolving"
-    counted = name in _CHANNEL or (name in _CHANNEL_OF_FIELDS and not alone)
+    plain = name.lower()
+    forms = {plain, plain.removesuffix("s"), plain.removesuffix("ies") + "y"}
+    if not forms.isdisjoint(_PIXELS):
+        return "healpix"
+    counted = name in _CHANNEL or (not alone and not forms.isdisjoint(_CHANNEL_OF_FIELDS))
     return "channel" if counted else "periodic"

@@ -96,9 +96,9 @@ class RunConfig(_Section):
     repair: RepairSection = Field(default_factory=RepairSection)
     report: ReportSection = Field(default_factory=ReportSection)
 
-    @field_validator("run_dir", mode="after")
+    @field_validator("run_dir", mode="before")
     @classmethod
-    def _at_home(cls, path: Path) -> Path:
+    def _at_home(cls, path: Any) -> Path:
         return as_path(path, "run_dir")
 
 

@@ -107,8 +107,8 @@ class ScatteringEmulator(Emulator):
             TrainingError: if the maps cannot be fitted.
             RunDirError: if `run_dir` holds another run.
         """
-        run_dir = fit_inputs(store, run_dir)
         options, begun = parse_options(EmulatorOptions, config), time.monotonic()
+        run_dir = fit_inputs(store, run_dir)
         _check_store(store, self.parameters, self.output)
         state = RunState(run_dir, {})
         model = self._new_model(options)

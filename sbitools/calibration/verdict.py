@@ -32,6 +32,7 @@ _ENOUGH = 0.8
 # A posterior of more than twice the prior's variance, or means that err by as much, is worse than
 # the prior: no check of ranks may speak for it.
 _WORST = -1.0
+_FEWEST_TESTS = 10  # of which R² says anything
 
 # An effect is named if it is this many of its standard errors from none.
 _NOTABLE = 3.0
@@ -113,7 +114,8 @@ def _judge(result: CalibrationResult, kind: str, checks: list[Check]) -> Verdict
         what += f", {excluded} of {total} tests excluded because the posterior gave no draws"
     if not failed:
         what += _weak(tested)
-    worse = _worse_than_prior(checks, counts["draws"])
+    many = counts["tests"] >= _FEWEST_TESTS
+    worse = _worse_than_prior(checks, counts["draws"]) if many else []
     good = not failed and not worse and excluded <= _MAX_EXCLUDED * total
     if worse and not failed:
         what += f", but it is worse than the prior: {', '.join(worse)}"

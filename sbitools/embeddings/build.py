@@ -181,7 +181,8 @@ def _ordering(spec: FieldSpec, given: str | None) -> str:
 
 def _choose(spec: FieldSpec) -> str:
     dims = spec.dims
-    if spec.kinds[-1:] == ("healpix",):
+    told = dims[-1:] and dims[-1] in HEALPIX if spec.axes is None else spec.axes[-1] == "healpix"
+    if told:
         return "healpix"
     if len(dims) == 2 and dims[0] in _ITEM:
         return "set"

@@ -68,7 +68,7 @@ def state_of(thing: Any) -> dict[str, Any]:
 
 def _is_memory(kind: type, name: str) -> bool:
     known = inspect.getattr_static(kind, name, None)
-    return isinstance(known, functools.cached_property) or name.lower().endswith("cache")
+    return isinstance(known, functools.cached_property) or _cached(name)
 
 
 def _is_module(thing: Any) -> bool:
@@ -238,7 +238,7 @@ def _is_own_module(place: Any) -> bool:
 
 
 def _cached(name: Any) -> bool:
-    return isinstance(name, str) and name.lower().endswith("cache")
+    return isinstance(name, str) and name.startswith("_") and name.lower().endswith("cache")
 
 
 def _content(cell: Any) -> Any:
@@ -250,7 +250,7 @@ def _content(cell: Any) -> Any:
 
 def _plain(thing: Any) -> bytes | None:
     """Digest of a plain value or array, None for others."""
-    if isinstance(thing, np.ndarray) and thing.dtype.kind != "O":
+    if type(thing) is np.ndarray and thing.dtype.kind != "O":
         flat = np.ascontiguousarray(thing).reshape(-1).view(np.uint8)
         return _hash("array", thing.dtype.str, thing.shape, flat.data)
     if isinstance(thing, np.ndarray):

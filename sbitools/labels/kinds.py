@@ -13,8 +13,9 @@ from torch import Tensor
 from sbitools.errors import SbitoolsError
 
 __all__ = [
-    "Subject", "axis_names", "column", "entries", "few", "heading", "is_labelled_array",
-    "is_pandas", "is_plain", "is_series", "is_table", "nested", "require_ascending", "unnamed",
+    "Subject", "axis_names", "column", "entries", "entry", "few", "heading", "is_labelled_array",
+    "is_pandas", "is_plain", "is_sequence", "is_series", "is_table", "nested",
+    "require_ascending", "unnamed",
 ]  # fmt: skip
 
 _HEADINGS = ("colnames", "column_names", "columns")  # astropy, pyarrow, pandas and polars
@@ -72,6 +73,10 @@ def entries(values: Any) -> list[Any] | None:
     """Names in a mapping, dataset, open archive or record array; None for anything else."""
     if isinstance(values, Mapping):
         return list(values)
+    if isinstance(named := getattr(values, "_fields", None), tuple):  # a named tuple
+        return list(named)
+    if hasattr(values, "field") and hasattr(values, "row"):  # a row of a FITS table
+        values = values.array
     names = getattr(getattr(values, "dtype", None), "names", None)
     return None if names is None else list(names)
 
@@ -84,6 +89,16 @@ def heading(table: Any) -> list[Any]:
 def _heading(values: Any) -> Any:
     found = (getattr(values, name, None) for name in _HEADINGS)
     return next((names for names in found if names is not None and not callable(names)), None)
+
+
+def entry(values: Any, name: str) -> Any:
+    """One of `entries`."""
+    return getattr(values, name) if hasattr(values, "_fields") else values[name]
+
+
+def is_sequence(values: Any) -> bool:
+    """Whether it is a list or tuple whose items have no names."""
+    return isinstance(values, list | tuple) and entries(values) is None
 
 
 def column(table: Any, position: int) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,10 +16,12 @@ from .kinds import (
     axis_names,
     column,
     entries,
+    entry,
     few,
     heading,
     is_labelled_array,
     is_plain,
+    is_sequence,
     is_series,
     is_table,
     nested,
@@ -64,7 +66,7 @@ def _columns(values: Any, names: list[str], units: list[str], subject: Subject) 
         return values
     if isinstance(values, Tensor):
         return _tensor(values, subject)
-    if isinstance(values, list | tuple):
+    if is_sequence(values):
         return nested(values, lambda v: _columns(v, names, units, subject), subject)
     if is_labelled_array(values):
         return _parameter_axis(values, names, units, subject)
@@ -82,6 +84,11 @@ def _columns(values: Any, names: list[str], units: list[str], subject: Subject) 
         if any(isinstance(label, str) for label in labels) or len(labels) != len(names):
             return _picked(values, labels, names, units, subject)
         require_ascending(labels, "columns", subject)
+        rows = {str(label) for label in getattr(values, "index", ())}
+        if is_table(values) and names and set(names) <= rows:
+            raise subject.refuse(
+                "one row per simulation", f"rows {few(sorted(rows))}", "transpose the table: .T"
+            )
         if is_series(values):
             return values.to_numpy()
         return _side_by_side([column(values, i) for i in range(len(labels))], units, subject)
@@ -118,16 +125,32 @@ def _picked(
             f"columns {few(labels)}, " + (f"without {missing}" if missing else f"twice {unclear}"),
             "name the columns as the parameters, or pass plain numbers in this order",
         )  # fmt: skip
-    columns = {name: values[name] for name in names}
+    columns = {name: entry(values, name) for name in names}
     require_same_rows(columns, subject.error)
+    _check_heading_units(values, dict(zip(names, units, strict=True)), subject)
     return _side_by_side(list(columns.values()), units, subject)
+
+
+def _check_heading_units(values: Any, units: dict[str, str], subject: Subject) -> None:
+    """Units that a table keeps apart from its columns, as FITS and `DataFrame.attrs` do."""
+    heading = getattr(values, "columns", None)
+    stated = dict(zip(getattr(heading, "names", None) or [], getattr(heading, "units", []) or [],
+                      strict=False))  # fmt: skip
+    noted = getattr(values, "attrs", {})
+    found = noted.get("units") if isinstance(noted, Mapping) else None
+    if found:
+        stated |= found if isinstance(found, Mapping) else dict.fromkeys(units, found)
+    for name, unit in units.items():
+        if stated.get(name):
+            check_stated(str(stated[name]), unit, subject)
 
 
 def _side_by_side(columns: list[Any], units: list[str], subject: Subject) -> np.ndarray:
     plain = []
     for values, unit in zip(columns, units, strict=True):
-        if is_labelled_array(values):
+        if hasattr(values, "attrs"):  # of xarray, h5py or pandas
             check_stated(stated_unit(values.attrs), unit, subject)
+        if is_labelled_array(values):
             values = values.values
         array = np.asarray(without_units(values, unit, subject))
         if array.dtype.kind not in "fiu":

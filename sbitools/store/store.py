@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 __all__ = ["Failure", "SimulationStore", "default_task_size"]
 
 _PART_BYTES = 64_000_000
+_SIGNED = 256  # simulations that tell an imported set from another
 _MAX_TASK = 1024
 _DESIGNS = ("random", "sobol", "latin_hypercube", "imported")
 _MIN_TASKS = 16  # per campaign, so that workers share the work; never a matter of their number
@@ -225,17 +226,23 @@ class SimulationStore(StoreContents):
             with reading("x or source"):
                 fields = x[rows], None if source_x is None else source_x[rows]
             if start == 0:
-                self._sign(fields)
+                self._sign(x, source_x)
             self.add_many(start, *fields, nonfinite=nonfinite)
 
-    def _sign(self, fields: tuple[Any, Any]) -> None:
-        """Nobody says who made an imported set: it is known by its first part."""
+    def _sign(self, x: Any, source_x: Any) -> None:
+        """Nobody says who made an imported set: it is known by simulations from all over it."""
         h = hashlib.sha256()
-        for array, spec in zip(fields, (self.output, self.source), strict=True):
-            values = None if array is None else as_native(array, "x", spec)
-            if values is not None and values.dtype.kind in "fiuc":  # others are refused later
-                h.update(values.reshape(-1).view(np.uint8).data)
-        m, table = self.manifest, {"first simulations": h.hexdigest()[:32]}
+        chosen = np.unique(np.linspace(0, len(self) - 1, min(len(self), _SIGNED)).astype(int))
+        for array, spec in ((x, self.output), (source_x, self.source)):
+            if array is None:
+                continue
+            for i in chosen:
+                with reading("x or source"):
+                    row = array[int(i) : int(i) + 1]
+                values = as_native(row, "x", spec)
+                if values.dtype.kind in "fiuc":  # others are refused later
+                    h.update(values.reshape(-1).view(np.uint8).data)
+        m, table = self.manifest, {"simulations": h.hexdigest()[:32]}
         layout = replace(m.layout, origin=origin(m.simulator, table))
         replace(m, layout=layout, identity=table).write_texts(self.path)
         self._load()

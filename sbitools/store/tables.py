@@ -21,6 +21,7 @@ from .textfiles import read_text
 __all__ = ["read_theta"]
 
 _TEXT = (".csv", ".txt", ".dat", ".tsv")
+_NUMBERS = ("", "index", "Unnamed: 0")  # columns that number the rows
 
 
 def read_theta(
@@ -56,6 +57,7 @@ def read_theta(
 def _from_text(path: Path, names: list[str]) -> np.ndarray:
     header, body = read_text(path, names)
     columns = _columns(path, header, names)
+    _check_order(path, header, body, names)
     out = np.empty((len(body), len(names)))
     for i, row in enumerate(body):
         try:
@@ -68,6 +70,22 @@ def _from_text(path: Path, names: list[str]) -> np.ndarray:
                 got=str(error), fix="correct the row",
             ) from error  # fmt: skip
     return out
+
+
+def _check_order(path: Path, header: list[str], body: list[list[str]], names: list[str]) -> None:
+    """Refuse rows whose numbers, in our own designs or those of pandas, are in disorder."""
+    for name in _NUMBERS:
+        if header.count(name) != 1 or name in names:
+            continue
+        numbers = [row[header.index(name)] for row in body if len(row) == len(header)]
+        if not all(number.strip().isdecimal() for number in numbers):
+            continue
+        if [int(n) for n in numbers] != sorted({int(n) for n in numbers}):
+            raise ParameterError(
+                f"rows of {path}", expected=f"ascending numbers in column {name!r}",
+                got=f"{', '.join(numbers[:5])}, ...",
+                fix="sort the rows by it, as the fields are, or leave the column out",
+            )  # fmt: skip
 
 
 def _columns(path: Path, header: list[str], names: list[str]) -> list[int]:

@@ -193,7 +193,7 @@ def test_the_suite_catches_a_fit_that_forgets(tmp_path):
     class Forgetful(NBodyEmulator):
         def fit(self, store, config=None, *, run_dir, resume=False):
             seed = 6 if resume else 5
-            return super().fit(store, config | {"seed": seed}, run_dir=run_dir)
+            return super().fit(store, config | {"seed": seed}, run_dir=run_dir / f"{seed}")
 
     emulator = Forgetful(NBodySimulator(**tiny.TINY), (0.0, 1.0))
     emulator._build([4, 6], 6.0, "float32", 0)

@@ -77,9 +77,7 @@ def test_layout_does_not_matter_and_constants_do(tmp_path_factory, where, first,
     folder = tmp_path_factory.mktemp("code")
     make = made if where == "prompt" else functools.partial(in_file, folder)
     one, two = make(BODY.format(**first)), make(BODY.format(**second))
-    same = [(k, type(v), v) for k, v in first.items()] == [
-        (k, type(v), v) for k, v in second.items()
-    ]
+    same = all((type(v), v) == (type(second[k]), second[k]) for k, v in first.items())
     assert (of(one) == of(two)) is same
     if where == "file":  # at a prompt a type hint is an instruction of its own in some versions
         assert of(make(SAME.format(**first).replace("y : float =", "y ="))) == of(one)
