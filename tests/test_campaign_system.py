@@ -1,4 +1,8 @@
-"""A campaign among other processes: two at once, closed files, no room for another."""
+"""A campaign among other processes: two at once, closed files, no room for another.
+
+What cannot be had: a driver that prints what its own streams cannot encode (latin-1, ASCII) fails
+by itself, whatever the package does.
+"""
 
 import errno
 import os

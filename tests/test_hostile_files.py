@@ -1,4 +1,8 @@
-"""Files that hang, nest without end or claim any size are refused where a user's file goes in."""
+"""Files that hang, nest without end or claim any size are refused where a user's file goes in.
+
+A group that holds itself, once or many times, is walked once: a field beside it is read, and to
+expect a refusal would be wrong.
+"""
 
 import json
 import os

@@ -1,4 +1,8 @@
-"""The folder of a training: one run, one process, and the user's files stay."""
+"""The folder of a training: one run, one process, and the user's files stay.
+
+A second training without `resume` is an error, not a training that keeps the first one aside: who
+expects it to go through loses sight of one of both.
+"""
 
 import os
 import subprocess

@@ -1,4 +1,8 @@
-"""Whatever lies at a path: a saver writes there or says why not, and changes nothing foreign."""
+"""Whatever lies at a path: a saver writes there or says why not, and changes nothing foreign.
+
+A save onto anything but a checkpoint of its kind is an error, each time it is tried, and through a
+link, too: to expect that it succeeds somewhere else, or the second time, would be wrong.
+"""
 
 import os
 

@@ -1,4 +1,7 @@
-"""Tables of parameters as text, as spreadsheets, pandas, numpy and simulation suites write it."""
+"""Tables of parameters as text, as spreadsheets, pandas, numpy and simulation suites write it.
+
+A byte-order mark is what spreadsheets write: a table with one is read, not refused.
+"""
 
 import locale
 

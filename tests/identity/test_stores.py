@@ -100,6 +100,9 @@ def test_another_value_of_a_global_name_is_told(tmp_path):
 
 
 def test_closures_and_options(tmp_path):
+    """Another closure or default is refused: to expect the new function's values would be to
+    expect that the old simulations are deleted."""
+
     def ripple(k):
         return lambda theta, s: theta.float() + k * seeds.normal(s, (3,))
 
