@@ -18,7 +18,7 @@ from .errors import StoreError
 __all__ = [
     "TEMP_SUFFIX", "check_regular", "hash_file", "is_limit", "is_refused", "memory",
     "move_directory", "out_of_reach", "parse_json", "read_file", "read_json", "sync_directory",
-    "temporary_name", "typed", "write_atomic", "write_new",
+    "temporary_name", "typed", "write_atomic", "write_new", "write_result",
 ]  # fmt: skip
 
 TEMP_SUFFIX = ".tmp"
@@ -155,6 +155,30 @@ def _open_regular(path: str | Path, dir_fd: int | None = None) -> int:
         os.close(fd)
         raise
     return fd
+
+
+def write_result(path: Path, data: bytes, mark: bytes) -> None:
+    """`write_atomic`, over nothing but a result of the same kind.
+
+    Args:
+        path: of the file.
+        data: to write.
+        mark: what results of this kind have in their first 1,000 bytes.
+
+    Raises:
+        StoreError: if another file is there, which is left as it is, or the disk refuses.
+    """
+    head = mark
+    with typed(path):
+        if path.is_file() and path.stat().st_size > 0:
+            with path.open("rb") as stream:
+                head = stream.read(1000)
+    if mark not in head:
+        raise StoreError(
+            str(path), expected="a new file, or an earlier result of this kind to replace",
+            got="another file", fix="choose another path; nothing there was changed",
+        )  # fmt: skip
+    write_atomic(path, data)
 
 
 def read_file(path: str | Path, *, most: int | None = None, dir_fd: int | None = None) -> bytes:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sbitools.brief import cut, table_html
 from sbitools.errors import ConfigError
-from sbitools.files import parse_json, read_file, write_atomic
+from sbitools.files import parse_json, read_file, write_result
 from sbitools.plain import as_path
 
 from .check import Check, decode, encode
@@ -163,7 +163,7 @@ class CalibrationResult:
     def to_json(self, path: str | Path) -> Path:
         """Write everything, arrays of the plots included; numbers keep all their digits."""
         path = as_path(path)
-        write_atomic(path, json.dumps(self.to_dict(), allow_nan=False).encode())
+        write_result(path, json.dumps(self.to_dict(), allow_nan=False).encode(), b'{"schema": ')
         return path
 
     @classmethod

@@ -62,7 +62,7 @@ def write_calibration(result: CalibrationResult, path: str | Path) -> Path:
         result: of `sbitools.calibrate`.
         path: of the HTML file.
     """
-    from sbitools.files import write_atomic
+    from sbitools.files import write_result
     from sbitools.plain import as_path
 
     from .html import render
@@ -74,7 +74,7 @@ def write_calibration(result: CalibrationResult, path: str | Path) -> Path:
     subtitle = f"{counts['tests']} tests with {counts['draws']} draws each, {date[:10]}"
     text = render(title, subtitle, date, verdicts(result), sections)
     path = as_path(path)
-    write_atomic(path, text.encode())
+    write_result(path, text.encode(), b'name="generator" content="sbitools')
     return path
 
 
