@@ -53,7 +53,7 @@ types: $(READY)  ## pyright
 
 # Two processes of pytest, one for each core; each takes about half of the time.
 test-fast: $(READY)  ## the fast tests, with the tutorials at their small setting
-	@$(MAKE) --no-print-directory --jobs 2 --output-sync=line test-science test-tools
+	@$(MAKE) --no-print-directory --jobs 2 test-science test-tools
 
 test-science: $(READY)
 	$(ONE_THREAD) $(BIN)/python -m pytest $(addprefix tests/,$(SCIENCE))
