@@ -117,7 +117,9 @@ def simulate(
             sent, str(path.absolute()), store.group_size, time_limit,
             import_path(),
         )  # fmt: skip
-        _run(store, tasks, _engine(payload, workers, client, progress), progress)
+        engine: Any = _engine(payload, workers, client)
+        engine.shown = progress  # a cluster says that it waits for workers
+        _run(store, tasks, engine, progress)
         store.refresh()
         for old in store._catalog.superseded():  # by simulations that were run again
             with typed(old):
@@ -243,7 +245,7 @@ def _missing(store: SimulationStore, retry_failed: bool) -> list[tuple[int, int]
     return out
 
 
-def _engine(payload: Payload, workers: int, client: Any, shown: bool) -> Engine:
+def _engine(payload: Payload, workers: int, client: Any) -> Engine:
     if client is None:
         return _Local(payload, workers)
     if not (hasattr(client, "scatter") and hasattr(client, "submit")):
@@ -253,7 +255,7 @@ def _engine(payload: Payload, workers: int, client: Any, shown: bool) -> Engine:
         )  # fmt: skip
     from .cluster import DaskEngine
 
-    return DaskEngine(payload, client, shown)
+    return DaskEngine(payload, client)
 
 
 def _run(

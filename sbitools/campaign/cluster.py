@@ -58,11 +58,15 @@ class DaskEngine:
     Args:
         payload: simulator and store; the store's path must be shared by all Dask workers.
         client: the client.
+
+    Attributes:
         shown: whether to say on stderr that workers are waited for.
     """
 
-    def __init__(self, payload: Payload, client: Any, shown: bool = False) -> None:
-        self.client, self.key, self.shown = client, uuid.uuid4().hex, shown
+    shown = False
+
+    def __init__(self, payload: Payload, client: Any) -> None:
+        self.client, self.key = client, uuid.uuid4().hex
         self.simulator = payload.simulator
         self.payload = replace(payload, simulator=b"")
         self._tries: dict[tuple[tuple[int, int], bool], int] = {}
