@@ -209,7 +209,7 @@ class Manifest:
         """
         file = path / _FILE
         try:
-            values = parse_json(read_file(file))
+            values = parse_json(read_file(file, most=_LARGEST))
         except OSError as error:
             if is_refused(error):
                 raise out_of_reach(file, error) from error
