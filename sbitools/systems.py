@@ -6,13 +6,11 @@ distribution can add one; sbitools itself never imports a system by its module n
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
-from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from .errors import ConfigError
+from .installed import find_installed, names_installed
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -64,13 +62,9 @@ class System(Protocol):
         ...
 
 
-def _entries() -> dict[str, EntryPoint]:
-    return {entry.name: entry for entry in entry_points(group=GROUP)}
-
-
 def known_systems() -> list[str]:
     """Names of the installed systems, sorted; none of them is imported."""
-    return sorted(_entries())
+    return names_installed(GROUP)
 
 
 def find_system(name: str) -> System:
@@ -83,32 +77,4 @@ def find_system(name: str) -> System:
         ConfigError: if no installed distribution provides it, if it cannot be imported, or if what
             the entry point names is not a system. The message lists the known ones.
     """
-    entries = _entries()
-    if name not in entries:
-        close = difflib.get_close_matches(name, entries, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else "install the distribution that has it"
-        raise ConfigError(
-            "system", expected=f"one of {sorted(entries) or 'none installed'}", got=repr(name),
-            fix=f"{hint} (distributions register systems in the entry-point group {GROUP!r})",
-        )  # fmt: skip
-    try:
-        system = entries[name].load()
-    except (ImportError, AttributeError) as error:
-        raise ConfigError(
-            f"system {name!r}", expected=f"an importable object {entries[name].value!r}",
-            got=f"{type(error).__name__}: {error}",
-            fix="reinstall the distribution that provides it, with its extras",
-        ) from error  # fmt: skip
-    if not isinstance(system, System):
-        raise ConfigError(
-            f"system {name!r}", expected="the attributes of sbitools.systems.System",
-            got=f"{type(system).__name__} without {_missing(system)}",
-            fix="implement what is missing; emulators/nbody is an example",
-        )  # fmt: skip
-    return system
-
-
-def _missing(system: object) -> str:
-    wanted = ("name", "settings", "simulator", "training_simulator", "emulator",
-              "load_emulator", "validate")  # fmt: skip
-    return ", ".join(w for w in wanted if not hasattr(system, w))
+    return find_installed(GROUP, "system", name, System, "system")
