@@ -12,6 +12,7 @@ from sbitools.config import RunConfig, validate_model
 from sbitools.errors import ConfigError
 from sbitools.systems import System, find_system
 
+from .emulating import Emulation, choose_emulation, emulator_options
 from .records import StageRecord, read_record
 
 if TYPE_CHECKING:
@@ -37,17 +38,16 @@ class Stage:
     Args:
         name: also its folder below the run's.
         title: for the line that is printed.
-        needs: stages whose outputs it reads.
+        needs: stages whose outputs it reads, of those that the configuration asks for.
         settings: what of the configuration it depends on.
         work: does it; the flag says whether to go on with what an interrupted attempt left.
         costly: its artifacts are never removed by the chain, not even when settings change.
-        wanted: whether the configuration asks for it; a stage that is not wanted is left out, and
-            those that would read it do without.
+        wanted: whether the configuration asks for it; one that is not wanted is left out.
     """
 
     name: str
     title: str
-    needs: tuple[str, ...]
+    needs: Callable[[Run], tuple[str, ...]]
     settings: Callable[[Run], dict[str, Any]]
     work: Callable[[Run, bool], Outcome]
     costly: bool = False
@@ -101,9 +101,24 @@ class Run:
         """The reference simulator."""
         return self.system.simulator(self.settings)
 
+    @cached_property
+    def emulation(self) -> Emulation | None:
+        """How the reference is emulated; None: it is not."""
+        return choose_emulation(self.config, self.system, self.settings, self.reference)
+
     def emulator(self) -> Any:
         """The fitted emulator."""
-        return self.system.load_emulator(self.folder("emulator") / "checkpoint")
+        if self.emulation is None:
+            raise ConfigError(
+                "emulator", expected="a run with an emulator", got='emulator.method = "none"',
+                fix="name a method, or leave it out",
+            )  # fmt: skip
+        return self.emulation.load(self.folder("emulator") / "checkpoint")
+
+    @property
+    def training_store(self) -> str:
+        """The store that the posterior is trained on."""
+        return "reference/train" if self.emulation is None else "emulated/train"
 
     def check(self) -> None:
         """Check the tables that later stages read, before hours go into the earlier ones.
@@ -125,9 +140,8 @@ class Run:
                 fix="correct 'train.method' in the file, or with --set train.method=...",
             )  # fmt: skip
         chosen = validate_model(find_method(method).options, options | {"method": method}, "train")
-        known = getattr(self.system, "emulator_options", None)
-        if known is not None:
-            validate_model(known, self.config.emulator, "emulator")
+        if self.emulation is not None:
+            self.emulation.check(emulator_options(self.config))
         observed = Observation.from_dict(self.config.observe).output(self.reference.output)
         check_options(chosen, observed)
 
@@ -135,4 +149,7 @@ class Run:
     def base(self) -> dict[str, Any]:
         """What every stage depends on."""
         plain = self.settings.model_dump(mode="json")
-        return {"system": self.config.system, "settings": plain}
+        files = getattr(self.system, "signature", None)
+        return {"system": self.config.system, "settings": plain} | (
+            {} if files is None else {"files": files(self.settings)}
+        )

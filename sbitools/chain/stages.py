@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from sbitools.config import EmulatedSection, ReferenceSection
+from sbitools.systems import EmulatedSystem
 
+from .emulating import Emulation, emulator_options
 from .records import write_json
 from .run import Outcome, Run, Stage
 
@@ -33,9 +37,18 @@ def store_simulator(run: Run, name: str) -> Simulator:
     """What fills a store."""
     if name.startswith("emulated/"):
         return run.emulator()
-    if name == "reference/test":
-        return run.reference
-    return run.system.training_simulator(run.settings)
+    # An emulator of the system's own may learn from more than the fields that it makes.
+    if name != "reference/test" and run.emulation is not None and run.emulation.own:
+        return cast(EmulatedSystem, run.system).training_simulator(run.settings)
+    return run.reference
+
+
+def _emulating(run: Run) -> bool:
+    return run.emulation is not None
+
+
+def _reads(*names: str) -> Callable[[Run], tuple[str, ...]]:
+    return lambda run: tuple(name for name in names if STAGES[name].wanted(run))
 
 
 def _campaign(name: str) -> Stage:
@@ -57,9 +70,12 @@ def _campaign(name: str) -> Stage:
         return {"n": store_size(run, name), "seed": run.seed(name)}
 
     reference = name.startswith("reference/")
-    needs = () if reference else ("emulator",)
+    needs = _reads() if reference else _reads("emulator")
     title = "reference simulations" if reference else "emulated simulations"
-    return Stage(name, title, needs, settings, work, costly=reference)
+    # Without an emulator there is nothing to validate, and nothing emulated.
+    always = name in ("reference/train", "reference/test")
+    wanted = (lambda run: True) if always else _emulating
+    return Stage(name, title, needs, settings, work, costly=reference, wanted=wanted)
 
 
 def _provided(run: Run, name: str, folder: Path) -> SimulationStore | None:
@@ -67,14 +83,16 @@ def _provided(run: Run, name: str, folder: Path) -> SimulationStore | None:
     provide = getattr(run.system, "provide", None)
     if provide is None or not name.startswith("reference/"):
         return None
-    return provide(run.settings, name, store_size(run, name), folder)
+    sizes = {store: store_size(run, store) for store in STORES if store.startswith("reference/")}
+    return provide(run.settings, name, sizes, folder)
 
 
 def _fit(run: Run, resume: bool) -> Outcome:
     folder = run.folder("emulator")
     folder.mkdir(parents=True, exist_ok=True)
-    emulator = run.system.emulator(run.settings)
-    options = {"seed": run.seed("emulator")} | run.config.emulator
+    emulation = _emulation(run)
+    emulator = emulation.new()
+    options = {"seed": run.seed("emulator")} | emulator_options(run.config)
     report: dict[str, Any] = {}
     if run.progress and "on_epoch" in inspect.signature(emulator.fit).parameters:
         from sbitools.console import epoch_printer
@@ -89,11 +107,24 @@ def _fit(run: Run, resume: bool) -> Outcome:
     return outputs, {"epochs": len(history.epochs)}
 
 
+def _emulation(run: Run) -> Emulation:
+    """Of a run whose stages of the emulator are wanted."""
+    assert run.emulation is not None  # noqa: S101
+    return run.emulation
+
+
+def _fit_settings(run: Run) -> dict[str, Any]:
+    emulation = _emulation(run)
+    method = {} if emulation.own else {"method": emulation.name}
+    options = emulator_options(run.config)
+    return {"options": options | method, "seed": run.seed("emulator")}
+
+
 def _epochs(run: Run, table: Literal["train", "emulator"]) -> int | None:
     """Epochs at most, by the table of the configuration or its model's default."""
     from sbitools.inference.methods import find_method
 
-    model = getattr(run.system, "emulator_options", None)
+    model = None if run.emulation is None else run.emulation.options
     if table == "train":
         model = find_method(run.config.train.get("method", "npe")).options
     default = model.model_fields.get("epochs") if model is not None else None
@@ -105,7 +136,13 @@ def _validate(run: Run, resume: bool) -> Outcome:
     from sbitools.report.artifacts import save_statistics
 
     store = run.store("reference/validation")
-    statistics = run.system.validate(run.emulator(), run.settings, store)
+    if _emulation(run).own:
+        system = cast(EmulatedSystem, run.system)
+        statistics = system.validate(run.emulator(), run.settings, store)
+    else:
+        from sbitools.statistics.comparison import compare
+
+        statistics = compare(run.emulator(), store)
     path = save_statistics(run.folder("validation"), statistics)
     return {"statistics": path}, {"n": len(store)}
 
@@ -119,7 +156,7 @@ def _train(run: Run, resume: bool) -> Outcome:
     folder.mkdir(parents=True, exist_ok=True)
     options: dict[str, Any] = {"seed": run.seed("posterior")} | run.config.train
     posterior = train(
-        run.store("emulated/train"), observe=Observation.from_dict(run.config.observe),
+        run.store(run.training_store), observe=Observation.from_dict(run.config.observe),
         run_dir=folder / "fit", resume=resume, **options,
         on_epoch=epoch_printer(_epochs(run, "train")) if run.progress else None,
     )  # fmt: skip
@@ -137,11 +174,14 @@ def _calibrate(run: Run, resume: bool) -> Outcome:
     folder.mkdir(parents=True, exist_ok=True)
     posterior = Posterior.load(run.folder("posterior") / "checkpoint")
     reference = run.store("reference/test")
+    emulated = run.store("emulated/test") if _emulating(run) else None
     result = calibrate(
-        posterior, run.store("emulated/test"), reference=reference,
+        posterior, emulated or reference, reference=reference if emulated else None,
         n_draws=run.config.calibrate.n_draws, seed=run.seed("calibration"),
         false_alarm=run.config.calibrate.false_alarm, progress=run.progress,
     )  # fmt: skip
+    if emulated is None:
+        result = replace(result, info=result.info | {"emulator": "none"})
     result.to_json(folder / "result.json")
     examples = save_examples(
         folder / "examples.npz", posterior, reference, run.config.report.examples,
@@ -165,7 +205,9 @@ def _repair(run: Run, resume: bool) -> Outcome:
         n_draws=options.n_draws, run_dir=folder / "fit", resume=resume, seed=run.seed("repair"),
     )  # fmt: skip
     repaired.save(folder / "checkpoint")
-    checks = [check.to_dict() for check in attribution(run, posterior)]
+    # What differs between emulated and reference tests; without an emulator there are no two.
+    found = attribution(run, posterior) if _emulating(run) else []
+    checks = [check.to_dict() for check in found]
     write_json(folder / "result.json", repaired.info["repair"] | {"attribution": checks})
     return {"checkpoint": folder / "checkpoint", "result": folder / "result.json"}, {}
 
@@ -185,21 +227,22 @@ _LIST = (
     _campaign("reference/train"),
     _campaign("reference/validation"),
     _campaign("reference/test"),
-    Stage("emulator", "fit of the emulator", ("reference/train",),
-          lambda run: {"options": run.config.emulator, "seed": run.seed("emulator")}, _fit),
-    Stage("validation", "emulator against reference", ("emulator", "reference/validation"),
-          lambda run: {}, _validate),
+    Stage("emulator", "fit of the emulator", _reads("reference/train"),
+          _fit_settings, _fit, wanted=_emulating),
+    Stage("validation", "emulator against reference", _reads("emulator", "reference/validation"),
+          lambda run: {}, _validate, wanted=_emulating),
     _campaign("emulated/train"),
     _campaign("emulated/test"),
-    Stage("posterior", "training of the posterior", ("emulated/train",),
+    Stage("posterior", "training of the posterior", lambda run: (run.training_store,),
           lambda run: {"options": run.config.train, "observe": run.config.observe,
                        "seed": run.seed("posterior")}, _train),
-    Stage("calibration", "calibration", ("posterior", "emulated/test", "reference/test"),
+    Stage("calibration", "calibration", _reads("posterior", "emulated/test", "reference/test"),
           lambda run: {"options": run.config.calibrate.model_dump(),
                        "examples": run.config.report.examples}, _calibrate),
-    Stage("repair", "repair of the posterior", ("posterior", "emulated/test", "reference/test"),
-          _repair_settings, _repair, wanted=lambda run: run.config.repair.method != "none"),
-    Stage("report", "report", ("calibration", "validation", "repair"),
+    Stage("repair", "repair of the posterior",
+          _reads("posterior", "emulated/test", "reference/test"), _repair_settings, _repair,
+          wanted=lambda run: run.config.repair.method != "none"),
+    Stage("report", "report", _reads("calibration", "validation", "repair"),
           lambda run: {"options": run.config.report.model_dump()}, _report),
 )  # fmt: skip
 STAGES: dict[str, Stage] = {stage.name: stage for stage in _LIST}

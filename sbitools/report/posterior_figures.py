@@ -112,13 +112,13 @@ def _outer_labels(ax: Axes, row: int, column: int, n: int, labels: Sequence[str]
 
 
 @styled
-def recovery_panel(emulated: Check, reference: Check | None) -> str:
-    """Posterior mean against truth for every parameter, emulated and reference tests."""
+def recovery_panel(emulated: Check, reference: Check | None, own: str = "emulated") -> str:
+    """Posterior mean against truth for every parameter, `own` and reference tests."""
     labels = emulated.details["labels"]
     figure, axes = canvas(1, len(labels), size=(min(8.6, 4.3 * len(labels)), 4.0))
     for i, label in enumerate(labels):
         ax: Axes = axes[0, i]
-        pairs = [(emulated, EMULATED, "emulated"), (reference, REFERENCE, "reference")]
+        pairs = [(emulated, EMULATED, own), (reference, REFERENCE, "reference")]
         for check, colour, name in pairs:
             if check is None:
                 continue
@@ -143,25 +143,25 @@ def _solid_legend(ax: Axes) -> None:
 
 
 @styled
-def calibration_panel(emulated: Check, reference: Check | None) -> str:
-    """One check with its bands, on emulated and on reference tests."""
+def calibration_panel(emulated: Check, reference: Check | None, own: str = "emulated") -> str:
+    """One check with its bands, on `own` and on reference tests."""
     figure, axes = canvas(size=(4.9, 3.7))
     ax: Axes = axes[0, 0]
-    emulated.plot(ax, label="emulated", color=EMULATED)
+    emulated.plot(ax, label=own, color=EMULATED)
     if reference is not None:
         reference.plot(ax, label="reference", color=REFERENCE)
     return embed(figure)
 
 
 @styled
-def quantile_panel(emulated: Check, reference: Check | None) -> str:
-    """Quantiles of latents against N(0, 1), on emulated and on reference tests."""
+def quantile_panel(emulated: Check, reference: Check | None, own: str = "emulated") -> str:
+    """Quantiles of latents against N(0, 1), on `own` and on reference tests."""
     from sbitools.calibration.plots import latent_quantiles
 
     figure, axes = canvas(size=(4.9, 3.7))
     ax: Axes = axes[0, 0]
     for check, colour, name in (
-        (emulated, EMULATED, "emulated"), (reference, REFERENCE, "reference"),
+        (emulated, EMULATED, own), (reference, REFERENCE, "reference"),
     ):  # fmt: skip
         if check is not None:
             first = len(ax.lines)

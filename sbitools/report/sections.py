@@ -53,8 +53,9 @@ def build_sections(run: Run, result: CalibrationResult, facts: dict[str, Any]) -
         result: of the calibration.
         facts: from `provenance.provenance`.
     """
+    emulator = [] if run.emulation is None else [_emulator(run)]
     return [
-        _checks(result), _emulator(run), _posteriors(run), _calibration(result),
+        _checks(result), *emulator, _posteriors(run), _calibration(result),
         *measure_sections(result), _recovery(result), *mending_sections(run),
         training_section(run), campaign_section(run), cost_section(run), provenance_section(facts),
     ]  # fmt: skip
@@ -76,7 +77,11 @@ def _checks(result: CalibrationResult) -> Section:
     notes = sorted({c.note for c in [*result.emulated, *(result.reference or [])] if c.note})
     blocks += [Paragraph(f"Note: {note}.", "note") for note in notes]
     if result.reference is None:
-        lead = "Every check was run on new fields of the simulator the posterior was trained on."
+        lead = (
+            "Every check was run on simulations of the reference that the posterior has not seen."
+            if result.no_emulator
+            else "Every check was run on new fields of the simulator the posterior was trained on."
+        )
     else:
         lead = (
             "Every check was run twice with the same code: on new emulated fields, and on fields "
@@ -135,13 +140,13 @@ def _bounds(draws: np.ndarray, truth: np.ndarray, space: ParameterSpace) -> np.n
 
 def _calibration(result: CalibrationResult) -> Section:
     paired = result.reference is not None
-    tests = "emulated and reference" if paired else "emulated"
-    lead = "Blue: emulated tests, which show whether training succeeded."
+    tests = "emulated and reference" if paired else result.own_tests
+    lead = f"Blue: {result.own_tests} tests, which show whether training succeeded."
     if paired:
         lead += " Orange: reference tests, which show whether it holds for the real simulator."
     figures = [
         Figure(
-            calibration_panel(check, _same(result, check.name)),
+            calibration_panel(check, _same(result, check.name), result.own_tests),
             f"{check.name} on {tests} tests", _panel(check.name, paired),
         )
         for check in result.emulated if check.name in _PANELS
@@ -166,7 +171,7 @@ def _recovery(result: CalibrationResult) -> Section:
     blocks: list[Block] = []
     for check in sorted(result.emulated, key=lambda check: check.name != "recovery"):
         if check.name == "recovery":
-            source = recovery_panel(check, _same(result, "recovery"))
+            source = recovery_panel(check, _same(result, "recovery"), result.own_tests)
             blocks.append(Figure(
                 source, "posterior mean against truth",
                 "Parameter recovery. Posterior mean and standard deviation against the truth. "
@@ -174,7 +179,7 @@ def _recovery(result: CalibrationResult) -> Section:
                 "about that parameter.",
             ))  # fmt: skip
         if check.name in ("recovery", "contraction"):
-            blocks += _tables(check, _same(result, check.name))
+            blocks += _tables(check, _same(result, check.name), result.own_tests)
     return Section(
         "recovery", "Recovery",
         "What the fields tell about the parameters, and how far posteriors are from the prior.",
@@ -189,13 +194,13 @@ _COLUMNS = {
 }  # fmt: skip
 
 
-def _tables(emulated: Check, reference: Check | None) -> list[Block]:
+def _tables(emulated: Check, reference: Check | None, name: str) -> list[Block]:
     columns = _COLUMNS[emulated.name]
     rows = []
-    for name, check in (("emulated", emulated), ("reference", reference)):
+    for tests, check in ((name, emulated), ("reference", reference)):
         for row in check.details["parameters"] if check is not None else ():
             cells = [_number(row, key) for key, _ in columns]
-            rows.append((row["name"], name, *cells))
+            rows.append((row["name"], tests, *cells))
     captions = {
         "recovery": "R² is 1 for perfect recovery; NRMSE is the error in units of the prior's "
         "spread; an exact posterior has error / stated error 1. ± is one standard error.",
