@@ -125,7 +125,7 @@ def fit(config: ConfigFile, overrides: Set = None) -> None:
 @app.command()
 def train(config: ConfigFile, overrides: Set = None) -> None:
     """Train the posterior on emulated simulations."""
-    _stages(_run(config, overrides), ["posterior"])
+    _stages(_run(config, overrides), ["posterior", "choice"])
 
 
 @app.command()
@@ -153,6 +153,15 @@ def report(config: ConfigFile, overrides: Set = None) -> None:
 
 
 @app.command()
+def run(config: ConfigFile, overrides: Set = None) -> None:
+    """Run every stage of the chain, from simulations to the report; run it again to resume."""
+    from .chain import STAGES
+
+    opened = _run(config, overrides)
+    _stages(opened, STAGES)
+
+
+@app.command()
 def sample(
     config: ConfigFile,
     observation: Annotated[Path, typer.Option(help="Your field: .npy, .npz or .h5.")],
@@ -171,7 +180,7 @@ def sample(
     overrides: Set = None,
 ) -> None:  # fmt: skip
     """Posterior draws and their summary for your own field; repaired, where the repair helps."""
-    from .observed import sample_file
+    from .sampling import sample_file
 
     run = _run(config, overrides)
     sample_file(

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from sbitools.config import RunConfig, validate_model
 from sbitools.errors import ConfigError
-from sbitools.systems import System, find_system
+from sbitools.systems import EmulatedSystem, System, find_system
 
 from .emulating import Emulation, choose_emulation, emulator_options
 from .records import StageRecord, read_record
@@ -27,7 +27,7 @@ Outcome = tuple[dict[str, Path], dict[str, Any]]
 _SEEDS = {
     "reference/train": 1, "reference/validation": 2, "reference/test": 3, "emulator": 4,
     "emulated/train": 5, "emulated/test": 6, "posterior": 7, "calibration": 8, "examples": 9,
-    "repair": 10,
+    "repair": 10, "choice": 11, "observation": 12,
 }  # fmt: skip
 
 
@@ -101,6 +101,13 @@ class Run:
         """The reference simulator."""
         return self.system.simulator(self.settings)
 
+    @property
+    def training_simulator(self) -> Simulator:
+        """What the emulator learns from: an own one may learn from more than it makes."""
+        if self.emulation is not None and self.emulation.own:
+            return cast(EmulatedSystem, self.system).training_simulator(self.settings)
+        return self.reference
+
     @cached_property
     def emulation(self) -> Emulation | None:
         """How the reference is emulated; None: it is not."""
@@ -149,7 +156,4 @@ class Run:
     def base(self) -> dict[str, Any]:
         """What every stage depends on."""
         plain = self.settings.model_dump(mode="json")
-        files = getattr(self.system, "signature", None)
-        return {"system": self.config.system, "settings": plain} | (
-            {} if files is None else {"files": files(self.settings)}
-        )
+        return {"system": self.config.system, "settings": plain}

@@ -8,9 +8,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from sbitools.config import EmulatedSection, ReferenceSection
+from sbitools.errors import StoreError
 from sbitools.systems import EmulatedSystem
 
+from .choosing import best_trained, choose, compares, emulated_tests
 from .emulating import Emulation, emulator_options
+from .observing import observation_settings, observe
 from .records import write_json
 from .run import Outcome, Run, Stage
 
@@ -37,10 +40,7 @@ def store_simulator(run: Run, name: str) -> Simulator:
     """What fills a store."""
     if name.startswith("emulated/"):
         return run.emulator()
-    # An emulator of the system's own may learn from more than the fields that it makes.
-    if name != "reference/test" and run.emulation is not None and run.emulation.own:
-        return cast(EmulatedSystem, run.system).training_simulator(run.settings)
-    return run.reference
+    return run.reference if name == "reference/test" else run.training_simulator
 
 
 def _emulating(run: Run) -> bool:
@@ -67,7 +67,7 @@ def _campaign(name: str) -> Stage:
         return {"store": folder}, {"counts": store.counts(), "digest": store.digest()}
 
     def settings(run: Run) -> dict[str, Any]:
-        return {"n": store_size(run, name), "seed": run.seed(name)}
+        return {"n": store_size(run, name), "seed": run.seed(name)} | _files(run, name)
 
     reference = name.startswith("reference/")
     needs = _reads() if reference else _reads("emulator")
@@ -78,12 +78,32 @@ def _campaign(name: str) -> Stage:
     return Stage(name, title, needs, settings, work, costly=reference, wanted=wanted)
 
 
+def _files(run: Run, name: str) -> dict[str, Any]:
+    """The content of the files that a store of the reference is made of, if it is.
+
+    Once it is made, they need not be there any more.
+    """
+    signature = getattr(run.system, "signature", None)
+    if signature is None or not name.startswith("reference/"):
+        return {}
+    try:
+        return {"files": signature(run.settings)}
+    except StoreError:
+        record = run.record(name)
+        if record is None or record.state != "done" or "files" not in record.settings:
+            raise
+        return {"files": record.settings["files"]}
+
+
 def _provided(run: Run, name: str, folder: Path) -> SimulationStore | None:
     """Reference simulations that the system ships, if the settings ask for them."""
     provide = getattr(run.system, "provide", None)
     if provide is None or not name.startswith("reference/"):
         return None
-    sizes = {store: store_size(run, store) for store in STORES if store.startswith("reference/")}
+    sizes = {
+        store: store_size(run, store) for store in STORES
+        if store.startswith("reference/") and STAGES[store].wanted(run)
+    }  # fmt: skip
     return provide(run.settings, name, sizes, folder)
 
 
@@ -172,9 +192,9 @@ def _calibrate(run: Run, resume: bool) -> Outcome:
 
     folder = run.folder("calibration")
     folder.mkdir(parents=True, exist_ok=True)
-    posterior = Posterior.load(run.folder("posterior") / "checkpoint")
+    posterior = Posterior.load(best_trained(run))
     reference = run.store("reference/test")
-    emulated = run.store("emulated/test") if _emulating(run) else None
+    emulated = run.store("emulated/test") if emulated_tests(run) else None
     result = calibrate(
         posterior, emulated or reference, reference=reference if emulated else None,
         n_draws=run.config.calibrate.n_draws, seed=run.seed("calibration"),
@@ -198,7 +218,7 @@ def _repair(run: Run, resume: bool) -> Outcome:
 
     folder, options = run.folder("repair"), run.config.repair
     folder.mkdir(parents=True, exist_ok=True)
-    posterior = Posterior.load(run.folder("posterior") / "checkpoint")
+    posterior = Posterior.load(best_trained(run))
     store = run.store("reference/test")
     repaired = repair(
         posterior, store, options.method, folds=options.folds, indices=store.done[: options.n],
@@ -206,7 +226,7 @@ def _repair(run: Run, resume: bool) -> Outcome:
     )  # fmt: skip
     repaired.save(folder / "checkpoint")
     # What differs between emulated and reference tests; without an emulator there are no two.
-    found = attribution(run, posterior) if _emulating(run) else []
+    found = attribution(run, posterior) if emulated_tests(run) else []
     checks = [check.to_dict() for check in found]
     write_json(folder / "result.json", repaired.info["repair"] | {"attribution": checks})
     return {"checkpoint": folder / "checkpoint", "result": folder / "result.json"}, {}
@@ -236,13 +256,21 @@ _LIST = (
     Stage("posterior", "training of the posterior", lambda run: (run.training_store,),
           lambda run: {"options": run.config.train, "observe": run.config.observe,
                        "seed": run.seed("posterior")}, _train),
-    Stage("calibration", "calibration", _reads("posterior", "emulated/test", "reference/test"),
+    Stage("choice", "with and without emulator",
+          _reads("posterior", "reference/train", "reference/test"),
+          lambda run: {"options": run.config.train, "seed": run.seed("choice")}, choose,
+          wanted=compares),
+    Stage("calibration", "calibration",
+          _reads("posterior", "choice", "emulated/test", "reference/test"),
           lambda run: {"options": run.config.calibrate.model_dump(),
                        "examples": run.config.report.examples}, _calibrate),
     Stage("repair", "repair of the posterior",
-          _reads("posterior", "emulated/test", "reference/test"), _repair_settings, _repair,
-          wanted=lambda run: run.config.repair.method != "none"),
-    Stage("report", "report", _reads("calibration", "validation", "repair"),
+          _reads("posterior", "choice", "emulated/test", "reference/test"),
+          _repair_settings, _repair, wanted=lambda run: run.config.repair.method != "none"),
+    Stage("observation", "posterior of the data", _reads("posterior", "choice", "repair"),
+          observation_settings, observe, wanted=lambda run: run.config.observation is not None),
+    Stage("report", "report",
+          _reads("calibration", "validation", "choice", "repair", "observation"),
           lambda run: {"options": run.config.report.model_dump()}, _report),
 )  # fmt: skip
 STAGES: dict[str, Stage] = {stage.name: stage for stage in _LIST}
@@ -250,6 +278,7 @@ STAGES: dict[str, Stage] = {stage.name: stage for stage in _LIST}
 # The command that runs each stage.
 COMMANDS = {
     **dict.fromkeys(STAGES, "simulate"), "emulator": "fit", "validation": "fit",
-    "posterior": "train", "calibration": "calibrate", "repair": "repair", "report": "report",
+    "posterior": "train", "choice": "train", "calibration": "calibrate", "repair": "repair",
+    "observation": "run", "report": "report",
 }  # fmt: skip
 STORES = tuple(name for name, command in COMMANDS.items() if command == "simulate")

@@ -21,7 +21,7 @@ __all__ = ["altered"]
 _PLACES = {
     "store": ".", "checkpoint": "checkpoint", "statistics": "statistics.npz",
     "result": "result.json", "examples": "examples.npz", "info": "info.json",
-    "history": "history.json", "html": "report.html", "json": "report.json",
+    "history": "history.json", "draws": "draws.npz", "html": "report.html", "json": "report.json",
 }  # fmt: skip
 
 

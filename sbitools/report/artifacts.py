@@ -17,7 +17,14 @@ from sbitools.files import read_file, write_atomic
 if TYPE_CHECKING:
     from sbitools.store import SimulationStore
 
-__all__ = ["Examples", "load_examples", "load_statistics", "save_examples", "save_statistics"]
+__all__ = [
+    "Examples",
+    "load_draws",
+    "load_examples",
+    "load_statistics",
+    "save_examples",
+    "save_statistics",
+]
 
 _EXAMPLE_DRAWS = 4000
 _SEPARATOR = "/"
@@ -78,6 +85,15 @@ def save_examples(path: Path, posterior: Any, store: SimulationStore, n: int, se
 def load_examples(path: Path) -> Examples:
     """Inverse of `save_examples`."""
     return Examples(**_read(path))
+
+
+def load_draws(path: Path) -> np.ndarray:
+    """Draws (n, P) that the stage of the observation wrote.
+
+    Raises:
+        StoreError: if the file cannot be read.
+    """
+    return _read(path)["theta"]
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, np.ndarray]:

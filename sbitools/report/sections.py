@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sbitools.chain.choosing import compares
 from sbitools.files import read_json
 
 from .artifacts import load_examples, load_statistics
@@ -17,6 +18,7 @@ from .bookkeeping import (
     provenance_section,
     training_section,
 )  # fmt: skip
+from .choosing import method_block, observation_section, remark_blocks, worth_section
 from .emulator_figures import emulator_blocks
 from .measures import measure_sections
 from .mending import mending_sections
@@ -54,11 +56,20 @@ def build_sections(run: Run, result: CalibrationResult, facts: dict[str, Any]) -
         facts: from `provenance.provenance`.
     """
     emulator = [] if run.emulation is None else [_emulator(run)]
+    if compares(run):
+        emulator.append(worth_section(read_json(run.folder("choice") / "result.json")))
+    data = [] if run.config.observation is None else [observation_section(run)]
     return [
-        _checks(result), *emulator, _posteriors(run), _calibration(result),
+        *_remarks(run), _checks(result), *data, *emulator, _posteriors(run), _calibration(result),
         *measure_sections(result), _recovery(result), *mending_sections(run),
         training_section(run), campaign_section(run), cost_section(run), provenance_section(facts),
     ]  # fmt: skip
+
+
+def _remarks(run: Run) -> list[Section]:
+    blocks = remark_blocks(run)
+    lead = "What the system has to say before anything else."
+    return [Section("remarks", "To be confirmed", lead, blocks)] if blocks else []
 
 
 def calibration_sections(result: CalibrationResult) -> list[Section]:
@@ -94,7 +105,7 @@ def _checks(result: CalibrationResult) -> Section:
 def _emulator(run: Run) -> Section:
     statistics = load_statistics(run.folder("validation") / "statistics.npz")
     history = read_json(run.folder("emulator") / "history.json")
-    blocks = emulator_blocks(statistics)
+    blocks = [method_block(run), *emulator_blocks(statistics)]
     blocks.append(curve(history, "emulator", "loss of the emulator"))
     return Section(
         "emulator", "Emulator",
