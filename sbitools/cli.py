@@ -82,6 +82,32 @@ def demo(
 
 
 @app.command()
+def init(
+    x: Annotated[
+        str, typer.Option("--x", help="Your fields, one row per simulation: an array file; a "
+                          "folder or a pattern with * or {index} for one file each.")
+    ],
+    theta: Annotated[
+        str | None, typer.Option(help="Table of parameters with named columns, row by row.")
+    ] = None,
+    observation: Annotated[str | None, typer.Option(help="Your data, as one simulation.")] = None,
+    out: Annotated[Path, typer.Option(help="The configuration to write.")] = Path("run.toml"),
+    parameters: Annotated[
+        str | None, typer.Option(help="Columns that are parameters: A,B; default: all that vary.")
+    ] = None,
+    dataset: Dataset = None,
+    theta_dataset: Annotated[str | None, typer.Option(help="Name of the table.")] = None,
+) -> None:  # fmt: skip
+    """Look at your own simulations and write a configuration that runs."""
+    from .proposal import Files, propose
+    from .proposal.write import write_proposal
+
+    files = Files(x, theta, dataset, theta_dataset, observation)
+    names = None if parameters is None else [name.strip() for name in parameters.split(",")]
+    write_proposal(propose(files, names), out)
+
+
+@app.command()
 def simulate(
     config: ConfigFile,
     store: Annotated[

@@ -78,7 +78,7 @@ def _alone(run: Run, posterior: Any, folder: Path, resume: bool) -> Any:
     from sbitools.inference import train
     from sbitools.observation import Observation
 
-    options = {"seed": run.seed("choice")} | run.config.train
+    options: dict[str, Any] = {"seed": run.seed("choice")} | run.config.train
     return train(
         run.store("reference/train"), observe=Observation.from_dict(run.config.observe),
         run_dir=folder / "alone", resume=resume, **options,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .proposal import Proposal, propose
+from .proposal import Files, Proposal, propose
 from .text import proposal_lines, proposal_text
 
-__all__ = ["Proposal", "proposal_lines", "proposal_text", "propose"]
+__all__ = ["Files", "Proposal", "proposal_lines", "proposal_text", "propose"]
