@@ -9,7 +9,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from .version import __version__
 
 # Names are loaded where they are first used, so that `sbitools --help` need not wait for torch.
 _HOME = {

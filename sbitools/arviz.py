@@ -247,7 +247,7 @@ def _named(columns: dict[str, np.ndarray], attrs: dict[str, dict[str, str]]) -> 
     """Dataset of columns (B, n), with the dimensions ArviZ knows."""
     import xarray as xr
 
-    from . import __version__
+    from .version import __version__
 
     data = {}
     for name, column in columns.items():

@@ -20,12 +20,12 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from . import __version__
 from .errors import CheckpointError, SbitoolsError
 from .files import parse_json, read_file
 from .folders import read_folder, remove_folder, replace_folder
 from .locks import Taken
 from .plain import as_path
+from .version import __version__
 
 __all__ = ["checkpoint_kind", "load_checkpoint", "rebuild", "remove_checkpoint", "save_checkpoint"]
 

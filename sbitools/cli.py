@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from . import __version__
 from .errors import ConfigError, SbitoolsError, StoreError
+from .version import __version__
 
 if TYPE_CHECKING:
     from .chain import Run

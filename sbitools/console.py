@@ -1,40 +1,34 @@
-"""What the commands print: one line per stage, and the verdict at the end."""
+"""What the commands print: one line per stage, and the verdict at the end.
+
+A command calls the chain and prints with these; no stage of the chain does.
+"""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
-from rich.console import Console
 from rich.text import Text
 
 from .files import read_json
+from .lines import clock, epoch_printer, pass_by, terminal
 
 if TYPE_CHECKING:
-    from .chain import Run, Stage
     from .chain.records import StageRecord
+    from .chain.run import Run, Stage
 
 __all__ = ["announce", "clock", "conclude", "epoch_printer"]
 
 _NAME, _TITLE = 21, 27
 
 
-def clock(seconds: float) -> str:
-    """Seconds as h:mm:ss, or m:ss below an hour."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
-
-
 def announce(
     stage: Stage, event: Literal["start", "skip", "done"], record: StageRecord | None
 ) -> None:
     """One line per stage: its name, what it did, how long, how much memory."""
-    console = _console()
+    console = terminal()
     line = f"{stage.name:<{_NAME}} {stage.title:<{_TITLE}}"
     if event == "start":
-        _passing(console, Text(f"{line} ...", style="cyan"))
+        pass_by(console, Text(f"{line} ...", style="cyan"))
         return
     if record is None:
         return
@@ -49,35 +43,13 @@ def announce(
     console.print(text, soft_wrap=True)
 
 
-def epoch_printer(epochs: int | None) -> Callable[[Mapping[str, float]], None]:
-    """What prints a line per epoch of a training, in place on a terminal.
-
-    Args:
-        epochs: how many there are at most, if that is known.
-
-    Returns:
-        A function of the rows of a `TrainingHistory`.
-    """
-    console, total = _console(), f"/{epochs}" if epochs else ""
-
-    def show(row: Mapping[str, float]) -> None:
-        text = Text(f"  epoch {int(row['epoch']) + 1}{total}")
-        for name, key in (("loss", "train_loss"), ("validation", "validation_loss")):
-            if math.isfinite(row.get(key, math.nan)):
-                text.append(f"  {name} {row[key]:.4g}")
-        text.append(f"  {clock(row.get('seconds', 0.0))}")
-        _passing(console, text)
-
-    return show
-
-
 def conclude(run: Run) -> None:
     """The verdict and the place of the report, once there is one."""
     record, folder = run.record("report"), run.folder("report")
     machine = folder / "report.json"
     if record is None or record.state != "done" or not machine.exists():
         return
-    console = _console()
+    console = terminal()
     for verdict in read_json(machine)["verdicts"]:
         colour = "yellow" if verdict["caution"] else "green" if verdict["passed"] else "red"
         console.print(Text(f"\n{verdict['title']}", style=f"bold {colour}"))
@@ -89,16 +61,3 @@ def conclude(run: Run) -> None:
 
 def _counts(counts: dict[str, Any]) -> str:
     return ", ".join(f"{n} {state}" for state, n in counts.items() if n)
-
-
-def _passing(console: Console, text: Text) -> None:
-    """A line that the next one overwrites on a terminal, and an ordinary one elsewhere."""
-    if console.is_terminal:
-        text.truncate(console.width - 1, pad=True)
-        console.print(text, end="\r")
-    else:
-        console.print(text, soft_wrap=True)
-
-
-def _console() -> Console:
-    return Console(highlight=False)

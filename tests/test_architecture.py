@@ -6,6 +6,7 @@ import ast
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -147,6 +148,21 @@ def test_nothing_unsafe_is_read_or_written():
                 if called in UNSAFE_CALLS or seeds or opens:
                     guilty.append(f"{module}:{node.lineno} {called}")
     assert not guilty
+
+
+def test_stages_have_the_names_that_the_report_reads():
+    from sbitools.chain import STAGES
+    from sbitools.chain.names import NAMES
+
+    assert tuple(STAGES) == NAMES
+
+
+def test_one_version():
+    from sbitools.version import __version__
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["version"] == __version__
+    assert f"\nversion: {__version__}\n" in (ROOT / "CITATION.cff").read_text()
 
 
 def test_files_are_short():

@@ -19,7 +19,6 @@ from typing import Any
 
 import numpy as np
 
-from sbitools import __version__
 from sbitools.errors import CampaignError, StoreError
 from sbitools.files import typed
 from sbitools.identity import identity, origin
@@ -30,6 +29,7 @@ from sbitools.simulator import Simulator
 from sbitools.store import SimulationStore
 from sbitools.store.manifest import DesignTable, Manifest, lock, stamp
 from sbitools.store.parts import DONE, FAILED, PENDING, REJECTED, RejectedSimulation
+from sbitools.version import __version__
 
 from .arguments import checked_numbers, checked_simulator
 from .match import check_same, with_texts_of

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sbitools.calibration import CalibrationResult
-    from sbitools.chain import Run
+    from sbitools.chain.run import Run
 
 __all__ = ["write_calibration", "write_report"]
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sbitools.console import clock
 from sbitools.files import read_json
+from sbitools.lines import clock
 
 from .blocks import Block, Code, Figure, Section, Table
 from .figures import training_curve
 from .provenance import toml_text
 
 if TYPE_CHECKING:
-    from sbitools.chain import Run
+    from sbitools.chain.run import Run
 
 __all__ = [
     "campaign_section", "cost_section", "curve", "provenance_section", "training_section",
@@ -94,9 +94,9 @@ def _last_line(message: str) -> str:
 
 def cost_section(run: Run) -> Section:
     """Time and memory of every stage."""
-    from sbitools.chain import STAGES
+    from sbitools.chain.names import NAMES
 
-    records = [record for name in STAGES if (record := run.record(name)) is not None]
+    records = [record for name in NAMES if (record := run.record(name)) is not None]
     done = [record for record in records if record.state == "done"]
     rows = [(r.name, clock(r.seconds), f"{r.peak_memory_mb:.0f}", r.started) for r in done]
     total = sum(record.seconds for record in done)

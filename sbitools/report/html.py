@@ -7,7 +7,7 @@ from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
-from sbitools import __version__
+from sbitools.version import __version__
 
 if TYPE_CHECKING:
     from jinja2 import Template

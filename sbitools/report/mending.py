@@ -11,7 +11,7 @@ from .tables import p_text, result_text
 
 if TYPE_CHECKING:
     from sbitools.calibration.check import Check
-    from sbitools.chain import Run
+    from sbitools.chain.run import Run
     from sbitools.repairs import Judgement
 
 __all__ = ["attribution_section", "mending_sections", "repair_section"]

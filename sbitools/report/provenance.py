@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sbitools.chain import Run
+    from sbitools.chain.run import Run
 
 __all__ = ["PACKAGES", "machine", "provenance", "toml_text", "versions"]
 
@@ -46,9 +46,9 @@ def provenance(run: Run) -> dict[str, Any]:
         Plain values: date (UTC), versions, machine, the specifications' digests, the seeds and
         hashes of every stage, and the configuration.
     """
-    from sbitools.chain import STAGES
+    from sbitools.chain.names import NAMES
 
-    records = {name: record for name in STAGES if (record := run.record(name)) is not None}
+    records = {name: record for name in NAMES if (record := run.record(name)) is not None}
     reference = run.reference
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -28,7 +28,7 @@ from .tables import check_table, power_table, set_table, transfer_table
 if TYPE_CHECKING:
     from sbitools.calibration import CalibrationResult
     from sbitools.calibration.check import Check
-    from sbitools.chain import Run
+    from sbitools.chain.run import Run
     from sbitools.parameters import ParameterSpace
 
 __all__ = ["build_sections", "calibration_sections"]
