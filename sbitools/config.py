@@ -17,7 +17,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from .errors import ConfigError
-from .files import check_regular
+from .files import read_file, utf8
 from .models import PlainModel
 from .plain import as_path
 
@@ -140,14 +140,19 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> RunConfig:
     """
     path = as_path(path, "configuration file")
     try:
-        check_regular(path)
-        values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        text = utf8(read_file(path))
     except OSError as error:
         raise ConfigError(
             str(path), expected="a TOML file that can be read", got=str(error.strerror),
             fix="check the path; `sbitools demo --print-config` prints one to start from",
         ) from error  # fmt: skip
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:
+        raise ConfigError(
+            str(path), expected="TOML in UTF-8", got=str(error), fix="save it as UTF-8"
+        ) from error
+    try:
+        values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
         raise ConfigError(
             str(path), expected="valid TOML", got=str(error), fix="correct that line"
         ) from error

@@ -129,17 +129,17 @@ def summarise(draws: np.ndarray) -> np.ndarray:
 
 def write_draws(out: Path, names: list[str], draws: np.ndarray) -> None:
     """Write draws as CSV with a header, or as NPZ with ``theta`` and ``names``, whole or not."""
-    from .files import typed, write_atomic
+    from .files import typed, write_table
 
     with typed(out.parent):
         out.parent.mkdir(parents=True, exist_ok=True)
     if out.suffix == ".npz":
         buffer = io.BytesIO()
         np.savez_compressed(buffer, theta=draws, names=np.array(names))
-        write_atomic(out, buffer.getbuffer())
+        write_table(out, buffer.getbuffer())
         return
     text = io.StringIO()
     rows = csv.writer(text)
     rows.writerow(names)
     rows.writerows([[repr(float(v)) for v in row] for row in draws])
-    write_atomic(out, text.getvalue().encode())
+    write_table(out, text.getvalue().encode())

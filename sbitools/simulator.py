@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from .axes import AXIS_KINDS, SPACE, kinds_of
+from .brief import names_in_brief
 from .errors import ParameterError, ShapeError
 from .parameters import ParameterSpace, as_space
 from .plain import text, whole
@@ -273,6 +274,11 @@ class FunctionSimulator:
         self.source = None if source is None else as_spec(source, "source")
         if text(version, "version of the simulator"):
             self.version = version
+
+    def __repr__(self) -> str:
+        called = getattr(self.function, "__qualname__", type(self.function).__name__)
+        names = names_in_brief(self.parameters.names)
+        return f"FunctionSimulator({called}: {names} -> {self.output.name} {self.output.shape})"
 
     def simulate(self, theta: Tensor, seeds: Tensor) -> Tensor:
         """Call the function."""

@@ -15,9 +15,11 @@ from .kinds import (
     Subject,
     axis_names,
     column,
+    data_of,
     entries,
     few,
     heading,
+    is_hdu,
     is_labelled_array,
     is_pandas,
     is_plain,
@@ -28,6 +30,7 @@ from .kinds import (
     unnamed,
 )
 from .missing import without_mask
+from .rows import labels_of_each
 from .units import check_stated, stated_unit, without_units
 
 __all__ = ["FieldLabels", "field_values", "unlabelled"]
@@ -84,24 +87,30 @@ def field_values(
     return _axes(values, spec, Subject(f"{what} ({spec.name})", error), batch)
 
 
-def unlabelled(values: Any, what: str, error: type[SbitoolsError]) -> Any:
+def unlabelled(
+    values: Any, what: str, error: type[SbitoolsError], *, batch: bool = True
+) -> Any:
     """Values of which nothing is known: labels that say nothing are dropped, others refused.
 
     Args:
         values: anything that `numpy.asarray` takes.
         what: name for the message.
         error: class to raise.
+        batch: whether the first axis is that of a batch, whose labels do not matter here.
 
     Raises:
         SbitoolsError: of class `error`, for named columns or axes, units, and masked values.
     """
-    return values if is_plain(values) else _axes(values, None, Subject(what, error), True)
+    return values if is_plain(values) else _axes(values, None, Subject(what, error), batch)
 
 
 def _axes(values: Any, spec: FieldLabels | None, subject: Subject, batch: bool) -> Any:
     unit = "" if spec is None else spec.unit
     if is_plain(values):
         return values
+    if is_hdu(values):
+        check_stated(stated_unit(values.header), unit, subject)
+        return _axes(data_of(values, subject), spec, subject, batch)
     if (names := entries(values)) is not None:
         if spec is None or names.count(spec.name) != 1:
             raise subject.refuse(
@@ -110,6 +119,8 @@ def _axes(values: Any, spec: FieldLabels | None, subject: Subject, batch: bool) 
             )  # fmt: skip
         return _axes(values[spec.name], spec, subject, batch)
     if isinstance(values, list | tuple):
+        if not batch:
+            require_ascending(labels_of_each(values) or (), "rows", subject)
         return nested(values, lambda v: _axes(v, spec, subject, False), subject)
     if isinstance(values, Tensor):
         return _tensor(values, spec, subject, batch)
@@ -119,7 +130,12 @@ def _axes(values: Any, spec: FieldLabels | None, subject: Subject, batch: bool) 
         check_stated(stated_unit(getattr(values, "attrs", {})), unit, subject)
         if not batch and is_pandas(values):
             require_ascending(values.index, "rows", subject)
-        return _table(values, unit, subject) if is_table(values) else values.to_numpy()
+        if is_table(values):
+            return _table(values, unit, subject)
+        array = values.to_numpy()
+        if array.dtype.kind == "O":  # one field in each row
+            return nested(array.tolist(), lambda v: _axes(v, spec, subject, False), subject)
+        return array
     if hasattr(values, "attrs"):
         return _stored(values, spec, subject, batch)
     return without_units(values, unit, subject)

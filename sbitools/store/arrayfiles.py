@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import math
 import zipfile
 import zlib
@@ -14,10 +15,11 @@ import h5py
 import numpy as np
 
 from sbitools.errors import StoreError
-from sbitools.files import memory
+from sbitools.files import check_regular, memory
 from sbitools.plain import as_path
 
-__all__ = ["HDF5", "SUFFIXES", "bad_file", "hdf5_members", "open_array", "open_npz", "reading"]
+__all__ = ["HDF5", "SUFFIXES", "bad_file", "hdf5_members", "open_array", "open_npz", "reading",
+           "require_file"]  # fmt: skip
 
 HDF5 = (".h5", ".hdf5", ".hdf")
 _FILLS = ("_FillValue", "missing_value")  # what netCDF writes where nothing was measured
@@ -34,6 +36,16 @@ def bad_file(path: Path, expected: str, got: str, fix: str = "") -> StoreError:
     return StoreError(
         str(path), expected=expected, got=got, fix=fix or "check that it was copied completely"
     )
+
+
+def require_file(path: Path, expected: str) -> None:
+    """Raise `StoreError` unless there is a file at `path`: a fifo may never come to an end."""
+    try:
+        check_regular(path)
+    except OSError as error:
+        there = error.errno not in (errno.ENOENT, errno.ENOTDIR)
+        got = (error.strerror or str(error)) if there else "no such file"
+        raise bad_file(path, expected, got, "correct the path") from error
 
 
 @contextlib.contextmanager
@@ -114,9 +126,7 @@ def open_array(path: str | Path, dataset: str | None = None, prefer: str = "") -
             numbers (they would need pickle), and HDF5 links out of the file.
     """
     path = as_path(path)
-    if not path.is_file():
-        got = "a folder" if path.is_dir() else "no such file"
-        raise bad_file(path, "an array file", got, "correct the path")
+    require_file(path, "an array file")
     with contextlib.ExitStack() as stack:
         with reading(path):
             array = _open(path, dataset, prefer, stack)
@@ -129,6 +139,11 @@ def open_array(path: str | Path, dataset: str | None = None, prefer: str = "") -
 
 def _open(path: Path, dataset: str | None, prefer: str, stack: contextlib.ExitStack) -> Any:
     if path.suffix.lower() == ".npy":
+        if dataset:
+            raise bad_file(
+                path, f"an .npz or HDF5 file with an array {dataset!r}", "an .npy file, which has "
+                "one array and no names", "leave the name out, or give the other file",
+            )  # fmt: skip
         return _NpyRows(path)
     if path.suffix.lower() == ".npz":
         archive = open_npz(path, stack)

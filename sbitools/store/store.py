@@ -186,7 +186,8 @@ class SimulationStore(StoreContents):
             )  # fmt: skip
         require_same_rows(
             {"theta": theta, "x": x, "source_x": source_x, "seeds": seeds, "groups": groups},
-            StoreError, (*output.dims, *(() if source is None else source.dims)),
+            StoreError,
+            (*parameters.names, *output.dims, *(() if source is None else source.dims)),
         )  # fmt: skip
         theta = checked_theta(parameters, theta)
         x = field_values(x, output, "x", ShapeError)
@@ -361,7 +362,8 @@ def _design_table(
     groups: np.ndarray | None,
     group_size: int,
 ) -> DesignTable:
-    require_same_rows({"theta": theta, "seeds": seeds, "groups": groups}, StoreError)
+    arrays = {"theta": theta, "seeds": seeds, "groups": groups}
+    require_same_rows(arrays, StoreError, parameters.names)
     values = checked_theta(parameters, theta)
     numbers = as_native(seeds, "seeds").reshape(-1)
     if groups is None:

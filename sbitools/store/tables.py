@@ -11,11 +11,10 @@ import numpy as np
 
 from sbitools.arrays import as_native
 from sbitools.errors import ParameterError
-from sbitools.files import check_regular
 from sbitools.parameters import ParameterSpace
 from sbitools.plain import as_path
 
-from .arrayfiles import HDF5, bad_file, hdf5_members, open_array, open_npz, reading
+from .arrayfiles import HDF5, bad_file, hdf5_members, open_array, open_npz, reading, require_file
 from .textfiles import read_text
 
 __all__ = ["read_theta"]
@@ -41,15 +40,19 @@ def read_theta(
         StoreError: for a damaged or foreign file.
     """
     path = as_path(path, "parameter table")
-    with reading(path):
-        check_regular(path)
+    require_file(path, "a parameter table")
     suffix = path.suffix.lower()
+    if dataset and suffix in _TEXT:
+        raise bad_file(
+            path, f"an .npz or HDF5 file with an array {dataset!r}", "a text table, which has "
+            "columns alone", "leave the name out, or give the other file",
+        )  # fmt: skip
     if suffix in _TEXT:
         theta = _from_text(path, parameters.names)
     elif suffix in (".npz", *HDF5):
         theta = _from_archive(path, parameters.names, dataset)
     else:
-        with open_array(path) as array:
+        with open_array(path, dataset) as array:
             theta = _by_name(path, as_native(array[...]), None, parameters.names)
     return parameters.check(theta, f"theta of {path.name}").numpy()
 

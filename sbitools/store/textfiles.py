@@ -8,6 +8,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from sbitools.files import utf8
+
 from .arrayfiles import bad_file
 
 __all__ = ["read_text"]
@@ -32,9 +34,13 @@ def read_text(path: Path, names: list[str]) -> tuple[list[str], list[list[str]]]
         StoreError: for a file that cannot be read, or is no text.
     """
     try:
-        text = path.read_text("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        text = utf8(path.read_bytes())
+    except OSError as error:
         raise bad_file(path, "a readable text table in UTF-8", str(error)) from error
+    except ValueError as error:
+        raise bad_file(path, "a text table in UTF-8", str(error), "save it as UTF-8") from error
+    # Line ends as `open` reads them: of any system.
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
     lines = [line for line in io.StringIO(text, newline="") if line.strip()]
     lines = [line for line in lines if not line.startswith("sep=")]
     if not lines:

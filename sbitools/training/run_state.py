@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from sbitools.brief import brief
 from sbitools.checkpoint import load_checkpoint, remove_checkpoint, save_checkpoint
 from sbitools.errors import CheckpointError, RunDirError, StoreError
 from sbitools.files import parse_json, read_file, write_atomic
@@ -117,10 +118,10 @@ class RunState:
         known = [k for k in self.options if k in before or not k.startswith(_LATER)]
         changed = [k for k in known if before.get(k) != self.options[k]]
         if changed:
-            was = {k: before.get(k) for k in changed}
+            was, now = _shown(before, changed), _shown(self.options, changed)
             raise RunDirError(
                 f"run_dir {self.run_dir}", expected=f"a run with {was}",
-                got=f"{ {k: self.options[k] for k in changed} }",
+                got=now if now != was else f"other {', '.join(changed)}",
                 fix="resume with the same options, or use another run_dir",
             )  # fmt: skip
         try:
@@ -161,6 +162,11 @@ class RunState:
                 text += b"\n"
             if kept != lines or len(text) != sum(map(len, lines)):
                 write_atomic(file, text)
+
+
+def _shown(options: Mapping[str, Any], names: list[str]) -> str:
+    """Some of the options, each in a few characters: one may list a million simulations."""
+    return ", ".join(f"{name}={brief(options.get(name))}" for name in names)
 
 
 def read_metrics(run_dir: str | Path) -> list[dict[str, float]]:
