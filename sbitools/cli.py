@@ -119,6 +119,11 @@ def simulate(
         typer.Option(metavar="FILE", help="Write index, seed and theta (CSV or NPZ) of one "
                      "--store for a campaign that runs elsewhere, and simulate nothing."),
     ] = None,
+    command: Annotated[
+        str | None,
+        typer.Option(metavar="COMMAND", help="Reference simulations by your own program, one "
+                     "process each: 'program {theta_file} {seed} {output_file}'."),
+    ] = None,
     overrides: Set = None,
 ) -> None:  # fmt: skip
     """Fill the stores: reference simulations, and emulated ones once an emulator is fitted."""
@@ -126,6 +131,11 @@ def simulate(
 
     run = _run(config, overrides)
     names = _known_stores(store)
+    if export_design is not None and command is not None:
+        raise ConfigError(
+            "simulate", expected="either --export-design or --command", got="both",
+            fix="a campaign runs elsewhere, or here",
+        )  # fmt: skip
     if export_design is not None:
         if len(names) != 1:
             raise ConfigError(
@@ -136,6 +146,9 @@ def simulate(
             )
         export_store_design(run, names[0], export_design)
         typer.echo(f"wrote {export_design}; bring the results back with `sbitools import`")
+        return
+    if command is not None:
+        _by_command(run, names if store else None, command)
         return
     if store is None and run.record("emulator") is None:
         names = [name for name in names if name.startswith("reference")]
@@ -278,6 +291,16 @@ def _stages(run: Run, names: Any, again: bool = False) -> None:
     run_chain(run, names, announce, again)
     if "report" in names:
         conclude(run)
+
+
+def _by_command(run: Run, names: Sequence[str] | None, command: str) -> None:
+    from .chain import STORES
+    from .chain.commanded import simulate_by_command
+    from .console import announce
+
+    run.check()
+    wanted = names or [name for name in STORES if name.startswith("reference/")]
+    simulate_by_command(run, wanted, command, announce)
 
 
 def _known_stores(wanted: Sequence[str] | None) -> list[str]:
