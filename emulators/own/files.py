@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from sbitools.formats import open_fields, read_theta
 
 from sbitools.errors import ConfigError, ParameterError, ShapeError, StoreError
-from sbitools.formats import open_fields, read_theta
 from sbitools.seeds import simulation_seeds
 from sbitools.simulator import FieldSpec
 from sbitools.store import SimulationStore
