@@ -29,7 +29,7 @@ def write_proposal(proposal: Proposal, out: Path) -> None:
             "--out", expected="the name of a new .toml file",
             got=f"{out}, which exists" if out.exists() else str(out), fix="choose another name",
         )  # fmt: skip
-    run_dir = text(f"{out.stem}-run", "--out")
+    run_dir = text(f"{out.stem}-results", "--out")
     console = Console(highlight=False, soft_wrap=True)
     for line in proposal_lines(proposal):
         what, _, rest = line.partition(":")
