@@ -25,8 +25,8 @@ def read_field(
     """The array in a file, and its unit if the file says one (attribute ``units`` or ``unit``).
 
     Args:
-        file: .npy, .npz or HDF5.
-        dataset: name of the array in an .npz or HDF5 file; None for ``x`` or the only one.
+        file: of any format, see `sbitools.formats.open_array`.
+        dataset: name of the array in the file; None for ``x`` or the only one.
         spec: what it must be; names of axes in the file, its unit and fill values are compared.
 
     Raises:
@@ -34,15 +34,15 @@ def read_field(
         ObservationError: if it says that it is something else than `spec`.
     """
     from .arrays import as_native
-    from .labels import field_values, stated_unit
-    from .store.arrayfiles import open_array
+    from .formats.opening import open_array
+    from .labels import field_values
 
     with open_array(file, dataset, prefer="x") as array:
-        unit = stated_unit(getattr(array, "attrs", {}))
+        unit = array.unit
         if spec is not None:
             field_values(array, spec, f"the observation in {file}", ObservationError)
-        values = array[()] if array.shape == () else array[:]
-        return as_native(values, f"the observation in {file}", error=ObservationError), unit
+        what = f"the observation in {file}"
+        return as_native(array.whole(), what, error=ObservationError), unit
 
 
 def check_field(

@@ -11,14 +11,17 @@ import numpy as np
 
 from sbitools.arrays import as_native
 from sbitools.errors import ShapeError
+from sbitools.formats import open_array
+from sbitools.formats.reading import bad_file
+from sbitools.formats.suffixes import HDF5
 from sbitools.labels import field_values
 from sbitools.simulator import FieldSpec
-from sbitools.store.arrayfiles import SUFFIXES, bad_file, open_array
 
-__all__ = ["RESULTS", "TEXTS", "read_result"]
+__all__ = ["NAMED", "RESULTS", "TEXTS", "read_result"]
 
 TEXTS = (".txt", ".csv", ".dat")
-RESULTS = (*SUFFIXES, *TEXTS)
+NAMED = (".npy", ".npz", *HDF5)
+RESULTS = (*NAMED, *TEXTS)
 _WORDS = re.compile(r"[\s,;]+")
 
 

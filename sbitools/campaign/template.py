@@ -19,9 +19,8 @@ import numpy as np
 
 from sbitools.errors import CampaignError
 from sbitools.plain import text
-from sbitools.store.arrayfiles import SUFFIXES
 
-from .result import RESULTS
+from .result import NAMED, RESULTS
 
 __all__ = ["Template"]
 
@@ -90,7 +89,7 @@ class Template:
             for name, suffix in self._slots(word):
                 used.setdefault(name, set()).add(suffix)
         self._check(used)
-        results = SUFFIXES[1:] if pair else RESULTS  # of two arrays, or of one
+        results = NAMED[1:] if pair else RESULTS  # of two arrays, or of one
         self.output_suffix = self._suffix(used, "output_file", results, results[0])
         self.theta_suffix = None
         if "theta_file" in used:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sbitools.axes import HEALPIX
 from sbitools.errors import SbitoolsError
 
 from .kinds import (
@@ -33,7 +34,7 @@ from .missing import without_mask
 from .rows import labels_of_each
 from .units import check_stated, stated_unit, without_units
 
-__all__ = ["FieldLabels", "field_values", "unlabelled"]
+__all__ = ["FieldLabels", "field_values", "scale_names", "unlabelled"]
 
 
 class FieldLabels(Protocol):
@@ -87,9 +88,7 @@ def field_values(
     return _axes(values, spec, Subject(f"{what} ({spec.name})", error), batch)
 
 
-def unlabelled(
-    values: Any, what: str, error: type[SbitoolsError], *, batch: bool = True
-) -> Any:
+def unlabelled(values: Any, what: str, error: type[SbitoolsError], *, batch: bool = True) -> Any:
     """Values of which nothing is known: labels that say nothing are dropped, others refused.
 
     Args:
@@ -204,7 +203,11 @@ def _stored(values: Any, spec: FieldLabels | None, subject: Subject, batch: bool
             "values as they are", f"packed values ({', '.join(packed)})",
             "unpack them, for example with xarray.open_dataset",
         )  # fmt: skip
-    dims = _scale_names(values)
+    for dim, labels in getattr(values, "coords", {}).items():
+        if spec is not None and dim in spec.dims:
+            require_ascending(labels, f"coordinates of {dim}", subject)
+    _check_pixels(values.attrs.get("ORDERING"), spec, subject)
+    dims = scale_names(values)
     order = _order(dims, spec, subject, batch) if dims and all(dims) and spec else None
     if order is not None and order != sorted(order):
         raise subject.refuse(
@@ -214,8 +217,20 @@ def _stored(values: Any, spec: FieldLabels | None, subject: Subject, batch: bool
     return values
 
 
-def _scale_names(dataset: Any) -> list[str]:
-    """Names of the axes of an HDF5 dataset by its dimension scales; "" where there is none."""
+def _check_pixels(stated: Any, spec: FieldLabels | None, subject: Subject) -> None:
+    """The order of HEALPix pixels; an axis whose name tells none is in the order RING."""
+    named = HEALPIX.get(spec.dims[-1], "none") if spec is not None and spec.dims else "none"
+    if stated is not None and named != "none" and str(stated).strip().lower() != (named or "ring"):
+        raise Subject(f"order of pixels of {subject.what}", subject.error).refuse(
+            (named or "ring").upper(), str(stated).upper(),
+            "reorder the map with healpy.reorder, or name the axis pixel_ring or pixel_nested",
+        )  # fmt: skip
+
+
+def scale_names(dataset: Any) -> list[str]:
+    """Names of the axes of a dataset in a file, of HDF5 by its dimension scales; "" for none."""
+    if hasattr(dataset, "axis_names"):
+        return list(dataset.axis_names)
     out = []
     for axis in getattr(dataset, "dims", ()):
         names = [axis.label, *(str(scale.name).rpartition("/")[2] for scale in axis.values())]

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from sbitools.errors import ShapeError, StoreError
 from sbitools.files import move_directory, temporary_name, typed
+from sbitools.formats.reading import reading
 from sbitools.identity import origin
 from sbitools.labels import field_values, require_same_rows
 from sbitools.parameters import ParameterSpace, as_space
@@ -26,7 +27,6 @@ from sbitools.plain import as_path, text, whole
 from sbitools.seeds import check_seed, simulation_seeds
 from sbitools.simulator import FieldSpec, as_spec
 
-from .arrayfiles import reading
 from .contents import Failure, StoreContents
 from .intake import as_native, checked_rows, checked_theta
 from .layout import Layout

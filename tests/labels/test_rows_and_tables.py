@@ -14,8 +14,8 @@ from astropy.table import Table
 from sbitools import FieldSpec, Parameter, ParameterSpace, SimulationStore, priors
 from sbitools.arrays import selection
 from sbitools.errors import SbitoolsError
+from sbitools.formats.theta import read_theta
 from sbitools.observation import Mask
-from sbitools.store.tables import read_theta
 
 SPACE = ParameterSpace(
     [Parameter("a", priors.Uniform(0, 1), unit="K"), Parameter("b", priors.Uniform(0, 1))]
