@@ -212,13 +212,16 @@ def _table_remarks(table: Table, values: np.ndarray, indices: np.ndarray | None)
             f"only {distinct} of {len(values)} rows of parameters are distinct: if simulations of "
             "equal parameters share a volume, set group_size"
         )
-    numbered = [n for n, c in describe_table(table).items() if c.whole and not c.constant]
-    for name in numbered if indices is not None else ():
-        column = table.columns[name]
-        same = indices is not None and np.array_equal(np.sort(column), np.sort(indices))
-        if same and not np.array_equal(column, indices):
+    if indices is not None:
+        _check_order(table, indices)
+    return remarks
+
+
+def _check_order(table: Table, indices: np.ndarray) -> None:
+    """Refuse rows that have the numbers of the files in a column, in another order."""
+    for name, column in table.columns.items():
+        if np.array_equal(np.sort(column), np.sort(indices)) and (column != indices).any():
             raise StoreError(
                 f"rows of {table.path}", expected=f"the order of the files, by {name!r}",
                 got="another order", fix=f"sort the table by {name!r}",
             )  # fmt: skip
-    return remarks
