@@ -76,8 +76,8 @@ def _from_archive(
 
 
 def _columns(path: Path, arrays: Mapping[str, Any]) -> Columns:
-    short = {k.rpartition("/")[2] for k in arrays}
-    plain = len(short) == len(arrays)  # names in one group, or that differ without it
+    grouped = all(isinstance(v, h5py.Dataset) for v in arrays.values())
+    plain = grouped and len({k.rpartition("/")[2] for k in arrays}) == len(arrays)
     shapes = {k: tuple(v.shape) for k, v in arrays.items()}
     if len(set(shapes.values())) != 1 or next(iter(shapes.values()))[1:]:
         raise ParameterError(

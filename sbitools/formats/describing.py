@@ -95,7 +95,7 @@ class _Moments:
         with np.errstate(over="ignore"):
             squares, total = float(((values - mean) ** 2).sum()), self.n + n
             step = mean - self.mean
-            self.squares += squares + step**2 * self.n * n / total
+            self.squares += squares + step * step * self.n * n / total
         self.mean, self.n = self.mean + step * n / total, total
         self.zeros += int(np.count_nonzero(values == 0))
         self.least = min(self.least, float(values.min()))
@@ -145,7 +145,7 @@ def describe(fields: Fields) -> Seen:
 
 def guess_axes(fields: Fields) -> tuple[Axis, ...]:
     """The axes of one field: as the file names them, or a guess with its reason."""
-    shape: tuple[int, ...] = tuple(fields.shape[1:])
+    shape = list(fields.shape[1:])
     if fields.dims is not None:
         kinds = kinds_of(fields.dims)
         if fields.kinds is not None:
@@ -154,28 +154,33 @@ def guess_axes(fields: Fields) -> tuple[Axis, ...]:
             Axis(name, length, kind, "the file names it so", True)
             for name, length, kind in zip(fields.dims, shape, kinds, strict=True)
         )
-    if fields.ndim < 2:
+    if not shape:
         return ()
+    if fields.kinds == ("healpix",):
+        order = fields.attrs.get("ORDERING")
+        pixels = Axis(f"pixel_{order}", shape[-1], "healpix", f"the file says {order}", True)
+        return (*(_channel(length, "map") for length in shape[:-1]), pixels)
     if _is_map(shape[-1]) and len(shape) <= 2:
         nside = math.isqrt(shape[-1] // 12)
-        pixels = Axis(
-            "pixel", shape[-1], "healpix",
-            f"{shape[-1]} = 12 x {nside}^2 pixels; the file does not say in which order", False,
-        )  # fmt: skip
+        reason = f"{shape[-1]} = 12 x {nside}^2 pixels; the file does not say in which order"
+        pixels = Axis("pixel", shape[-1], "healpix", reason, False)
         return (*(_channel(length) for length in shape[:-1]), pixels)
     first = len(shape) > 1 and shape[0] <= _CHANNELS and min(shape[1:]) > _CHANNELS
-    space = shape[1:] if first else shape
-    names = ("x", "y", "z")[: len(space)] if len(space) <= 3 else ()
-    names = ("i",) if len(space) == 1 else names or tuple(f"axis_{i}" for i in range(len(space)))
+    return (*([_channel(shape[0])] if first else []), *_space(shape[1:] if first else shape))
+
+
+def _space(lengths: list[int]) -> tuple[Axis, ...]:
+    names = {1: ("i",), 2: ("x", "y"), 3: ("x", "y", "z")}.get(
+        len(lengths), tuple(f"axis_{i}" for i in range(len(lengths)))
+    )
     reason = "nothing says more; open holds for any, periodic where opposite ends are neighbours"
-    axes = tuple(Axis(name, length, "open", reason, False)
-                 for name, length in zip(names, space, strict=True))  # fmt: skip
-    return (_channel(shape[0]), *axes) if first else axes
+    return tuple(Axis(name, length, "open", reason, False)
+                 for name, length in zip(names, lengths, strict=True))  # fmt: skip
 
 
-def _channel(length: int) -> Axis:
+def _channel(length: int, name: str = "channel") -> Axis:
     reason = f"{length} before longer axes: it seems to count fields"
-    return Axis("channel", length, "channel", reason, False)
+    return Axis(name, length, "channel", reason, False)
 
 
 def _is_map(length: int) -> bool:

@@ -21,6 +21,9 @@ COUNTERS = ("", "index", "Unnamed: 0")  # columns that number the rows
 _WORDS = ""  # cells between blanks
 _COMMENT = "#"
 _UNIT = re.compile(r"[\[(]([^\[\]()]*)[\])]\s*$")  # "h [km/s]"
+_NAME = re.compile(
+    r"(?![\d.+-])[^\s()\[\],;]+\s*([\[(][^\[\]()]*[\])])?"
+)  # not words of a sentence
 _ECSV = re.compile(r"name:\s*(?P<name>[^,}]+?)\s*,\s*unit:\s*(?P<unit>[^,}]+?)\s*,\s*datatype:")
 
 
@@ -109,7 +112,10 @@ def _titles_and_rows(
 ) -> tuple[list[str], list[list[str]]]:
     header = next(_cells([_titles(lines[head])], divider), [])
     body = [line for line in lines[head + 1 :] if not _is_comment(line)]
-    return header, list(_cells(body, _divider_of_rows(body, divider)))
+    rows = list(_cells(body, _divider_of_rows(body, divider)))
+    if divider == _WORDS and rows and len(header) != len(rows[0]):
+        header = _with_units(header)
+    return header, rows
 
 
 def _unasked(lines: list[str]) -> tuple[list[str], list[list[str]]]:
@@ -124,7 +130,7 @@ def _unasked(lines: list[str]) -> tuple[list[str], list[list[str]]]:
         for divider in (*(d for d in TEXT_DIVIDERS if d in title), _WORDS):
             header = next(_cells([title], divider), [])
             for names in (header, _with_units(header)):
-                if rows and len(names) == len(rows[0]) and not _is_number(names[0]):
+                if rows and len(names) == len(rows[0]) and all(map(_NAME.fullmatch, names)):
                     return names, rows
     return [], rows
 

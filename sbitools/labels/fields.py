@@ -161,6 +161,8 @@ def _order(
     known = {n: d for d in spec.dims for n in (f"source_{d}", f"{d}_axis")} | {
         d: d for d in spec.dims
     }
+    for pixels in (d for d in spec.dims if d in HEALPIX and HEALPIX[d] is None):
+        known.setdefault("pixel_ring", pixels)  # an order that is not stated is RING
     named = [known.get(str(d)) for d in dims]
     if any(named.count(d) != 1 for d in spec.dims) or named.count(None) > int(batch):
         raise subject.refuse(
