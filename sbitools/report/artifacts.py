@@ -58,7 +58,8 @@ def load_statistics(path: Path) -> dict[str, Any]:
     """
     nested: dict[str, Any] = {}
     for key, value in _read(path).items():
-        *parents, name = key.split(_SEPARATOR)
+        *parents, name = (part.replace("~1", _SEPARATOR).replace("~0", "~")
+                          for part in key.split(_SEPARATOR))  # fmt: skip
         table = nested
         for parent in parents:
             table = table.setdefault(parent, {})
@@ -99,10 +100,11 @@ def load_draws(path: Path) -> np.ndarray:
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, np.ndarray]:
     out: dict[str, np.ndarray] = {}
     for key, value in values.items():
+        path = prefix + key.replace("~", "~0").replace(_SEPARATOR, "~1")  # as in a JSON pointer
         if isinstance(value, Mapping):
-            out |= _flat(value, f"{prefix}{key}{_SEPARATOR}")
+            out |= _flat(value, path + _SEPARATOR)
         elif value is not None:
-            out[f"{prefix}{key}"] = np.asarray(value)
+            out[path] = np.asarray(value)
     return out
 
 

@@ -106,11 +106,13 @@ def _emulator(run: Run) -> Section:
     statistics = load_statistics(run.folder("validation") / "statistics.npz")
     history = read_json(run.folder("emulator") / "history.json")
     blocks = [method_block(run), *emulator_blocks(statistics)]
+    other = statistics.get("equal_theta") or "fields_caption" in statistics
+    same = "at the same parameters" if other else "from the same initial conditions"
     blocks.append(curve(history, "emulator", "loss of the emulator"))
     return Section(
         "emulator", "Emulator",
         "The emulator learnt from a few expensive simulations. Here it is compared with reference "
-        "simulations it has not seen, from the same initial conditions.", blocks,
+        f"simulations it has not seen, {same}.", blocks,
     )  # fmt: skip
 
 

@@ -33,15 +33,15 @@ def curves_of_spectra(m: Measured, labels: dict[str, str]) -> dict[str, Any]:
         scale = m.measure.scale[c] ** 2
         power = {name: np.exp(v[:, i].mean(0)) * scale for name, v in one.sides.items()}
         out.add(f"{symbol}{of}", "log", power, band[i])
-        out.add(f"{symbol} over reference{of}", "ratio", {"emulator": np.exp(wide[i])}, band[i])
-        out.add(f"scatter of ln {symbol} over reference{of}", "ratio", {"emulator": ratio[i]},
+        out.add(f"{symbol} / reference{of}", "ratio", {"emulator": np.exp(wide[i])}, band[i])
+        out.add(f"scatter of ln {symbol} / reference{of}", "ratio", {"emulator": ratio[i]},
                 2 * error[i])  # fmt: skip
         if i == 0:
             labels |= {
                 f"{symbol}{of}": _order(m) if sphere else
                 f"Power spectrum in units of cells, {_tapered(m)}; geometric mean.",
-                f"{symbol} over reference{of}": "Its ratio at equal theta, exp of the mean ln.",
-                f"scatter of ln {symbol} over reference{of}": "Scatter of ln P between seeds at "
+                f"{symbol} / reference{of}": "Its ratio at equal theta, exp of the mean ln.",
+                f"scatter of ln {symbol} / reference{of}": "Scatter of ln P between seeds at "
                 "equal theta over that of the reference; there the band is two standard errors.",
             }  # fmt: skip
     cross = m.compared.get("cross")
@@ -81,12 +81,12 @@ def curves_of_entries(m: Measured, labels: dict[str, str]) -> dict[str, Any]:
     out.add("difference of means [scatter]", "difference", {"emulator": one.difference},
             2 * one.floor)  # fmt: skip
     ratio, error, _ = one.scatter_ratio()
-    out.add("scatter over reference", "ratio", {"emulator": ratio}, 2 * error)
+    out.add("scatter / reference", "ratio", {"emulator": ratio}, 2 * error)
     labels |= {
         "mean": "Mean of every entry.",
         "difference of means [scatter]": "Difference at equal theta, in units of the scatter of "
         "the entry between seeds.",
-        "scatter over reference": "Scatter between seeds at equal theta over that of the "
+        "scatter / reference": "Scatter between seeds at equal theta over that of the "
         "reference; there the band is two standard errors.",
     }  # fmt: skip
     found = {"k": m.measure.x, "k_label": "entry", "k_scale": "linear", **out.parts}
@@ -113,13 +113,22 @@ class _Curves:
 def correlations(one: EqualTheta) -> tuple[dict[str, np.ndarray], dict[str, float]]:
     """Correlation matrices of entries at equal theta, and their rms difference with its floor."""
     some = chosen(one.reference.shape[1], _ENTRIES)
-    left = one.residuals.values[:, some] / one.unit[some]
+    share = 1.0 if one.residuals.share is None else one.residuals.share[some]
+    left = one.residuals.values[:, some] / (one.unit[some] * share)
     pairs = (one.first - one.second)[:, some] / one.unit[some]
-    matrices = {"reference": _correlation(left), "emulator": _correlation(pairs)}
+
+    def reference(rows: np.ndarray) -> np.ndarray:
+        covariance = left[rows].T @ left[rows]
+        if one.residuals.share is not None:  # half the emulator's own is in it
+            covariance -= pairs[rows].T @ pairs[rows] / 4
+        return _coefficients(covariance)
+
+    matrices = {"reference": reference(np.ones(len(left), dtype=bool)),
+                "emulator": _coefficients(pairs.T @ pairs)}  # fmt: skip
     matrices["difference"] = matrices["emulator"] - matrices["reference"]
     off = ~np.eye(len(some), dtype=bool)
     signs = random_halves(one.clusters[one.residuals.rows], 60, derive(one.seed, 2))
-    chance = [_correlation(left[s > 0])[off] - _correlation(left[s < 0])[off] for s in signs]
+    chance = [reference(s > 0)[off] - reference(s < 0)[off] for s in signs]
     sizes = np.sqrt((np.array(chance) ** 2).mean(1) / 2)
     return matrices, {
         "emulator": float(np.sqrt((matrices["difference"][off] ** 2).mean())),
@@ -127,11 +136,10 @@ def correlations(one: EqualTheta) -> tuple[dict[str, np.ndarray], dict[str, floa
     }  # fmt: skip
 
 
-def _correlation(values: np.ndarray) -> np.ndarray:
-    centred = values - values.mean(0)
-    size = np.sqrt((centred**2).sum(0))
-    centred = centred / np.where(size > 0, size, np.inf)
-    matrix = centred.T @ centred
+def _coefficients(covariance: np.ndarray) -> np.ndarray:
+    variance = np.diag(covariance).copy()
+    size = np.sqrt(np.where(variance > 0, variance, np.inf))
+    matrix = np.clip(covariance / np.outer(size, size), -1, 1)
     np.fill_diagonal(matrix, 1.0)
     return matrix
 

@@ -14,9 +14,9 @@ from .field_pictures import field_pictures
 __all__ = ["shown"]
 
 _FLOOR = (
-    "two random halves of the held-out simulations against each other, each simulation less "
-    "{how}, scaled to {n} simulations on either side: what the reference itself would show "
-    "under other seeds"
+    "what two random halves of the held-out simulations differ by, each simulation less {how}, "
+    "scaled to {n} simulations on either side: what the reference itself would show under other "
+    "seeds"
 )
 
 
@@ -30,13 +30,13 @@ def shown(measured: Measured, fields: dict[str, np.ndarray]) -> dict[str, Any]:
     vector, compared = measured.plan.kind == "vector", measured.compared
     responses = Responses(
         {_NAMES[name]: one for name, one in compared.items() if name != "scattering"},
-        measured.fit,
+        measured.fit, last=_NAMES["cdf"],
     )  # fmt: skip
     main = "entries" if vector else "power"
     labels = dict(_LABELS)
     how = compared[main if main in compared else "cdf"].residuals.how
     labels["noise_floor"] = (
-        f"Two standard deviations of {_FLOOR.format(how=how, n=len(measured.clusters))}."
+        f"Two standard deviations: {_FLOOR.format(how=how, n=len(measured.clusters))}."
     )
     labels["errors"] = (
         "Differences are means over the held-out simulations, each at its own theta. Beside them, "

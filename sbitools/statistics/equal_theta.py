@@ -26,6 +26,7 @@ __all__ = ["ABOVE", "ERROR", "FLOOR", "EqualTheta", "Responses", "median_size", 
 FLOOR, ABOVE = "reference against itself (floor)", "floor, exceeded once in 20"
 ERROR = "standard error"
 _SPLITS, _RESAMPLED = 300, 200
+_CLEAR = 5.0  # times the floor
 
 
 def median_size(values: np.ndarray) -> np.ndarray:
@@ -87,14 +88,22 @@ class EqualTheta:
         if sizes[0] <= sizes[1]:
             return plain
         square = (other.values**2).mean(0)
-        own = np.maximum(square - self.emulator_scatter**2 / 2, 0.1 * square)
-        share = np.sqrt(own / np.where(square > 0, square, 1.0))
-        return Residuals(other.rows, other.values * share, f"the emulator's mean and {other.how}")
+        # An emulator that scatters three times too much would leave nothing; two thirds is its
+        # share if it scatters twice too much, and a third if it is right.
+        own = np.maximum(square - self.emulator_scatter**2 / 2, square / 3)
+        share = np.sqrt(np.where(square > 0, own / np.where(square > 0, square, 1.0), 1.0))
+        how = f"the emulator's mean and {other.how}"
+        return Residuals(other.rows, other.values * share, how, share)
 
     @property
     def sides(self) -> dict[str, np.ndarray]:
         """Reference and emulator, (n, ...)."""
         return {"reference": self.reference, "emulator": self.first}
+
+    @property
+    def scatters(self) -> np.ndarray:
+        """Which elements scatter enough for slopes to be measured in units of it, (m,)."""
+        return self.reference_scatter >= 0.05 * np.median(self.reference_scatter)
 
     @property
     def floor(self) -> np.ndarray:
@@ -142,21 +151,27 @@ class Responses:
     Args:
         compared: by the name of the statistic.
         fit: in theta.
+        last: of the statistics, to be used where no other one sees a parameter.
     """
 
     compared: dict[str, EqualTheta]
     fit: ThetaFit
+    last: str = ""
 
     def rows(self) -> dict[str, dict[str, float | str]]:
         """By parameter: rms slopes of the statistic that shows it best, and their difference."""
-        found = {name: self._slopes(one) for name, one in self.compared.items()}
+        found = {name: tuple(slopes[..., one.scatters] for slopes in self._slopes(one))
+                 for name, one in self.compared.items()}  # fmt: skip
         out: dict[str, dict[str, float | str]] = {}
         for p, parameter in enumerate(self.fit.names):
             slopes = {name: (truth[p], emulated[p], _rms(chance[:, p]))
                       for name, (truth, emulated, chance) in found.items()}  # fmt: skip
             clear = {name: float(_rms(truth) / (chance.mean() + 1e-300))
                      for name, (truth, _, chance) in slopes.items()}  # fmt: skip
-            shown = max(clear, key=lambda name: clear[name])
+            # The distribution answers to everything a little: it is asked last.
+            first = {name: c for name, c in clear.items() if name != self.last}
+            best = first if max(first.values(), default=0) > _CLEAR or not clear else clear
+            shown = max(best, key=lambda name: best[name])
             truth, emulated, chance = slopes[shown]
             out[parameter] = {
                 "seen in": shown, "reference": float(_rms(truth)),

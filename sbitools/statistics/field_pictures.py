@@ -52,6 +52,16 @@ def field_pictures(
         what += f", the first {_LINE} cells" if max(plan.shape, default=0) > _LINE else ""
     everything = np.concatenate([p.ravel() for p in pictures.values()])
     low, high = np.quantile(everything, [0.005, 0.995])
+    power = _power_of_ten(max(abs(low), abs(high)))
+    if power:  # numbers on axes stay short
+        pictures = {name: p / 10.0**power for name, p in pictures.items()}
+        low, high, unit = (
+            low / 10.0**power,
+            high / 10.0**power,
+            f" [1e{power} {spec.unit}".rstrip() + "]",
+        )
+    pictures = {name: p.T if p.ndim == 2 and p.shape[1] > 3 * p.shape[0] else p
+                for name, p in pictures.items()}  # fmt: skip
     out: dict[str, Any] = {
         "fields": pictures, "fields_label": f"{spec.name}{unit}{what}", "fields_x_label": along,
         "fields_caption": "A held-out simulation, and two emulated ones of the same parameters "
@@ -59,6 +69,11 @@ def field_pictures(
         "place.",
     }  # fmt: skip
     return out | ({"fields_range": np.array([low, high])} if high > low else {})
+
+
+def _power_of_ten(size: float) -> int:
+    """What to divide by; 0 for sizes that are easily read."""
+    return 0 if size == 0 or 1e-3 <= size < 1e5 else math.floor(math.log10(size))
 
 
 def _equal_area(values: np.ndarray, ordering: str, size: int = 240) -> np.ndarray:

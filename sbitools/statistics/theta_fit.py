@@ -28,11 +28,14 @@ class Residuals(NamedTuple):
         rows: simulations it is known of, (n,).
         values: scaled such that their mean square is the variance at fixed theta, (n, m).
         how: a text: what was taken away.
+        share: of the scatter of what is left that is the reference's own, (m,), if the emulator's
+            mean was taken away with the emulator's scatter; None otherwise.
     """
 
     rows: np.ndarray
     values: np.ndarray
     how: str
+    share: np.ndarray | None = None
 
 
 class ThetaFit:
