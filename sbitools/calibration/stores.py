@@ -74,8 +74,10 @@ def check_unseen(posterior: Any, store: Any, digest: str) -> None:
     if digest in str(getattr(posterior, "info", {})):
         got = "the training store"
     elif (shared := seen(posterior, store, store.done)).any():
-        got = f"{int(shared.sum())} of {len(shared)} that have the seeds, or theta and x, of " \
-              "training simulations"
+        got = (
+            f"{int(shared.sum())} of {len(shared)} that have the seeds, or theta and x, of "
+            "training simulations"
+        )
     if got:
         raise StoreError(
             f"store {store.path}", expected="simulations the posterior was not trained on",

@@ -69,7 +69,8 @@ def parse_options(method: Method, options: dict[str, Any]) -> Any:
             expected, got = f"an option of {method.title}", f"an unknown one, {name}={got}"
             near = difflib.get_close_matches(name, known, n=1)
             fix = (f"did you mean {near[0]!r}?" if near else "leave it out") + (
-                f" There are {', '.join(known)}")
+                f" There are {', '.join(known)}"
+            )
         raise ConfigError(
             f"option {name!r} of train", expected=expected, got=got, fix=fix
         ) from error

@@ -87,9 +87,7 @@ def field_values(
     return _axes(values, spec, Subject(f"{what} ({spec.name})", error), batch)
 
 
-def unlabelled(
-    values: Any, what: str, error: type[SbitoolsError], *, batch: bool = True
-) -> Any:
+def unlabelled(values: Any, what: str, error: type[SbitoolsError], *, batch: bool = True) -> Any:
     """Values of which nothing is known: labels that say nothing are dropped, others refused.
 
     Args:
