@@ -18,24 +18,9 @@ from typing import Any
 from .errors import StoreError
 
 __all__ = [
-    "TEMP_SUFFIX",
-    "check_regular",
-    "hash_file",
-    "is_limit",
-    "is_refused",
-    "memory",
-    "move_directory",
-    "out_of_reach",
-    "parse_json",
-    "read_file",
-    "read_json",
-    "sync_directory",
-    "temporary_name",
-    "typed",
-    "utf8",
-    "write_atomic",
-    "write_new",
-    "write_result",
+    "TEMP_SUFFIX", "check_regular", "hash_file", "is_limit", "is_refused", "memory",
+    "move_directory", "out_of_reach", "parse_json", "read_file", "read_json", "sync_directory",
+    "temporary_name", "typed", "utf8", "write_atomic", "write_new", "write_result",
     "write_table",
 ]  # fmt: skip
 

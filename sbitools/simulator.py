@@ -236,10 +236,8 @@ class FunctionSimulator:
         group_size: simulations that belong together.
         source: an input field that the function returns as second value.
         version: stands for the code of the function, so that it can be rewritten: to be changed
-            whenever the same theta and seed give another x. Without, the code itself counts.
-
-    Raises:
-        ConfigError: if `version` is no text.
+            whenever the same theta and seed give another x. Without, the code itself counts, but
+            no file that it reads: see `sbitools.identity.identity`.
 
     Raises:
         SbitoolsError: for arguments of another kind.

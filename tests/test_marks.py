@@ -11,7 +11,9 @@ from sbitools.errors import StoreError
 from sbitools.repairs.measure import held_out_log_prob
 from sbitools.store.marks import in_sketches, marks, sketch
 
-SPACE = ParameterSpace([Parameter("a", priors.Uniform(-1, 1)), Parameter("b", priors.Normal(0, 1))])
+SPACE = ParameterSpace([
+    Parameter("a", priors.Uniform(-1, 1)), Parameter("b", priors.Normal(0, 1)),
+])  # fmt: skip
 SPEC = FieldSpec("x", ("i",), (3,))
 N = 400
 

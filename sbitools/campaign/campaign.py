@@ -105,7 +105,7 @@ def simulate(
     )  # fmt: skip
     with typed(path):
         path = path.absolute()  # wherever the process goes from here
-    _check_arguments(simulator, n, workers, time_limit)
+    _check_groups(simulator, n)
     wanted = _manifest(simulator, n, check_seed(seed), design, task_size)
     sent, time_limit = _sent(simulator, time_limit)
     if not resume or stamp(path) is None:
@@ -145,19 +145,18 @@ def plan(
     """
     path, simulator = as_path(path, error=StoreError), checked_simulator(simulator)
     n, _, task_size, _ = checked_numbers(n, 1, task_size, None)
-    _check_arguments(simulator, n, 1, None)
+    _check_groups(simulator, n)
     manifest = _manifest(simulator, n, check_seed(seed), design, task_size)
     _create(path, simulator, manifest, task_size)
     return SimulationStore(path)
 
 
-def _check_arguments(simulator: Simulator, n: int, workers: int, limit: float | None) -> None:
+def _check_groups(simulator: Simulator, n: int) -> None:
     group = _group_size(simulator)
-    if n < 1 or n % group or workers < 1 or (limit is not None and not limit > 0):
+    if n % group:
         raise CampaignError(
-            "simulate", expected=f"n >= 1, a multiple of the group size {group}; workers >= 1; "
-            "time_limit > 0 or None", got=f"n={n}, workers={workers}, time_limit={limit}",
-            fix="correct the arguments",
+            "n of simulate", expected=f"a multiple of the group size {group}", got=f"{n}",
+            fix="members of one group are simulated together",
         )  # fmt: skip
 
 

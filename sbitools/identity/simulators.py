@@ -28,6 +28,13 @@ def identity(simulator: Any) -> dict[str, str]:
     `identity` (text, or texts by name) stands for both. A simulator of this package states all it
     is as a version.
 
+    What is not seen, because the code does not show it: files, databases and environment
+    variables that a simulator reads while it runs; modules that it imports by a text
+    (`importlib.import_module(name)`, plugins) or code that it builds from one (`exec`); other
+    programs that it starts; compiled extensions; and versions of libraries. A simulator that
+    depends on any of these states a `version`, to be changed with them (for example a hash of the
+    file), or keeps what it has read as an attribute, which counts.
+
     Args:
         simulator: any simulator.
 

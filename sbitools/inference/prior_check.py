@@ -25,9 +25,7 @@ from sbitools.parameters import Parameter, ParameterSpace
 __all__ = ["prior_mismatch", "simulated_ranges", "warn_of_prior"]
 
 _LEVEL = 1e-6
-_TESTS = (
-    6  # of each parameter: shape, range (one end, both, with others), far values, correlations
-)
+_TESTS = 6  # of each parameter: shape, range (an end, both, of all), far values, correlations
 _FEWEST = 10  # simulations, to say that theta never changes, or comes again
 # Of the simulations: theta that were rounded, in a text or to float32, repeat now and then.
 _NEW = 0.9

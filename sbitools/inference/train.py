@@ -17,6 +17,7 @@ from sbitools.simulator import FieldSpec
 from sbitools.store import SimulationStore
 from sbitools.store.access import as_store
 from sbitools.store.access import chosen as select
+from sbitools.training.one_run import only_training
 
 from .ensemble import fit_ensemble
 from .job import Job
@@ -97,16 +98,17 @@ def train(
     warn_of_prior(store, job.rows_asked)
     estimator = job.estimator(start)
     started, folder, more = time.monotonic(), as_path(run_dir, "run_dir"), {}
-    if start is None and isinstance(estimator, VectorEstimator):
-        history, more = fit_vectors(job, estimator, folder, resume, on_epoch)
-    elif start is None and isinstance(estimator, VectorLikelihood):
-        history, more = fit_likelihood(job, estimator, folder, resume, on_epoch)
-    elif start is None and isinstance(estimator, Mixture):
-        history, more = fit_ensemble(job, estimator, folder, resume, on_epoch)
-    else:
-        if parsed.pretrain_epochs and start is None:
-            job.stages(estimator, folder, resume, on_epoch)
-        history = job.run(estimator, folder, resume, on_epoch)
+    with only_training(folder, job.identity(), resume):
+        if start is None and isinstance(estimator, VectorEstimator):
+            history, more = fit_vectors(job, estimator, folder, resume, on_epoch)
+        elif start is None and isinstance(estimator, VectorLikelihood):
+            history, more = fit_likelihood(job, estimator, folder, resume, on_epoch)
+        elif start is None and isinstance(estimator, Mixture):
+            history, more = fit_ensemble(job, estimator, folder, resume, on_epoch)
+        else:
+            if parsed.pretrain_epochs and start is None:
+                job.stages(estimator, folder, resume, on_epoch)
+            history = job.run(estimator, folder, resume, on_epoch)
     info = job.info(history, time.monotonic() - started) | more
     if start is not None:
         info["started_from"] = start.info

@@ -154,6 +154,6 @@ EYE = pd.DataFrame(np.eye(3))
              [EYE.iloc[i] for i in (2, 1, 0)]],
 )  # fmt: skip
 def test_rows_of_a_mask_are_those_of_the_field(mask):
-    with pytest.raises(SbitoolsError, match="mask: expected (rows|columns) labelled by numbers"):
+    with pytest.raises(SbitoolsError, match=r"mask: expected (rows|columns) labelled by numbers"):
         Mask(mask)
     assert np.array_equal(Mask(EYE).mask.numpy(), np.eye(3))
