@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from sbitools.calibration.sampling import check_specification
+from sbitools.calibration.stores import check_specification
 from sbitools.errors import StoreError
-from sbitools.inference import train
+from sbitools.inference.train import train
 from sbitools.plain import as_path
 from sbitools.seeds import derive, mix
 from sbitools.store.access import as_store, chosen
