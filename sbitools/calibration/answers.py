@@ -1,10 +1,11 @@
-"""Draw from a posterior for every simulation of a store: streamed, limited in time, counted."""
+"""What a posterior answers for every simulation of a store: streamed, limited in time, counted."""
 
 from __future__ import annotations
 
 import inspect
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,10 +22,9 @@ from sbitools.plain import real, whole
 from sbitools.seeds import check_seed, derive
 from sbitools.store.access import as_store, chosen
 
-from .draws import CalibrationDraws, Excluded
 from .stores import as_posterior, check_inside, check_specification
 
-__all__ = ["check_specification", "draw"]
+__all__ = ["Excluded", "answers"]
 
 # Draws above this size are thinned to their first ones. Ranks are exact at any number of draws.
 _MAX_BYTES = 1 << 30
@@ -40,7 +40,20 @@ _PROBES = 2
 _FAR = 1e3
 
 
-def draw(
+@dataclass(frozen=True)
+class Excluded:
+    """A test that could not be used, and why; it is counted in every report.
+
+    Args:
+        index: of the simulation in its store.
+        reason: one line.
+    """
+
+    index: int
+    reason: str
+
+
+def answers(
     posterior: Any,
     store: Any,
     n_draws: int = 1000,
@@ -53,38 +66,8 @@ def draw(
     latent: bool = True,
     quantities: Mapping[str, Callable[..., Any]] | None = None,
     progress: bool = False,
-) -> CalibrationDraws:
-    """Posterior draws for the simulations of a store.
-
-    Each x passes through the posterior's own observation model, with noise seeds derived from the
-    simulation's seed. A batch that fails or exceeds its time is taken apart, and an observation
-    that fails alone is recorded in `excluded`: it neither stalls nor ends the rest.
-
-    Args:
-        posterior: with sample, sample_and_log_prob, log_prob and observe.
-        store: test simulations, of the posterior's output and parameters.
-        n_draws: per simulation; fewer if all together would exceed 1 GiB.
-        seed: of draws, noise, and everything the checks draw.
-        indices: simulations to use, as numbers or as a mask over the whole store; all that are
-            done if None.
-        batch_size: simulations in memory at a time.
-        time_limit: seconds one observation may take.
-        log_prob: also keep densities, which `coverage` needs.
-        latent: also keep the flow's latents of theta and the features of x, where the posterior
-            has them; the latent check needs them.
-        quantities: test quantities for `sbc`: name -> function of theta (B, n, P), and of x
-            (B, *shape) if it takes two arguments, that gives (B, n).
-        progress: show a bar.
-
-    Returns:
-        The draws, float64, with densities, groups and everything excluded.
-
-    Raises:
-        StoreError: if the store does not fit the posterior, has no finished simulation, or has
-            theta outside the posterior's prior.
-        PosteriorError: if the posterior failed for every simulation.
-        ConfigError: for numbers that cannot be used.
-    """
+) -> dict[str, Any]:
+    """What `CalibrationDraws` holds, by name; arguments and errors of `sampling.draw`."""
     n_draws = whole(n_draws, "n_draws", least=1)
     batch_size = whole(batch_size, "batch_size", least=1)
     seed = check_seed(seed)
@@ -219,7 +202,7 @@ class _Job:
         z = np.nan_to_num(np.clip(z, -_FAR, _FAR), nan=_FAR)
         return {"latent": z, "summary": summary}
 
-    def result(self, store: Any) -> CalibrationDraws:
+    def result(self, store: Any) -> dict[str, Any]:
         """Everything collected."""
         kept_index = [part["index"] for part in self.parts if len(part["index"])]
         if not kept_index:
@@ -240,14 +223,12 @@ class _Job:
         }
         kept.pop("index")
         self.parts.clear()  # the draws are the largest thing in memory: hold them once
-        return CalibrationDraws(
-            kept.pop("theta"), kept.pop("draws"), **kept, quantities=quantities,
-            group=np.asarray(store.groups)[index],
-            independent=store.design == "random",
-            normalised=_normalised(self.posterior),
-            names=tuple(space.names), labels=tuple(space.labels), prior=space, seed=self.seed,
-            excluded=tuple(self.excluded), counts=dict(store.counts()),
-        )  # fmt: skip
+        return kept | {
+            "quantities": quantities, "group": np.asarray(store.groups)[index],
+            "independent": store.design == "random", "normalised": _normalised(self.posterior),
+            "names": tuple(space.names), "labels": tuple(space.labels), "prior": space,
+            "seed": self.seed, "excluded": tuple(self.excluded), "counts": dict(store.counts()),
+        }  # fmt: skip
 
 
 def _check_quantities(quantities: Any) -> None:
