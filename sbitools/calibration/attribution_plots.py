@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from .check import Check
+from .drawn import Drawn
 
 __all__ = ["draw_bias_source", "draw_explained", "draw_spectrum"]
 
@@ -16,7 +15,7 @@ _BLUE, _RED, _GREEN = "#0072B2", "#D55E00", "#009E73"
 
 
 def draw_spectrum(
-    check: Check, ax: Any, label: str | None = None, color: str | None = None
+    check: Drawn, ax: Any, label: str | None = None, color: str | None = None
 ) -> Any:
     """Difference per bin over the scatter, with its simultaneous 95 % band (`statistic_bias`)."""
     rows = check.details["parameters"]
@@ -32,7 +31,7 @@ def draw_spectrum(
 
 
 def draw_bias_source(
-    check: Check, ax: Any, label: str | None = None, color: str | None = None
+    check: Drawn, ax: Any, label: str | None = None, color: str | None = None
 ) -> Any:
     """Estimator's and emulator's part of the bias of each parameter (`bias_source`)."""
     rows = check.details["parameters"]
@@ -45,7 +44,7 @@ def draw_bias_source(
 
 
 def draw_explained(
-    check: Check, ax: Any, label: str | None = None, color: str | None = None
+    check: Drawn, ax: Any, label: str | None = None, color: str | None = None
 ) -> Any:
     """Change of the bias on the reference, as found and as the statistic explains it."""
     rows = check.details["parameters"]

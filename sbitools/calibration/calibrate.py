@@ -22,12 +22,12 @@ from .gate import probability
 from .information import information
 from .joint import joint_null
 from .latent import latent
-from .power import power
+from .power import check_size, power
 from .ranks import sbc
 from .recovery import recovery
 from .result import CalibrationResult
 from .sampling import draw
-from .stores import as_posterior, check_size, check_specification, check_unseen
+from .stores import as_posterior, check_specification, check_unseen
 from .tarp import tarp
 from .transfer import transfer
 

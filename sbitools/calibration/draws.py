@@ -16,6 +16,9 @@ from sbitools.plain import text
 from sbitools.seeds import check_seed, derive
 from sbitools.typeset import typeset
 
+from .answers import Excluded, answers
+from .distances import squared_distances
+
 if TYPE_CHECKING:
     from sbitools.parameters import ParameterSpace
 
@@ -27,19 +30,6 @@ _TIES, _MEMBERS = 1, 2
 # One row for each test, all of the same tests.
 _ROWS = ("theta", "log_prob_true", "group", "latent", "summary")
 _DENSITIES = ("log_prob_true", "log_prob_draws")
-
-
-@dataclass(frozen=True)
-class Excluded:
-    """A test that could not be used, and why; it is counted in every report.
-
-    Args:
-        index: of the simulation in its store.
-        reason: one line.
-    """
-
-    index: int
-    reason: str
 
 
 @dataclass(frozen=True, repr=False)
@@ -125,9 +115,7 @@ class CalibrationDraws(Brief):
         cls, posterior: Any, store: Any, n_draws: int = 1000, **options: Any
     ) -> Any:
         """Draw from a posterior for the simulations of a store: see `sampling.draw`."""
-        from .sampling import draw
-
-        return draw(posterior, store, n_draws, **options)
+        return cls(**answers(posterior, store, n_draws, **options))
 
     @property
     def n_tests(self) -> int:
@@ -162,9 +150,7 @@ class CalibrationDraws(Brief):
     @cached_property
     def distances(self) -> tuple[np.ndarray, np.ndarray]:
         """Squared distances of theta (N,) and draws (N, L) to TARP's random references."""
-        from .tarp import tarp_distances
-
-        return tarp_distances(self, "prior")
+        return squared_distances(self.theta, self.draws, self.prior, "prior", self.seed)
 
     @cached_property
     def hpd_ranks(self) -> np.ndarray | None:

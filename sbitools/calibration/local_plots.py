@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from .check import Check
+from .drawn import Drawn
 
 __all__ = ["draw_distance", "draw_local", "draw_predictive"]
 
@@ -17,7 +16,7 @@ _MANY = 16  # statistics that are named one by one
 _LINES = 20  # observations that get a line of their own
 
 
-def draw_local(check: Check, ax: Any, label: str | None, color: str | None) -> None:
+def draw_local(check: Drawn, ax: Any, label: str | None, color: str | None) -> None:
     """True over estimated density along each parameter: 1 where the posterior is right."""
     d = check.details
     x = (np.arange(d["ratio"].shape[1]) + 0.5) / d["ratio"].shape[1]
@@ -36,7 +35,7 @@ def draw_local(check: Check, ax: Any, label: str | None, color: str | None) -> N
     )  # fmt: skip
 
 
-def draw_predictive(check: Check, ax: Any, label: str | None, color: str | None) -> None:
+def draw_predictive(check: Drawn, ax: Any, label: str | None, color: str | None) -> None:
     """Standard scores of the observed statistics over 68 % and 95 % of the predictions."""
     d = check.details
     y, q = np.arange(len(d["names"])), d["quantiles"]
@@ -54,7 +53,7 @@ def draw_predictive(check: Check, ax: Any, label: str | None, color: str | None)
     ax.set(xlabel="standard score among predictions (68 %, 95 %)", title=check.name)
 
 
-def draw_distance(check: Check, ax: Any, label: str | None, color: str | None) -> None:
+def draw_distance(check: Drawn, ax: Any, label: str | None, color: str | None) -> None:
     """Distances of simulations, and where the observations are."""
     d = check.details
     null, observed = np.asarray(d["null"]), np.asarray(d["observed"])

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from sbitools.errors import ConfigError
 
 from .attribution_plots import draw_bias_source, draw_explained, draw_spectrum
+from .drawn import Drawn
 from .local_plots import draw_distance, draw_local, draw_predictive
-
-if TYPE_CHECKING:
-    from .check import Check
 
 __all__ = ["COLORS", "draw", "draw_pair", "latent_quantiles"]
 
@@ -24,7 +22,7 @@ _STYLES = ("-", "--", ":", "-.")
 _MARKERS = ("o", "s", "^", "D", "v", "P")
 
 
-def draw(check: Check, ax: Any, *, label: str | None, color: str | None) -> Any:
+def draw(check: Drawn, ax: Any, *, label: str | None, color: str | None) -> Any:
     """Draw `check` on `ax` (new axes if None) and return the axes.
 
     Raises:
@@ -44,7 +42,7 @@ def draw(check: Check, ax: Any, *, label: str | None, color: str | None) -> Any:
     return ax
 
 
-def draw_pair(checks: list[tuple[str, Check]], ax: Any) -> Any:
+def draw_pair(checks: list[tuple[str, Drawn]], ax: Any) -> Any:
     """One check of several sets of tests on one pair of axes."""
     for (label, check), color in zip(checks, COLORS, strict=False):
         ax = draw(check, ax, label=label, color=color)
@@ -57,7 +55,7 @@ def _name(set_label: str | None, parameter: str, several: bool) -> str:
     return f"{set_label}: {parameter}" if several else set_label
 
 
-def _ecdf(check: Check, ax: Any, label: str | None, color: str | None) -> None:
+def _ecdf(check: Drawn, ax: Any, label: str | None, color: str | None) -> None:
     d = check.details
     z = np.concatenate([[0], d["z"], [1]])
     lower, upper = (np.pad(d[k] - d["z"], 1) for k in ("lower", "upper"))
@@ -76,7 +74,7 @@ def _ecdf(check: Check, ax: Any, label: str | None, color: str | None) -> None:
     ax.set_ylim(-1.6 * reach, 1.1 * reach)
 
 
-def _coverage(check: Check, ax: Any, label: str | None, color: str | None) -> None:
+def _coverage(check: Drawn, ax: Any, label: str | None, color: str | None) -> None:
     d, color = check.details, color or COLORS[0]
     z = np.concatenate([[0], d["z"], [1]])
     lower, curve, upper = (
@@ -93,7 +91,7 @@ def _coverage(check: Check, ax: Any, label: str | None, color: str | None) -> No
     ax.set_title(check.name)
 
 
-def _recovery(check: Check, ax: Any, label: str | None, color: str | None) -> None:
+def _recovery(check: Drawn, ax: Any, label: str | None, color: str | None) -> None:
     d = check.details
     several = len(d["labels"]) > 1
     for i, (name, row) in enumerate(zip(d["labels"], d["parameters"], strict=True)):
@@ -112,7 +110,7 @@ def _recovery(check: Check, ax: Any, label: str | None, color: str | None) -> No
     ax.set(xlabel=f"truth{unit}", ylabel="posterior mean ± sd", title=check.name, xlim=ends)
 
 
-def _contraction(check: Check, ax: Any, label: str | None, color: str | None) -> None:
+def _contraction(check: Drawn, ax: Any, label: str | None, color: str | None) -> None:
     d = check.details
     _bars(
         ax, [f"{row['name']}" for row in d["parameters"]],
@@ -122,7 +120,7 @@ def _contraction(check: Check, ax: Any, label: str | None, color: str | None) ->
     ax.set(xlabel="contraction: 1 − posterior variance / prior variance", title=check.name)
 
 
-def _difference(check: Check, ax: Any, label: str | None, color: str | None) -> None:
+def _difference(check: Drawn, ax: Any, label: str | None, color: str | None) -> None:
     rows = check.details["parameters"]
     bands = [row.get("band", check.band) for row in rows]
     _bars(ax, [row["name"] for row in rows], [r["effect"] for r in rows], bands, label, color)
@@ -130,7 +128,7 @@ def _difference(check: Check, ax: Any, label: str | None, color: str | None) -> 
     ax.set(xlabel="reference − emulated, 95 %", title=check.name)
 
 
-def _information(check: Check, ax: Any, label: str | None, color: str | None) -> None:
+def _information(check: Drawn, ax: Any, label: str | None, color: str | None) -> None:
     rows = [check.details["joint"], *check.details["parameters"]]
     names, bands = [row["name"] for row in rows], [row["band"] for row in rows]
     _bars(ax, names, [row["effect"] for row in rows], bands, label, color)
@@ -138,7 +136,7 @@ def _information(check: Check, ax: Any, label: str | None, color: str | None) ->
     ax.set(xlabel=check.details["xlabel"], title=check.name)
 
 
-def _latent(check: Check, ax: Any, label: str | None, color: str | None) -> None:
+def _latent(check: Drawn, ax: Any, label: str | None, color: str | None) -> None:
     """Radii of the latents against the chi distribution they must have."""
     z = np.asarray(check.details["latent"])
     radius, p = np.sqrt((z**2).sum(1)), z.shape[1]
@@ -153,7 +151,7 @@ def _latent(check: Check, ax: Any, label: str | None, color: str | None) -> None
     ax.set(xlabel="radius of the latent of the truth", ylabel="density", title=check.name)
 
 
-def latent_quantiles(check: Check, ax: Any = None, *, color: str | None = None) -> Any:
+def latent_quantiles(check: Drawn, ax: Any = None, *, color: str | None = None) -> Any:
     """Quantiles of every latent dimension against those of N(0, 1): a straight line if right.
 
     Args:
@@ -180,7 +178,7 @@ def latent_quantiles(check: Check, ax: Any = None, *, color: str | None = None) 
     return ax
 
 
-def _conditional(check: Check, ax: Any, label: str | None, color: str | None) -> None:
+def _conditional(check: Drawn, ax: Any, label: str | None, color: str | None) -> None:
     """Mean normal score of ranks against the number it follows most, and the function found."""
     d, color = check.details, color or COLORS[0]
     ax.errorbar(d["at"], d["mean"], d["error"], fmt="o", markersize=3, color=color, label=label)
@@ -190,7 +188,7 @@ def _conditional(check: Check, ax: Any, label: str | None, color: str | None) ->
     ax.set(xlabel=d["xlabel"], ylabel=d["ylabel"], xlim=(0, 1), title=check.name)
 
 
-def _reliability(check: Check, ax: Any, label: str | None, color: str | None) -> None:
+def _reliability(check: Drawn, ax: Any, label: str | None, color: str | None) -> None:
     d, color = check.details["reliability"], color or COLORS[0]
     ax.fill_between(d["stated"], d["lower"], d["upper"], color=color, alpha=0.15, linewidth=0)
     ax.plot(d["stated"], d["actual"], "o-", color=color, markersize=3, linewidth=1, label=label)

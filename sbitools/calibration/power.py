@@ -9,18 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from sbitools.errors import ConfigError
+from sbitools.errors import ConfigError, StoreError
 from sbitools.seeds import derive
 
 from .bands import gamma_p_values, gammas, places_of
 from .joint import equal_level
 from .latent import latent_covariance
 
-__all__ = ["ALTERNATIVES", "Alternative", "needed_tests", "power"]
+__all__ = ["ALTERNATIVES", "Alternative", "check_size", "needed_tests", "power"]
 
 
 class Alternative(NamedTuple):
@@ -128,6 +128,25 @@ def needed_tests(
         middle = round((low * high) ** 0.5)
         low, high = (low, middle) if enough(middle) else (middle, high)
     return high
+
+
+def check_size(
+    store: Any, required: float | None, false_alarm: float, n_parameters: int, n_draws: int
+) -> None:
+    """Raise `StoreError` if the store is too small to catch a wrong posterior."""
+    if required is None:
+        return
+    needed = needed_tests(
+        power=required, false_alarm=false_alarm, n_parameters=n_parameters, n_draws=n_draws
+    )
+    groups = len(set(store.groups[store.done].tolist()))
+    if groups < needed:
+        raise StoreError(
+            f"store {store.path}", expected=f"some {needed} independent tests, to catch a "
+            "posterior 1.25 times too narrow or wide, or shifted by 0.2 sigma, with "
+            f"{100 * required:g} % probability", got=f"{groups}",
+            fix="simulate more tests, or ask for less power",
+        )  # fmt: skip
 
 
 def _caught(n: int, n_draws: int, p: int, wrong: Alternative, level: float) -> float:

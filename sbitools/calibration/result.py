@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ from sbitools.files import parse_json, read_file, write_result
 from sbitools.plain import as_path
 
 from .check import Check, decode, encode
+from .sets import CheckSets
 from .verdict import verdict
 
 if TYPE_CHECKING:
@@ -24,33 +24,8 @@ _SCHEMA = 1
 _WORDS = {True: "passed", False: "FAILED", None: "measured"}
 
 
-@dataclass(frozen=True)
-class CalibrationResult:
-    """What `calibrate` found.
-
-    Args:
-        emulated: checks on tests of the simulator the posterior was trained on.
-        reference: the same checks on reference tests; None if there were none.
-        transfer: differences between the two; None without reference.
-        false_alarm: probability that an exact posterior fails a set of checks, for each of the
-            three sets. The level of each check, `Check.false_alarm`, is chosen so that the set
-            has this rate (see `joint`).
-        counts: for ``"emulated"`` and ``"reference"``: tests, draws, independent groups,
-            excluded tests, and simulations by state.
-        excluded: for the same, rows of index and reason.
-        info: seed, digests of stores and other provenance.
-        joint: p-value of each set: how often chance makes the most extreme of its checks as
-            extreme. Below `false_alarm` exactly if a check of the set fails.
-    """
-
-    emulated: list[Check]
-    reference: list[Check] | None
-    transfer: list[Check] | None
-    false_alarm: float
-    counts: dict[str, dict[str, int]]
-    excluded: dict[str, list[dict[str, Any]]]
-    info: dict[str, Any] = field(default_factory=dict)
-    joint: dict[str, float] = field(default_factory=dict)
+class CalibrationResult(CheckSets):
+    """What `calibrate` found: checks by set (see `CheckSets`), and what they amount to."""
 
     def __repr__(self) -> str:
         lines = [
@@ -96,35 +71,6 @@ class CalibrationResult:
             for kind, checks in self.sets().items() for c in checks
         ]  # fmt: skip
         return pd.DataFrame(rows)
-
-    @property
-    def no_emulator(self) -> bool:
-        """Whether the posterior was trained on the reference itself, so that nothing transfers."""
-        return self.info.get("emulator") == "none"
-
-    @property
-    def own_tests(self) -> str:
-        """What the tests of the simulator the posterior was trained on are called."""
-        return "held-out" if self.reference is None else "emulated"
-
-    def sets(self) -> dict[str, list[Check]]:
-        """The sets of checks there are, by name."""
-        every = {"emulated": self.emulated, "reference": self.reference, "transfer": self.transfer}
-        return {kind: checks for kind, checks in every.items() if checks is not None}
-
-    def check(self, name: str, kind: str = "emulated") -> Check:
-        """The check `name` of the set `kind`.
-
-        Raises:
-            ConfigError: if there is none.
-        """
-        known = {c.name: c for c in self.sets().get(kind, [])}
-        if name not in known:
-            raise ConfigError(
-                f"check {name!r} of {kind!r}", expected=f"one of {sorted(known)}", got="none",
-                fix="choose another name or set",
-            )  # fmt: skip
-        return known[name]
 
     def plot(self, name: str, ax: Any = None) -> Any:
         """A check on emulated and, if there are any, reference tests, on one pair of axes."""
@@ -194,9 +140,9 @@ class CalibrationResult:
 
     def to_html(self, path: str | Path) -> Path:
         """Write one self-contained HTML file: see `sbitools.report`."""
-        from sbitools import report
+        from sbitools.report.page import write_calibration
 
-        return report.write_calibration(self, path)
+        return write_calibration(self, path)
 
 
 def _outcome(check: Check) -> str:

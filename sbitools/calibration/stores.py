@@ -1,4 +1,4 @@
-"""What a store of tests must be: of the right kind, unseen, inside the prior, and large enough."""
+"""What a store of tests must be: of the right kind, unseen, and inside the prior."""
 
 from __future__ import annotations
 
@@ -10,11 +10,7 @@ from sbitools.errors import PosteriorError, StoreError
 from sbitools.seeds import simulation_seeds
 from sbitools.store.marks import in_sketches
 
-from .power import needed_tests
-
-__all__ = [
-    "as_posterior", "check_inside", "check_size", "check_specification", "check_unseen", "seen",
-]  # fmt: skip
+__all__ = ["as_posterior", "check_inside", "check_specification", "check_unseen", "seen"]
 
 
 _POSTERIOR = ("parameters", "output", "observe", "sample")
@@ -114,23 +110,4 @@ def check_inside(posterior: Any, store: Any, theta: np.ndarray) -> None:
             f"theta of store {store.path}", expected="parameters inside the prior it trained with",
             got=f"{theta[~inside][0].tolist()}, and {int((~inside).sum()) - 1} more in this batch",
             fix="leave them out with `indices`, or train with a wider prior",
-        )  # fmt: skip
-
-
-def check_size(
-    store: Any, required: float | None, false_alarm: float, n_parameters: int, n_draws: int
-) -> None:
-    """Raise `StoreError` if the store is too small to catch a wrong posterior."""
-    if required is None:
-        return
-    needed = needed_tests(
-        power=required, false_alarm=false_alarm, n_parameters=n_parameters, n_draws=n_draws
-    )
-    groups = len(set(store.groups[store.done].tolist()))
-    if groups < needed:
-        raise StoreError(
-            f"store {store.path}", expected=f"some {needed} independent tests, to catch a "
-            "posterior 1.25 times too narrow or wide, or shifted by 0.2 sigma, with "
-            f"{100 * required:g} % probability", got=f"{groups}",
-            fix="simulate more tests, or ask for less power",
         )  # fmt: skip

@@ -7,11 +7,9 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from sbitools.errors import ShapeError
-
 from .bands import ecdf_test
 from .check import Check
-from .coordinates import prior_probability
+from .distances import squared_distances
 from .draws import CalibrationDraws, as_draws
 from .gate import checked
 from .ranks import band_at, ecdf_details
@@ -21,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["tarp", "tarp_distances", "tarp_ranks"]
 
-_REFERENCES, _TIES = 3, 4
+_TIES = 4
 
 
 @checked
@@ -105,50 +103,8 @@ def tarp_distances(
     d: CalibrationDraws, references: np.ndarray | str
 ) -> tuple[np.ndarray, np.ndarray]:
     """Squared distances to the reference of truths, (N,), and of draws, (N, L)."""
-    truth, points, centre = _coordinates(d, references)
-    distance = np.zeros(points.shape[:2])
-    for i in range(points.shape[2]):  # one column at a time: no temporary of (N, L, P)
-        distance += (points[..., i] - centre[:, None, i]) ** 2
-    # The same sums in the same order, so that equal points have equal distances.
-    reach = np.zeros(len(truth))
-    for i in range(truth.shape[1]):
-        reach += (truth[:, i] - centre[:, i]) ** 2
-    return reach, distance
+    return squared_distances(d.theta, d.draws, d.prior, references, d.seed)
 
 
 def _without_first(d: CalibrationDraws) -> CalibrationDraws:
     return CalibrationDraws(d.theta, d.draws[:, 1:], group=d.group, names=d.names, seed=d.seed)
-
-
-def _coordinates(
-    d: CalibrationDraws, references: np.ndarray | str
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(truth, draws, references) in the coordinates distances are measured in."""
-    if isinstance(references, str) and references not in ("prior", "posterior"):
-        raise ShapeError(
-            "references", expected="'prior', 'posterior' or an array", got=repr(references),
-            fix="choose one of them",
-        )  # fmt: skip
-    given = None if isinstance(references, str) else np.asarray(references, dtype=np.float64)
-    if given is not None and given.shape != d.theta.shape:
-        raise ShapeError(
-            "references", expected=f"shape {d.theta.shape}", got=f"shape {given.shape}",
-            fix="one point per test",
-        )  # fmt: skip
-    if d.prior is not None:
-        truth, points = (prior_probability(d.prior, v) for v in (d.theta, d.draws))
-        centre = prior_probability(d.prior, given) if given is not None else None
-    else:
-        # Scales treat the truth as one more draw: ranks are exact because truth and draws are
-        # exchangeable, which a scale of the draws alone would break.
-        n = d.n_draws + 1
-        mean = (d.draws.sum(1) + d.theta) / n
-        off = d.theta - mean
-        sd = np.sqrt((((d.draws - mean[:, None]) ** 2).sum(1) + off**2) / n)
-        sd = np.where(sd > 0, sd, 1.0)
-        truth = (d.theta - mean) / (6 * sd) + 0.5
-        points = (d.draws - mean[:, None]) / (6 * sd[:, None]) + 0.5
-        centre = (given - mean) / (6 * sd) + 0.5 if given is not None else None
-    if isinstance(references, str) and references == "posterior":
-        return truth, points[:, 1:], points[:, 0]
-    return truth, points, d.rng(_REFERENCES).random(truth.shape) if centre is None else centre

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-from .check import in_digits
-
-if TYPE_CHECKING:
-    from .check import Check
-    from .result import CalibrationResult
+from .check import Check, in_digits
+from .sets import CheckSets
 
 __all__ = ["NOTHING_TO_TRANSFER", "Verdict", "repeats_prior", "verdict"]
 
@@ -53,7 +50,7 @@ class Verdict(NamedTuple):
     calibrated: bool
 
 
-def verdict(result: CalibrationResult) -> Verdict:
+def verdict(result: CheckSets) -> Verdict:
     """Verdict on the emulated tests and, if there are any, on the transfer to the reference."""
     own = _judge(result, "emulated", result.emulated)
     head = "Self-consistent" if own.passed else "Not self-consistent"
@@ -101,7 +98,7 @@ def repeats_prior(checks: Iterable[Check]) -> bool:
     return max((row[key] for row in rows.get("contraction", ())), default=0.0) < _LITTLE
 
 
-def _judge(result: CalibrationResult, kind: str, checks: list[Check]) -> Verdict:
+def _judge(result: CheckSets, kind: str, checks: list[Check]) -> Verdict:
     counts = result.counts[kind]
     tested = [c for c in checks if c.passed is not None]
     failed = [c.name for c in tested if c.passed is False]

@@ -29,7 +29,7 @@ def attribution(run: Run, posterior: Any) -> list[Check]:
     """
     from sbitools.calibration.attribution import attribute
     from sbitools.calibration.observed_tests import look
-    from sbitools.repairs.posterior import unwarned
+    from sbitools.inference.repaired.posterior import unwarned
 
     statistics, coordinates = observed_statistics(
         posterior.observed.shape, getattr(run.settings, "box_size", None)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from . import discrete, likelihood, npe, ratio, repaired, vector_field
 from .discrete import DiscreteOptions, DiscretePosterior
 from .likelihood import NLEOptions
 from .mcmc import MCMCPosterior
-from .methods import METHODS
+from .methods import METHODS, enter_methods
 from .npe import NPEOptions
 from .posterior import Posterior
 from .ratio import NREOptions
 from .rounds import train_rounds
+from .saved import enter_kind
 from .search import search
 from .train import train
 from .vector_field import FMPEOptions, NPSEOptions
@@ -29,3 +31,8 @@ __all__ = [
     "train",
     "train_rounds",
 ]
+
+# What is asked for by name is entered here, so that those who ask import nothing of it.
+for _home in (npe, vector_field, likelihood, ratio, discrete):
+    enter_methods(_home.METHODS)
+enter_kind(repaired.KIND, repaired.load_repaired)

@@ -18,10 +18,12 @@ from sbitools.errors import PosteriorError
 from sbitools.parameters import ParameterSpace
 
 from .coded import CodedSpace
+from .job import fit_network
 from .methods import Method
 from .mixed import DiscreteEstimatorOptions, MixedEstimator
 from .options import CommonOptions
 from .posterior import Posterior
+from .vectors.training import vector_options
 
 __all__ = ["METHODS", "DiscreteOptions", "DiscretePosterior"]
 
@@ -111,6 +113,7 @@ def _coordinates(parameters: ParameterSpace, theta: Tensor) -> Tensor:
 METHODS = {
     "discrete": Method(
         "discrete", "discrete posteriors", DiscreteEstimatorOptions, DiscreteOptions,
-        MixedEstimator, DiscretePosterior, _coordinates, categorical=True,
+        MixedEstimator, DiscretePosterior, fit_network, _coordinates, categorical=True,
+        adapt=vector_options,
     )
 }  # fmt: skip

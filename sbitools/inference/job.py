@@ -33,7 +33,7 @@ from .posterior import Posterior
 from .prior_check import simulated_ranges
 from .symmetry import random_symmetry, turned_axes
 
-__all__ = ["Job"]
+__all__ = ["Job", "fit_network"]
 
 # Fields from which the scale of the inputs is measured: enough for 2 %; and more of small ones, so
 # that an entry which varies in one of many simulations is not taken for a constant.
@@ -222,6 +222,27 @@ class Job:
             "store": self.store.digest(), "design": self.store.design, "seconds": seconds,
             "simulated": self._ranges(), "simulations": sketch(self.store, self._rows),
         }  # fmt: skip
+
+
+def fit_network(
+    job: Job, estimator: nn.Module, run_dir: Path, resume: bool,
+    on_epoch: Callable[[dict[str, float]], None] | None,
+) -> tuple[TrainingHistory, dict[str, Any]]:  # fmt: skip
+    """Train one network in place, in three stages if its options ask for them.
+
+    Args:
+        job: data and options.
+        estimator: from `Job.estimator`.
+        run_dir: of the run.
+        resume: take up an earlier run.
+        on_epoch: called with each row of the training history.
+
+    Returns:
+        The history, and nothing else to tell.
+    """
+    if job.options.pretrain_epochs and job.started_from is None:
+        job.stages(estimator, run_dir, resume, on_epoch)
+    return job.run(estimator, run_dir, resume, on_epoch), {}
 
 
 class _Loss:

@@ -8,6 +8,7 @@ the prior, and several independent data vectors would simply multiply; it needs 
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,16 +22,20 @@ from sbitools.parameters import ParameterSpace
 from sbitools.simulator import FieldSpec
 
 from .flows import Family, build_flow
+from .job import Job, fit_network
 from .mcmc import MCMCPosterior, Unnormalised
 from .methods import Method
 from .options import CommonOptions
 from .vectors import fitted_whole
 from .vectors.likelihood import VectorLikelihood, require_varying
+from .vectors.training import UNUSED, fit_likelihood, vector_options
 
 __all__ = ["METHODS", "LikelihoodEstimator", "LikelihoodOptions", "NLEOptions"]
 
 # A density of more numbers than this is learned badly from the simulations one has.
 _LONGEST = 100
+# Options of an embedding that learns, which a likelihood has not.
+_NOT_LEARNT = ("pretrain_epochs", "frozen", "symmetry")
 
 
 class LikelihoodOptions(PlainModel):
@@ -166,9 +171,18 @@ def _build(
     return LikelihoodEstimator(options, parameters, spec)
 
 
+def _fit(job: Job, estimator: Any, run_dir: Path, resume: bool, on_epoch: Any) -> Any:
+    fit = fit_likelihood if isinstance(estimator, VectorLikelihood) else fit_network
+    return fit(job, estimator, run_dir, resume, on_epoch)
+
+
+def _unused(options: NLEOptions, spec: FieldSpec) -> dict[str, str]:
+    return dict.fromkeys(UNUSED if fitted_whole(options, spec) else _NOT_LEARNT, "")
+
+
 METHODS = {
     "nle": Method(
         "nle", "neural likelihood estimation", LikelihoodOptions, NLEOptions, _build,
-        MCMCPosterior,
+        MCMCPosterior, _fit, adapt=vector_options, unused=_unused,
     )
 }  # fmt: skip

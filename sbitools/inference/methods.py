@@ -1,11 +1,13 @@
-"""Methods by name: what `train` fits, and what `Posterior.load` rebuilds."""
+"""Methods by name: what `train` fits, and what `Posterior.load` rebuilds.
+
+The table imports no method. Each is entered when the package is loaded, see `__init__`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import BaseModel
 from torch import Tensor
@@ -14,18 +16,20 @@ from sbitools.errors import ConfigError
 from sbitools.parameters import ParameterSpace
 from sbitools.simulator import FieldSpec
 
-if TYPE_CHECKING:
-    from .posterior import Posterior
+__all__ = ["METHODS", "Method", "enter_methods", "find_method", "no_turns_of_vectors"]
 
-__all__ = ["METHODS", "Method", "find_method"]
+METHODS = ("npe", "fmpe", "npse", "nle", "nre", "discrete")
 
-# Name -> module of this package whose table METHODS holds it; loaded when it is asked for.
-_HOME = {
-    "npe": "npe", "fmpe": "vector_field", "npse": "vector_field", "nle": "likelihood",
-    "nre": "ratio", "discrete": "discrete",
-}  # fmt: skip
+_KNOWN: dict[str, Method] = {}
 
-METHODS = tuple(_HOME)
+
+def _as_given(options: Any, spec: FieldSpec, n: int) -> Any:
+    return options
+
+
+def no_turns_of_vectors(options: Any, spec: FieldSpec) -> dict[str, str]:
+    """The option that makes no sense for a vector, whatever the method."""
+    return {} if len(spec.shape) > 1 else {"symmetry": ""}
 
 
 @dataclass(frozen=True)
@@ -41,8 +45,14 @@ class Method:
             ``loss(u (B, P), x (B, *shape), generator) -> (B,)``, ``features(x) -> (B, F)`` and
             `embedding`, and whatever its posterior asks of it.
         posterior: class of the result.
+        fit: (job, network, run_dir, resume, on_epoch) to the training history and provenance of
+            the rest; it trains the network in place. See `sbitools.inference.job.fit_network`.
         coordinates: (inferred parameters, theta (B, P)) to the u that the network is given.
         categorical: whether parameters with categories can be inferred.
+        adapt: (options, observed field, number of simulations) to the options, with those that
+            were not given chosen for so many fields like these.
+        unused: (options, observed field) to the names of options that would change nothing, or
+            make no sense, for such fields, each with what to do besides leaving it out, or "".
     """
 
     name: str
@@ -50,9 +60,17 @@ class Method:
     network: type[BaseModel]
     options: type[BaseModel]
     build: Callable[[Any, ParameterSpace, FieldSpec], Any]
-    posterior: type[Posterior]
+    posterior: Callable[..., Any]
+    fit: Callable[..., tuple[Any, dict[str, Any]]]
     coordinates: Callable[[ParameterSpace, Tensor], Tensor] = ParameterSpace.to_unconstrained
     categorical: bool = False
+    adapt: Callable[[Any, FieldSpec, int], Any] = _as_given
+    unused: Callable[[Any, FieldSpec], dict[str, str]] = no_turns_of_vectors
+
+
+def enter_methods(methods: Mapping[str, Method]) -> None:
+    """Make methods known by their names, which are those in `METHODS`."""
+    _KNOWN.update(methods)
 
 
 def find_method(name: str) -> Method:
@@ -61,9 +79,9 @@ def find_method(name: str) -> Method:
     Raises:
         ConfigError: if there is none.
     """
-    if not isinstance(name, str) or name not in _HOME:
+    if not isinstance(name, str) or name not in _KNOWN:
         raise ConfigError(
-            "method", expected=f"one of {', '.join(_HOME)}", got=repr(name),
+            "method", expected=f"one of {', '.join(METHODS)}", got=repr(name),
             fix="use method='npe' unless you have a reason for another",
         )  # fmt: skip
-    return import_module(f".{_HOME[name]}", __package__).METHODS[name]
+    return _KNOWN[name]

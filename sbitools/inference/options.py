@@ -13,19 +13,10 @@ from sbitools.errors import ConfigError
 from sbitools.simulator import FieldSpec
 from sbitools.training import TrainingOptions
 
-from .methods import Method
+from .methods import Method, find_method
 from .symmetry import Symmetry, turned_axes
-from .vectors import fitted_whole
 
 __all__ = ["CommonOptions", "check_options", "only", "parse_options"]
-
-# The fit of a whole data vector has no embedding, no flow of transformations, and is an ensemble
-# by itself; a likelihood has no embedding that learns; and a vector has no symmetries of a cube.
-_NOT_FOR_VECTORS = (
-    "pretrain_epochs", "frozen", "symmetry", "ensemble", "features", "channels", "flow_transforms",
-    "attention", "padded", "patch", "depth", "heads",
-)  # fmt: skip
-_NOT_FOR_LIKELIHOODS = ("pretrain_epochs", "frozen", "symmetry")
 
 
 class CommonOptions(TrainingOptions):
@@ -86,23 +77,15 @@ def check_options(options: Any, spec: FieldSpec) -> None:
     Raises:
         ConfigError: naming the first such option.
     """
-    unused: tuple[str, ...] = ()
-    if options.method in ("npe", "nle") and fitted_whole(options, spec):
-        unused = _NOT_FOR_VECTORS
-    elif options.method == "nle":
-        unused = _NOT_FOR_LIKELIHOODS
-    elif len(spec.shape) < 2:
-        unused = ("symmetry",)
     fields = type(options).model_fields
-    for name in unused:
+    for name, instead in find_method(options.method).unused(options, spec).items():
         if name in fields and getattr(options, name) != fields[name].default:
-            named = options.method == "npe" and name != "symmetry"
             raise ConfigError(
                 f"option {name!r} of train",
                 expected=f"its default, {fields[name].default!r}, for method {options.method!r} "
                 f"and x of shape {spec.shape}, where it has no meaning",
                 got=repr(getattr(options, name)),
-                fix="leave it out" + (", or name a flow, e.g. flow='zuko_nsf'" if named else ""),
+                fix="leave it out" + (f", or {instead}" if instead else ""),
             )  # fmt: skip
     _check_symmetry(getattr(options, "symmetry", "none"), spec)
 

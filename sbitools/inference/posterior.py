@@ -332,7 +332,6 @@ class Posterior:
         return save(self, path)
 
     @classmethod
-    @single_precision()
     def load(cls, path: str | Path, device: str | torch.device = "cpu") -> Posterior:
         """Read what `save` wrote; the weights and a stored probe output are verified.
 

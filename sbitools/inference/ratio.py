@@ -20,6 +20,7 @@ from sbitools.seeds import derive, initial_weights
 from sbitools.simulator import FieldSpec
 
 from .flows import GaussianHead, normal_log_prob
+from .job import fit_network
 from .mcmc import MCMCPosterior, Unnormalised
 from .methods import Method
 from .options import CommonOptions
@@ -152,6 +153,7 @@ class RatioEstimator(Unnormalised):
 
 METHODS = {
     "nre": Method(
-        "nre", "neural ratio estimation", RatioOptions, NREOptions, RatioEstimator, MCMCPosterior
+        "nre", "neural ratio estimation", RatioOptions, NREOptions, RatioEstimator, MCMCPosterior,
+        fit_network,
     )
-}
+}  # fmt: skip

@@ -1,9 +1,14 @@
-"""Posteriors on disk: a checkpoint, rebuilt from names and compared with what it computed."""
+"""Posteriors on disk: a checkpoint, rebuilt from names and compared with what it computed.
+
+There are other kinds of posteriors than the networks that `train` makes. Each enters the function
+that reads it (`enter_kind`) when the package is loaded; nothing here imports them.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -13,22 +18,22 @@ from sbitools.errors import CheckpointError
 from sbitools.familiarity import Familiarity
 from sbitools.observation import Observation
 from sbitools.parameters import ParameterSpace
+from sbitools.precision import single_precision
 from sbitools.simulator import FieldSpec
 
 from .methods import find_method
 
-if TYPE_CHECKING:
-    from .posterior import Posterior
+__all__ = ["KIND", "enter_kind", "load", "save"]
 
-__all__ = ["load", "save"]
-
-_KIND, _REPAIRED = "posterior", "repaired posterior"
+KIND = "posterior"
 _FAMILIAR = "familiarity."  # prefix of its tensors in a checkpoint
 _PROBE = "scaled_probe"
 _PROBE_STEPS = 2_000_000  # an ODE takes many, by an option
 
+_READERS: dict[str, Callable[[str | Path, torch.device], Any]] = {}
 
-def save(posterior: Posterior, path: str | Path) -> Path:
+
+def save(posterior: Any, path: str | Path) -> Path:
     """See `Posterior.save`."""
     config = {
         "parameters": posterior.parameters.to_dict(), "output": posterior.output.to_dict(),
@@ -38,17 +43,29 @@ def save(posterior: Posterior, path: str | Path) -> Path:
     own = {_PROBE: posterior._probe(), "training_seeds": posterior.training_seeds}
     if posterior.familiarity is not None:
         own |= {_FAMILIAR + k: v for k, v in posterior.familiarity.to_tensors().items()}
-    return save_checkpoint(path, _KIND, config, dict(posterior.estimator.state_dict()) | own)
+    return save_checkpoint(path, KIND, config, dict(posterior.estimator.state_dict()) | own)
 
 
-def load(path: str | Path, device: str | torch.device) -> Any:
-    """See `Posterior.load`."""
+def enter_kind(kind: str, read: Callable[[str | Path, torch.device], Any]) -> None:
+    """Make `load` read checkpoints of another kind by `read(path, device)`."""
+    _READERS[kind] = read
+
+
+@single_precision()
+def load(path: str | Path, device: str | torch.device, kind: str | None = None) -> Any:
+    """See `Posterior.load`.
+
+    Args:
+        path: of the checkpoint.
+        device: torch device.
+        kind: that it must have; any that is known if None.
+    """
     device = find_device(device)
-    if checkpoint_kind(path) == _REPAIRED:
-        from sbitools.repairs.posterior import load_repaired
+    return _READERS.get(kind or checkpoint_kind(path), _load)(path, device)
 
-        return load_repaired(path, device)
-    config, tensors = load_checkpoint(path, _KIND)
+
+def _load(path: str | Path, device: torch.device) -> Any:
+    config, tensors = load_checkpoint(path, KIND)
     old = "probe" in tensors  # of a version that probed fields of unit scale
     probe = tensors.pop("probe" if old else _PROBE, torch.empty(0))
     seeds = tensors.pop("training_seeds", None)
@@ -68,14 +85,14 @@ def load(path: str | Path, device: str | torch.device) -> Any:
             training_seeds=seeds,
         )  # fmt: skip
 
-    posterior = rebuild(path, _KIND, build, tensors.values())
+    posterior = rebuild(path, KIND, build, tensors.values())
     if known:
         posterior.familiarity = rebuild(
-            path, _KIND, lambda: Familiarity.from_tensors(known), known.values()
+            path, KIND, lambda: Familiarity.from_tensors(known), known.values()
         )
     # 1e-3 in log density: float32 sums differ by 1e-5 between machines, wrong weights by far.
     now = rebuild(
-        path, _KIND, lambda: posterior._probe(scaled=not old), tensors.values(), _PROBE_STEPS
+        path, KIND, lambda: posterior._probe(scaled=not old), tensors.values(), _PROBE_STEPS
     )
     if probe.shape != now.shape or not torch.allclose(probe, now, rtol=1e-3, atol=1e-3):
         raise CheckpointError(

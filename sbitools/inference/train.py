@@ -19,16 +19,11 @@ from sbitools.store.access import as_store
 from sbitools.store.access import chosen as select
 from sbitools.training.one_run import only_training
 
-from .ensemble import fit_ensemble
-from .job import Job
+from .job import Job, fit_network
 from .methods import find_method
-from .mixture import Mixture
 from .options import check_options, only, parse_options
 from .posterior import Posterior
 from .prior_check import warn_of_prior
-from .vectors import VectorEstimator
-from .vectors.likelihood import VectorLikelihood
-from .vectors.training import fit_likelihood, fit_vectors, vector_options
 
 __all__ = ["train"]
 
@@ -93,22 +88,14 @@ def train(
     if start is None:
         check_options(parsed, observation.output(store.output))
         n = len(store.done if rows is None else rows)
-        parsed = vector_options(parsed, observation.output(store.output), n)
+        parsed = chosen.adapt(parsed, observation.output(store.output), n)
     job = Job(store, chosen, parsed, observation, rows)
     warn_of_prior(store, job.rows_asked)
     estimator = job.estimator(start)
-    started, folder, more = time.monotonic(), as_path(run_dir, "run_dir"), {}
+    started, folder = time.monotonic(), as_path(run_dir, "run_dir")
+    fit = chosen.fit if start is None else fit_network
     with only_training(folder, job.identity(), resume):
-        if start is None and isinstance(estimator, VectorEstimator):
-            history, more = fit_vectors(job, estimator, folder, resume, on_epoch)
-        elif start is None and isinstance(estimator, VectorLikelihood):
-            history, more = fit_likelihood(job, estimator, folder, resume, on_epoch)
-        elif start is None and isinstance(estimator, Mixture):
-            history, more = fit_ensemble(job, estimator, folder, resume, on_epoch)
-        else:
-            if parsed.pretrain_epochs and start is None:
-                job.stages(estimator, folder, resume, on_epoch)
-            history = job.run(estimator, folder, resume, on_epoch)
+        history, more = fit(job, estimator, folder, resume, on_epoch)
     info = job.info(history, time.monotonic() - started) | more
     if start is not None:
         info["started_from"] = start.info

@@ -32,6 +32,7 @@ from sbitools.seeds import derive, initial_weights
 from sbitools.simulator import FieldSpec
 
 from .flows import GaussianHead, normal_log_prob
+from .job import fit_network
 from .methods import Method
 from .options import CommonOptions
 from .posterior import Posterior
@@ -216,10 +217,10 @@ def _build(
 METHODS = {
     "fmpe": Method(
         "fmpe", "flow matching posterior estimation", VectorFieldOptions, FMPEOptions, _build,
-        Posterior,
+        Posterior, fit_network,
     ),
     "npse": Method(
         "npse", "neural posterior score estimation", VectorFieldOptions, NPSEOptions, _build,
-        Posterior,
+        Posterior, fit_network,
     ),
 }  # fmt: skip

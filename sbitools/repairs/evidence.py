@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,13 +10,11 @@ import torch
 from torch import Tensor
 
 from sbitools.brief import Brief
-from sbitools.errors import PosteriorError, StoreError
-from sbitools.parameters import ParameterSpace
+from sbitools.errors import StoreError
+from sbitools.inference.repaired.posterior import N_SCORE_DRAWS, base_marginals, unwarned
 from sbitools.seeds import derive, mix
 
-from .posterior import N_SCORE_DRAWS, base_marginals, unwarned
-
-__all__ = ["Evidence", "collect", "inside_support"]
+__all__ = ["Evidence", "collect"]
 
 # Each simulation is observed this often, with other noise, which averages some of it out; once
 # where there are so many simulations that it does not matter.
@@ -125,27 +122,3 @@ def _look(
     drawn = scores.forward(space.to_unconstrained(draws))[0]
     limited = truth.clamp(-_FARTHEST, _FARTHEST).numpy()
     return limited, drawn.float().numpy(), posterior.features(x).numpy()
-
-
-def inside_support(
-    theta: Tensor, x: Tensor, space: ParameterSpace
-) -> tuple[Tensor, Tensor, Callable[[Tensor], Tensor]]:
-    """Theta (B, n, P) with what is outside the prior replaced by its middle, for `log_prob`.
-
-    Returns:
-        theta; which of them were inside (B, n); and a function that gives a result (B, n) the
-        shape the caller's theta asks for.
-
-    Raises:
-        PosteriorError: if theta does not fit.
-    """
-    flat = theta[:, None] if theta.ndim == 2 else theta
-    if flat.ndim != 3 or len(flat) != len(x) or flat.shape[2] != len(space):
-        raise PosteriorError(
-            "theta", expected=f"shape ({len(x)}, [draws,] {len(space)})",
-            got=f"{tuple(theta.shape)}", fix="one row of theta for each observation",
-        )  # fmt: skip
-    inside = torch.isfinite(space.log_prob(flat))
-    middle = space.from_unconstrained(torch.zeros(len(space)))
-    safe = torch.where(inside[..., None], flat, middle)
-    return safe, inside, lambda value: value[:, 0] if theta.ndim == 2 else value

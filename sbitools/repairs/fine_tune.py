@@ -16,7 +16,8 @@ import numpy as np
 import torch
 
 from sbitools.errors import PosteriorError
-from sbitools.inference import Posterior, train
+from sbitools.inference.posterior import Posterior
+from sbitools.inference.train import train
 from sbitools.plain import as_path
 
 __all__ = ["fine_tune"]

@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 
 from sbitools.brief import Brief
-from sbitools.calibration import CalibrationDraws, coverage, sbc
 from sbitools.calibration.bootstrap import bootstrap_means
+from sbitools.calibration.coverage import coverage
+from sbitools.calibration.draws import CalibrationDraws
+from sbitools.calibration.ranks import sbc
 from sbitools.seeds import derive
 
 __all__ = ["Judgement", "judge"]

@@ -11,7 +11,7 @@ import torch
 
 from sbitools.calibration.stores import check_specification, seen
 from sbitools.errors import StoreError
-from sbitools.inference import train
+from sbitools.inference.train import train
 from sbitools.plain import as_path
 from sbitools.seeds import derive, mix
 from sbitools.store.access import as_store, chosen

@@ -14,7 +14,7 @@ import torch
 
 from sbitools.calibration.stores import as_posterior, check_specification, seen
 from sbitools.errors import ConfigError, StoreError
-from sbitools.inference import Posterior
+from sbitools.inference.posterior import Posterior
 from sbitools.plain import as_path, flag, text, whole
 from sbitools.seeds import check_seed
 from sbitools.store.access import as_store

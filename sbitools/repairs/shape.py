@@ -7,12 +7,10 @@ shift 0, width 1, skew 0, tail 1.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
-from torch import Tensor
 
+from sbitools.inference.repaired.shape import ScoreShape
 from sbitools.seeds import derive
 
 __all__ = ["ScoreShape", "choose_strength", "fit_shape"]
@@ -24,32 +22,6 @@ _PRIOR = np.array([0.5, 0.3, 0.1, 0.1])
 _STRENGTHS = (1.0, 0.5, 0.2, 0.1, 0.0)
 _INNER_FOLDS, _FOLDS = 5, 83
 _BOUNDS = ((-6.0, 6.0), (-3.0, 3.0), (-1.0, 1.0), (-0.7, 0.7))
-
-
-@dataclass(frozen=True)
-class ScoreShape:
-    """One distribution of the family for each parameter.
-
-    Args:
-        numbers: shift, log width, skew and log tail, shape (P, 4).
-    """
-
-    numbers: np.ndarray
-
-    def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """s (..., P) and log ds/dz (..., P) of z (..., P)."""
-        shift, log_width, skew, log_tail = torch.from_numpy(self.numbers).T
-        inner = (torch.asinh(z) + skew) * torch.exp(-log_tail)
-        slope = log_width - log_tail + _log_cosh(inner) - 0.5 * torch.log1p(z**2)
-        return shift + torch.exp(log_width) * torch.sinh(inner), slope
-
-    def inverse(self, s: Tensor) -> tuple[Tensor, Tensor]:
-        """z (..., P) and log dz/ds (..., P) of s (..., P)."""
-        shift, log_width, skew, log_tail = torch.from_numpy(self.numbers).T
-        y = (s - shift) * torch.exp(-log_width)
-        inner = torch.exp(log_tail) * torch.asinh(y) - skew
-        slope = log_tail - log_width + _log_cosh(inner) - 0.5 * torch.log1p(y**2)
-        return torch.sinh(inner), slope
 
 
 def fit_shape(
@@ -127,7 +99,3 @@ def _loss(
     ])  # fmt: skip
     value = weights @ log_q - 0.5 * ((numbers / prior) ** 2).sum()
     return -float(value), -(gradient - numbers / prior**2)
-
-
-def _log_cosh(x: Tensor) -> Tensor:
-    return x.abs() + torch.log1p(torch.exp(-2 * x.abs())) - float(np.log(2.0))

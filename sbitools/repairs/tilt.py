@@ -1,21 +1,16 @@
-"""A log weight that is linear in few functions of scores and features, and its fit."""
+"""The fit of the log weight that makes reference truths most probable."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
 import numpy as np
 
+from sbitools.inference.repaired.tilt import Tilt, basis
 from sbitools.seeds import derive
 
-if TYPE_CHECKING:
-    from .evidence import Evidence
+from .evidence import Evidence
 
-__all__ = ["Tilt", "fit_tilt"]
+__all__ = ["fit_tilt"]
 
-# Scores beyond are weighted like scores there: no weight grows without bound.
-_BOUND = 3.0
 _COMPONENTS = 3
 
 # Penalties to choose from: prior standard deviations of a coefficient. The last is no repair.
@@ -27,40 +22,6 @@ _STEPS = 30
 # One in so many draws of an observation is enough for the mean weight in the fit; in its judgement
 # all are used, since the log of a mean of few heavy weights is too low.
 _THINNED = 4
-
-
-@dataclass(frozen=True)
-class Tilt:
-    """f(s, features), the log of a weight up to a constant.
-
-    Args:
-        coefficients: shape (K,).
-        centre: of the features, shape (F,).
-        axes: leading directions of the features, each of unit variance, shape (F, C).
-    """
-
-    coefficients: np.ndarray
-    centre: np.ndarray
-    axes: np.ndarray
-
-    def __call__(self, scores: np.ndarray, features: np.ndarray) -> np.ndarray:
-        """f (B, n) of scores (B, n, P) and features (B, F)."""
-        return _basis(scores, self.components(features)) @ self.coefficients
-
-    def log_mean(self, scores: np.ndarray, features: np.ndarray) -> np.ndarray:
-        """log mean of exp f over draws, shape (B,)."""
-        values = self(scores, features)
-        top = values.max(1)
-        return top + np.log(np.exp(values - top[:, None]).mean(1))
-
-    def components(self, features: np.ndarray) -> np.ndarray:
-        """The features' leading components (B, C), bounded."""
-        found = (np.asarray(features, dtype=np.float64) - self.centre) @ self.axes
-        return np.clip(found, -_BOUND, _BOUND)
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        """The arguments of the constructor."""
-        return {"coefficients": self.coefficients, "centre": self.centre, "axes": self.axes}
 
 
 def fit_tilt(evidence: Evidence, seed: int) -> Tilt:
@@ -76,8 +37,8 @@ def fit_tilt(evidence: Evidence, seed: int) -> Tilt:
     centre, axes = _principal(evidence.features)
     empty = Tilt(np.zeros(0), centre, axes)
     components = empty.components(evidence.features)
-    truth = _basis(evidence.scores[:, None], components)[:, 0]
-    draws = _basis(evidence.draw_scores, components)
+    truth = basis(evidence.scores[:, None], components)[:, 0]
+    draws = basis(evidence.draw_scores, components)
     few = draws[:, ::_THINNED]
     groups, which = np.unique(evidence.group, return_inverse=True)
     fold = np.random.default_rng(derive(seed, _FOLDS)).permutation(len(groups)) % _INNER_FOLDS
@@ -90,17 +51,6 @@ def fit_tilt(evidence: Evidence, seed: int) -> Tilt:
             gains[i] += weights[out] @ _gain(w, truth[out], draws[out])
     width = _WIDTHS[int(gains.argmax())]
     return Tilt(_maximise(truth, few, weights, width), centre, axes)
-
-
-def _basis(scores: np.ndarray, components: np.ndarray) -> np.ndarray:
-    """Functions of scores (B, n, P) and components (B, C) that f is linear in: (B, n, K)."""
-    s = np.clip(scores, -_BOUND, _BOUND).astype(np.float64)
-    first, second = np.triu_indices(s.shape[-1])
-    # Halved, so that one width of the prior serves: with a coefficient of 1/4 for s^2 itself the
-    # weights of normal draws lose their variance.
-    products = 0.5 * s[..., first] * s[..., second]
-    mixed = (s[..., :, None] * components[:, None, None, :]).reshape(*s.shape[:2], -1)
-    return np.concatenate([s, products, mixed], axis=-1)
 
 
 def _principal(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -6,12 +6,13 @@ Both are made from artifacts on disk alone, so that a report can be written agai
 from __future__ import annotations
 
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .page import write_calibration
+
 if TYPE_CHECKING:
-    from sbitools.calibration import CalibrationResult
+    from sbitools.calibration.sets import CheckSets
     from sbitools.chain.run import Run
 
 __all__ = ["write_calibration", "write_report"]
@@ -29,7 +30,7 @@ def write_report(run: Run) -> tuple[Path, Path]:
     Raises:
         StoreError: if an artifact is missing or damaged.
     """
-    from sbitools.calibration import CalibrationResult
+    from sbitools.calibration.result import CalibrationResult
     from sbitools.chain.records import write_json
     from sbitools.files import write_atomic
 
@@ -55,30 +56,7 @@ def write_report(run: Run) -> tuple[Path, Path]:
     return folder / "report.html", folder / "report.json"
 
 
-def write_calibration(result: CalibrationResult, path: str | Path) -> Path:
-    """Write the part of the report that needs nothing but a calibration.
-
-    Args:
-        result: of `sbitools.calibrate`.
-        path: of the HTML file.
-    """
-    from sbitools.files import write_result
-    from sbitools.plain import as_path
-
-    from .html import render
-    from .sections import calibration_sections
-    from .verdict import verdicts
-
-    date, sections = datetime.now(UTC).isoformat(timespec="seconds"), calibration_sections(result)
-    title, counts = "Calibration of a posterior", result.counts["emulated"]
-    subtitle = f"{counts['tests']} tests with {counts['draws']} draws each, {date[:10]}"
-    text = render(title, subtitle, date, verdicts(result), sections)
-    path = as_path(path)
-    write_result(path, text.encode(), b'name="generator" content="sbitools')
-    return path
-
-
-def _checks(result: CalibrationResult) -> dict[str, list[dict[str, Any]]]:
+def _checks(result: CheckSets) -> dict[str, list[dict[str, Any]]]:
     """The checks without the arrays behind their plots, which are in the calibration's result."""
     kinds = {"emulated": result.emulated, "reference": result.reference,
              "transfer": result.transfer}  # fmt: skip

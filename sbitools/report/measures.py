@@ -9,8 +9,8 @@ from .posterior_figures import calibration_panel, quantile_panel
 from .tables import p_text
 
 if TYPE_CHECKING:
-    from sbitools.calibration import CalibrationResult
     from sbitools.calibration.check import Check
+    from sbitools.calibration.sets import CheckSets
 
 __all__ = ["measure_sections"]
 
@@ -23,14 +23,14 @@ _LATENT = {
 }
 
 
-def measure_sections(result: CalibrationResult) -> list[Section]:
+def measure_sections(result: CheckSets) -> list[Section]:
     """Those of latent space and information that the calibration has; else none."""
     makers = {"latent": _latent, "information": _information}
     pairs = {name: _pair(result, name) for name in makers}
     return [makers[name](pair) for name, pair in pairs.items() if pair]
 
 
-def _pair(result: CalibrationResult, name: str) -> dict[str, Check]:
+def _pair(result: CheckSets, name: str) -> dict[str, Check]:
     """A check by set of tests, the posterior's own first; empty if these have none."""
     found = {
         kind: check for kind, checks in result.sets().items() for check in checks

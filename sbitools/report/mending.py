@@ -12,7 +12,7 @@ from .tables import p_text, result_text
 if TYPE_CHECKING:
     from sbitools.calibration.check import Check
     from sbitools.chain.run import Run
-    from sbitools.repairs import Judgement
+    from sbitools.repairs.judgement import Judgement
 
 __all__ = ["attribution_section", "mending_sections", "repair_section"]
 
@@ -29,7 +29,7 @@ def mending_sections(run: Run) -> list[Section]:
     """Attribution and repair, of a run whose configuration asks for a repair; else none."""
     from sbitools.calibration.check import Check
     from sbitools.chain.records import read_json
-    from sbitools.repairs import Judgement
+    from sbitools.repairs.judgement import Judgement
 
     if run.config.repair.method == "none":
         return []
@@ -150,7 +150,7 @@ def _held_out_checks(judgement: Judgement) -> Table:
 
 def _levels(judgement: Judgement) -> Table:
     """Conformal levels: what to ask a posterior for, to get what one wants."""
-    from sbitools.repairs import conformal_level
+    from sbitools.repairs.conformal import conformal_level
 
     rows = []
     for name, levels in (("before", judgement.levels_before), ("after", judgement.levels)):

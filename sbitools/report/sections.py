@@ -26,8 +26,8 @@ from .posterior_figures import calibration_panel, corner, recovery_panel
 from .tables import check_table, power_table, set_table, transfer_table
 
 if TYPE_CHECKING:
-    from sbitools.calibration import CalibrationResult
     from sbitools.calibration.check import Check
+    from sbitools.calibration.sets import CheckSets
     from sbitools.chain.run import Run
     from sbitools.parameters import ParameterSpace
 
@@ -47,7 +47,7 @@ _PANELS = {
 }
 
 
-def build_sections(run: Run, result: CalibrationResult, facts: dict[str, Any]) -> list[Section]:
+def build_sections(run: Run, result: CheckSets, facts: dict[str, Any]) -> list[Section]:
     """All sections, in reading order.
 
     Args:
@@ -72,14 +72,14 @@ def _remarks(run: Run) -> list[Section]:
     return [Section("remarks", "To be confirmed", lead, blocks)] if blocks else []
 
 
-def calibration_sections(result: CalibrationResult) -> list[Section]:
+def calibration_sections(result: CheckSets) -> list[Section]:
     """The sections that need nothing but a calibration."""
     return [
         _checks(result), _calibration(result), *measure_sections(result), _recovery(result)
     ]  # fmt: skip
 
 
-def _checks(result: CalibrationResult) -> Section:
+def _checks(result: CheckSets) -> Section:
     blocks: list[Block] = [set_table(result), check_table(result)]
     if result.transfer:
         blocks.append(transfer_table(result.transfer))
@@ -151,7 +151,7 @@ def _bounds(draws: np.ndarray, truth: np.ndarray, space: ParameterSpace) -> np.n
     return np.stack([low, np.minimum(high + margin, [law.high for law in laws])], axis=1)
 
 
-def _calibration(result: CalibrationResult) -> Section:
+def _calibration(result: CheckSets) -> Section:
     paired = result.reference is not None
     tests = "emulated and reference" if paired else result.own_tests
     lead = f"Blue: {result.own_tests} tests, which show whether training succeeded."
@@ -176,11 +176,11 @@ def _panel(name: str, paired: bool) -> str:
     return _PANELS[name]
 
 
-def _same(result: CalibrationResult, name: str) -> Check | None:
+def _same(result: CheckSets, name: str) -> Check | None:
     return next((check for check in result.reference or () if check.name == name), None)
 
 
-def _recovery(result: CalibrationResult) -> Section:
+def _recovery(result: CheckSets) -> Section:
     blocks: list[Block] = []
     for check in sorted(result.emulated, key=lambda check: check.name != "recovery"):
         if check.name == "recovery":

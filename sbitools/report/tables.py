@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from .blocks import CheckLine, CheckTable, Table
 
 if TYPE_CHECKING:
-    from sbitools.calibration import CalibrationResult
     from sbitools.calibration.check import Check
+    from sbitools.calibration.sets import CheckSets
 
 __all__ = ["MEANING", "check_table", "p_text", "power_table", "set_table", "transfer_table"]
 
@@ -38,7 +38,7 @@ MEANING = {
 }
 
 
-def check_table(result: CalibrationResult) -> CheckTable:
+def check_table(result: CheckSets) -> CheckTable:
     """Every check on emulated and on reference tests."""
     others = {check.name: check for check in result.reference or ()}
     rows = []
@@ -76,7 +76,7 @@ def _threshold(checks: Sequence[Check], false_alarm: float) -> str:
     )
 
 
-def set_table(result: CalibrationResult) -> Table:
+def set_table(result: CheckSets) -> Table:
     """Each set of checks as one test: its joint p-value, false-alarm rate and power."""
     rows = []
     wrong = _alternatives(c for checks in result.sets().values() for c in checks)
@@ -102,7 +102,7 @@ def set_table(result: CalibrationResult) -> Table:
     )  # fmt: skip
 
 
-def power_table(result: CalibrationResult) -> Table | None:
+def power_table(result: CheckSets) -> Table | None:
     """Power of every check against each wrong posterior; None where it was not computed."""
     rows = [
         (check.name, _name(result, kind), _level(check),
@@ -121,7 +121,7 @@ def power_table(result: CalibrationResult) -> Table | None:
     )  # fmt: skip
 
 
-def _name(result: CalibrationResult, kind: str) -> str:
+def _name(result: CheckSets, kind: str) -> str:
     return result.own_tests if kind == "emulated" else kind
 
 

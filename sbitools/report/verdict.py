@@ -12,8 +12,8 @@ from sbitools.calibration.verdict import verdict as judge
 from .evidence import evidence, resolution
 
 if TYPE_CHECKING:
-    from sbitools.calibration import CalibrationResult
     from sbitools.calibration.check import Check
+    from sbitools.calibration.sets import CheckSets
 
 __all__ = ["Verdict", "verdicts"]
 
@@ -39,7 +39,7 @@ class Verdict:
     caution: bool = False
 
 
-def verdicts(result: CalibrationResult) -> list[Verdict]:
+def verdicts(result: CheckSets) -> list[Verdict]:
     """The verdicts of a calibration: transfer to the reference, which counts, comes first.
 
     Without a reference, self-consistency comes first, and the transfer is said not to be tested.
@@ -58,7 +58,7 @@ _NOT_TESTED = Verdict(
 )  # fmt: skip
 
 
-def _self_consistency(result: CalibrationResult) -> Verdict:
+def _self_consistency(result: CheckSets) -> Verdict:
     failed, n = _failed(result.emulated), result.counts["emulated"]["tests"]
     # The calibration judges: besides failed checks, it minds tests that gave no draws.
     alone = judge(replace(result, reference=None, transfer=None))
@@ -88,7 +88,7 @@ def _self_consistency(result: CalibrationResult) -> Verdict:
 
 
 def _on_reference(
-    result: CalibrationResult, passed: bool, silent: bool, failed: Sequence[Check]
+    result: CheckSets, passed: bool, silent: bool, failed: Sequence[Check]
 ) -> Verdict:
     """The verdict on a posterior that was trained without an emulator."""
     n = result.counts["emulated"]["tests"]
@@ -106,9 +106,7 @@ def _on_reference(
     return Verdict("self", passed, title, text, evidence(result.emulated), caution=silent)
 
 
-def _transfer(
-    result: CalibrationResult, checks: Sequence[Check], differences: Sequence[Check]
-) -> Verdict:
+def _transfer(result: CheckSets, checks: Sequence[Check], differences: Sequence[Check]) -> Verdict:
     failed, changed = _failed(checks), _failed(differences)
     n = result.counts["reference"]["tests"]
     alone = replace(

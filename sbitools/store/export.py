@@ -19,12 +19,12 @@ from .parts import DONE, PartData, write_part
 if TYPE_CHECKING:
     import xarray
 
-    from .store import SimulationStore
+    from .contents import StoreContents
 
 __all__ = ["compact", "export_design", "to_xarray"]
 
 
-def export_design(store: SimulationStore, path: str | Path) -> Path:
+def export_design(store: StoreContents, path: str | Path) -> Path:
     """Write what a code that runs elsewhere needs: index, seed and theta of each simulation.
 
     Args:
@@ -61,7 +61,7 @@ def export_design(store: SimulationStore, path: str | Path) -> Path:
     return path
 
 
-def to_xarray(store: SimulationStore) -> xarray.Dataset:
+def to_xarray(store: StoreContents) -> xarray.Dataset:
     """All finished simulations along the dimension ``simulation``, whose coordinate is the index.
 
     Variables: theta (with names as coordinate ``parameter``), seed, and the fields under their
@@ -92,7 +92,7 @@ def to_xarray(store: SimulationStore) -> xarray.Dataset:
     return xarray.Dataset(data, coords)
 
 
-def _lazy(store: SimulationStore, what: str, done: np.ndarray) -> Any:
+def _lazy(store: StoreContents, what: str, done: np.ndarray) -> Any:
     try:
         import dask.array as da
         from dask.delayed import delayed
@@ -114,7 +114,7 @@ def _lazy(store: SimulationStore, what: str, done: np.ndarray) -> Any:
     return da.concatenate(chunks)
 
 
-def compact(store: SimulationStore) -> None:
+def compact(store: StoreContents) -> None:
     """Merge the parts of each task into one, and remove parts that no longer count.
 
     Kill it anywhere: a simulation is always in at least one part.
@@ -134,7 +134,7 @@ def compact(store: SimulationStore) -> None:
     store.refresh()
 
 
-def _merge(store: SimulationStore, start: int, stop: int) -> None:
+def _merge(store: StoreContents, start: int, stop: int) -> None:
     catalog = store._catalog
     place = catalog.place[start:stop]
     if (place < 0).any() or len(np.unique(place)) < 2:

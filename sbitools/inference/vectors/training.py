@@ -26,7 +26,14 @@ if TYPE_CHECKING:
 
     from .likelihood import VectorLikelihood
 
-__all__ = ["fit_likelihood", "fit_vectors", "vector_options"]
+__all__ = ["UNUSED", "fit_likelihood", "fit_vectors", "vector_options"]
+
+# The fit of a whole data vector has no embedding, no flow of transformations, and is an ensemble
+# by itself; and a vector has no symmetries of a cube.
+UNUSED = (
+    "pretrain_epochs", "frozen", "symmetry", "ensemble", "features", "channels", "flow_transforms",
+    "attention", "padded", "patch", "depth", "heads",
+)  # fmt: skip
 
 # Emulating longer x costs more than it brings.
 _LONGEST_EMULATED = 32
