@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from sbitools.formats import open_fields, read_theta
 
 from sbitools.errors import ConfigError, ParameterError, ShapeError, StoreError
+from sbitools.formats import open_fields, read_theta
 from sbitools.seeds import simulation_seeds
 from sbitools.simulator import FieldSpec
 from sbitools.store import SimulationStore
@@ -56,12 +56,14 @@ def make_store(
                 fix="one source field per simulation, in the same order",
             )  # fmt: skip
         rows = split(name, sizes, len(x), settings.group_size, settings.shuffle)
+        fields: Any = Rows(x, rows, simulator.output.dtype)
+        sources: Any = None
+        if source is not None and simulator.source is not None:
+            sources = Rows(source, rows, simulator.source.dtype)
         store = SimulationStore.from_arrays(
-            path, theta[rows], Rows(x, rows, simulator.output.dtype), simulator.parameters,
-            simulator.output, seeds=simulation_seeds(settings.shuffle, rows.tolist()),
-            group_size=settings.group_size, source=simulator.source,
-            source_x=None if source is None or simulator.source is None
-            else Rows(source, rows, simulator.source.dtype),
+            path, theta[rows], fields, simulator.parameters, simulator.output,
+            seeds=simulation_seeds(settings.shuffle, rows.tolist()),
+            group_size=settings.group_size, source=simulator.source, source_x=sources,
             nonfinite=settings.nonfinite, design=settings.design, simulator="files",
         )  # fmt: skip
     if not len(store.done):

@@ -34,5 +34,5 @@ class Rows:
         if isinstance(values, np.ma.MaskedArray):
             if self.dtype.kind != "f":
                 return values  # the store says that it has no value for what is masked
-            values = values.astype(self.dtype).filled(np.nan)
+            values = np.ma.filled(values.astype(self.dtype), np.nan)
         return np.asarray(values).astype(self.dtype, copy=False)

@@ -28,7 +28,8 @@ def compares(run: Run) -> bool:
         return False
     if run.training_simulator.output != run.reference.output:
         return False
-    return find_method(run.config.train.get("method", METHODS[0])).posterior.normalised
+    posterior: Any = find_method(run.config.train.get("method", METHODS[0])).posterior
+    return bool(posterior.normalised)
 
 
 def best_trained(run: Run) -> Path:

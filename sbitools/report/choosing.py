@@ -13,7 +13,7 @@ from .blocks import Block, Figure, Paragraph, Section, Table
 from .posterior_figures import corner
 
 if TYPE_CHECKING:
-    from sbitools.chain import Run
+    from sbitools.chain.run import Run
 
 __all__ = ["method_block", "observation_section", "remark_blocks", "worth_section"]
 
