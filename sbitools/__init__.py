@@ -13,6 +13,7 @@ from .version import __version__
 
 # Names are loaded where they are first used, so that `sbitools --help` need not wait for torch.
 _HOME = {
+    "CommandSimulator": "campaign.command",
     "FieldSpec": "simulator",
     "FunctionSimulator": "simulator",
     "Observation": "observation",
@@ -38,6 +39,7 @@ __all__ = sorted([*_HOME, *_MODULES, "__version__"])  # pyright: ignore[reportUn
 if TYPE_CHECKING:
     from .calibration import calibrate
     from .campaign import simulate
+    from .campaign.command import CommandSimulator
     from .inference import Posterior, train, train_rounds
     from .observation import Observation
     from .parameters import Parameter, ParameterSpace

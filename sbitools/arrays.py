@@ -28,7 +28,7 @@ def as_native(
         what: name for the message.
         spec: of the field they are, with which labels and units are compared; without it, labels
             that could matter are refused.
-        batch: whether a field has a batch axis.
+        batch: whether there is a batch axis.
         error: class to raise.
 
     Raises:
@@ -36,7 +36,7 @@ def as_native(
         SbitoolsError: of class `error`, for labels that do not fit.
     """
     if spec is None:
-        return _array(unlabelled(values, what, error), what)
+        return _array(unlabelled(values, what, error, batch=batch), what)
     return _array(field_values(values, spec, what, error, batch=batch), what)
 
 
@@ -74,7 +74,7 @@ def real_tensor(
         got = f"dtype {values.dtype}"
     else:
         if spec is None:
-            plain = unlabelled(values, what, error)
+            plain = unlabelled(values, what, error, batch=batch)
         else:
             plain = field_values(values, spec, what, error, batch=batch)
         try:

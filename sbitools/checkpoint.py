@@ -27,7 +27,10 @@ from .locks import Taken
 from .plain import as_path
 from .version import __version__
 
-__all__ = ["checkpoint_kind", "load_checkpoint", "rebuild", "remove_checkpoint", "save_checkpoint"]
+__all__ = [
+    "checkpoint_config", "checkpoint_kind", "load_checkpoint", "rebuild", "remove_checkpoint",
+    "save_checkpoint",
+]  # fmt: skip
 
 SCHEMA = 1
 WEIGHTS, MANIFEST = "weights.safetensors", "manifest.json"
@@ -114,6 +117,16 @@ def checkpoint_kind(path: str | Path) -> str:
     """
     path = as_path(path, "path of the checkpoint", error=CheckpointError)
     return str(_read(path, (MANIFEST,))[0].get("kind"))
+
+
+def checkpoint_config(path: Path) -> dict[str, Any]:
+    """The config of a checkpoint, by its manifest alone: nothing is verified; {} if none is in it.
+
+    Raises:
+        CheckpointError: if there is no checkpoint, or its manifest cannot be read.
+    """
+    config = _read(path, (MANIFEST,))[0].get("config")
+    return config if isinstance(config, dict) else {}
 
 
 def remove_checkpoint(path: Path, kind: str) -> None:

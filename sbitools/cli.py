@@ -82,6 +82,32 @@ def demo(
 
 
 @app.command()
+def init(
+    x: Annotated[
+        str, typer.Option("--x", help="Your fields, one row per simulation: an array file; a "
+                          "folder or a pattern with * or {index} for one file each.")
+    ],
+    theta: Annotated[
+        str | None, typer.Option(help="Table of parameters with named columns, row by row.")
+    ] = None,
+    observation: Annotated[str | None, typer.Option(help="Your data, as one simulation.")] = None,
+    out: Annotated[Path, typer.Option(help="The configuration to write.")] = Path("run.toml"),
+    parameters: Annotated[
+        str | None, typer.Option(help="Columns that are parameters: A,B; default: all that vary.")
+    ] = None,
+    dataset: Dataset = None,
+    theta_dataset: Annotated[str | None, typer.Option(help="Name of the table.")] = None,
+) -> None:  # fmt: skip
+    """Look at your own simulations and write a configuration that runs."""
+    from .proposal import Files, propose
+    from .proposal.write import write_proposal
+
+    files = Files(x, theta, dataset, theta_dataset, observation)
+    names = None if parameters is None else [name.strip() for name in parameters.split(",")]
+    write_proposal(propose(files, names), out)
+
+
+@app.command()
 def simulate(
     config: ConfigFile,
     store: Annotated[
@@ -93,6 +119,11 @@ def simulate(
         typer.Option(metavar="FILE", help="Write index, seed and theta (CSV or NPZ) of one "
                      "--store for a campaign that runs elsewhere, and simulate nothing."),
     ] = None,
+    command: Annotated[
+        str | None,
+        typer.Option(metavar="COMMAND", help="Reference simulations by your own program, one "
+                     "process each: 'program {theta_file} {seed} {output_file}'."),
+    ] = None,
     overrides: Set = None,
 ) -> None:  # fmt: skip
     """Fill the stores: reference simulations, and emulated ones once an emulator is fitted."""
@@ -100,6 +131,11 @@ def simulate(
 
     run = _run(config, overrides)
     names = _known_stores(store)
+    if export_design is not None and command is not None:
+        raise ConfigError(
+            "simulate", expected="either --export-design or --command", got="both",
+            fix="a campaign runs elsewhere, or here",
+        )  # fmt: skip
     if export_design is not None:
         if len(names) != 1:
             raise ConfigError(
@@ -110,6 +146,9 @@ def simulate(
             )
         export_store_design(run, names[0], export_design)
         typer.echo(f"wrote {export_design}; bring the results back with `sbitools import`")
+        return
+    if command is not None:
+        _by_command(run, names if store else None, command)
         return
     if store is None and run.record("emulator") is None:
         names = [name for name in names if name.startswith("reference")]
@@ -125,7 +164,7 @@ def fit(config: ConfigFile, overrides: Set = None) -> None:
 @app.command()
 def train(config: ConfigFile, overrides: Set = None) -> None:
     """Train the posterior on emulated simulations."""
-    _stages(_run(config, overrides), ["posterior"])
+    _stages(_run(config, overrides), ["posterior", "choice"])
 
 
 @app.command()
@@ -153,6 +192,15 @@ def report(config: ConfigFile, overrides: Set = None) -> None:
 
 
 @app.command()
+def run(config: ConfigFile, overrides: Set = None) -> None:
+    """Run every stage of the chain, from simulations to the report; run it again to resume."""
+    from .chain import STAGES
+
+    opened = _run(config, overrides)
+    _stages(opened, STAGES)
+
+
+@app.command()
 def sample(
     config: ConfigFile,
     observation: Annotated[Path, typer.Option(help="Your field: .npy, .npz or .h5.")],
@@ -171,7 +219,7 @@ def sample(
     overrides: Set = None,
 ) -> None:  # fmt: skip
     """Posterior draws and their summary for your own field; repaired, where the repair helps."""
-    from .observed import sample_file
+    from .sampling import sample_file
 
     run = _run(config, overrides)
     sample_file(
@@ -243,6 +291,16 @@ def _stages(run: Run, names: Any, again: bool = False) -> None:
     run_chain(run, names, announce, again)
     if "report" in names:
         conclude(run)
+
+
+def _by_command(run: Run, names: Sequence[str] | None, command: str) -> None:
+    from .chain import STORES
+    from .chain.commanded import simulate_by_command
+    from .console import announce
+
+    run.check()
+    wanted = names or [name for name in STORES if name.startswith("reference/")]
+    simulate_by_command(run, wanted, command, announce)
 
 
 def _known_stores(wanted: Sequence[str] | None) -> list[str]:

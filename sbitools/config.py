@@ -17,14 +17,14 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from .errors import ConfigError
-from .files import check_regular
+from .files import read_file, utf8
 from .models import PlainModel
 from .plain import as_path
 
 __all__ = [
-    "CalibrateSection", "EmulatedSection", "ReferenceSection", "RepairSection",
-    "ReportSection", "RunConfig", "apply_overrides", "load_config", "parse_config",
-    "validate_model",
+    "CalibrateSection", "ComparisonSection", "EmulatedSection", "ObservationSection",
+    "ReferenceSection", "RepairSection", "ReportSection", "RunConfig", "apply_overrides",
+    "load_config", "parse_config", "validate_model",
 ]  # fmt: skip
 
 
@@ -54,6 +54,12 @@ class EmulatedSection(_Section):
     time_limit: float | None = Field(default=None, gt=0, description="seconds for one field")
 
 
+class ComparisonSection(_Section):
+    """The posterior against those that are trained on reference simulations; the best is kept."""
+
+    enabled: bool = Field(default=True, description="train and score the others, too")
+
+
 class CalibrateSection(_Section):
     """Calibration of the posterior."""
 
@@ -70,6 +76,23 @@ class RepairSection(_Section):
     folds: int = Field(default=5, ge=2, description="each is judged by a repair of the others")
     n: int | None = Field(default=None, ge=20, description="simulations used; default: all")
     n_draws: int = Field(default=500, ge=50, description="posterior draws per simulation")
+
+
+class ObservationSection(_Section):
+    """The data whose posterior is wanted."""
+
+    file: Path = Field(description="file with one field, as the simulations are")
+    dataset: str | None = Field(default=None, description="name of the array in it")
+    unit: str | None = Field(default=None, description="of the values, to be checked")
+    simulated: bool = Field(
+        default=False, description="a simulated field: the steps of observe are applied to it"
+    )
+    n_draws: int = Field(default=4000, ge=1, description="posterior draws")
+
+    @field_validator("file", mode="before")
+    @classmethod
+    def _at_home(cls, path: Any) -> Path:
+        return as_path(path, "observation.file")
 
 
 class ReportSection(_Section):
@@ -92,8 +115,10 @@ class RunConfig(_Section):
     emulated: EmulatedSection = Field(default_factory=EmulatedSection)
     observe: list[dict[str, Any]] = Field(default=[], description="steps, applied in this order")
     train: dict[str, Any] = Field(default_factory=dict, description="options of sbitools.train")
+    comparison: ComparisonSection = Field(default_factory=ComparisonSection)
     calibrate: CalibrateSection = Field(default_factory=CalibrateSection)
     repair: RepairSection = Field(default_factory=RepairSection)
+    observation: ObservationSection | None = Field(default=None, description="the data, if any")
     report: ReportSection = Field(default_factory=ReportSection)
 
     @field_validator("run_dir", mode="before")
@@ -115,14 +140,19 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> RunConfig:
     """
     path = as_path(path, "configuration file")
     try:
-        check_regular(path)
-        values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        text = utf8(read_file(path))
     except OSError as error:
         raise ConfigError(
             str(path), expected="a TOML file that can be read", got=str(error.strerror),
             fix="check the path; `sbitools demo --print-config` prints one to start from",
         ) from error  # fmt: skip
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:
+        raise ConfigError(
+            str(path), expected="TOML in UTF-8", got=str(error), fix="save it as UTF-8"
+        ) from error
+    try:
+        values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
         raise ConfigError(
             str(path), expected="valid TOML", got=str(error), fix="correct that line"
         ) from error

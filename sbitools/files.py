@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import io
 import json
 import os
 import secrets
 import stat
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,11 +20,13 @@ from .errors import StoreError
 __all__ = [
     "TEMP_SUFFIX", "check_regular", "hash_file", "is_limit", "is_refused", "memory",
     "move_directory", "out_of_reach", "parse_json", "read_file", "read_json", "sync_directory",
-    "temporary_name", "typed", "write_atomic", "write_new", "write_result",
+    "temporary_name", "typed", "utf8", "write_atomic", "write_new", "write_result",
+    "write_table",
 ]  # fmt: skip
 
 TEMP_SUFFIX = ".tmp"
 _BLOCK = 1 << 22
+_LONGEST_LINE = 1 << 20
 _DEEPEST = 100  # of the JSON that sbitools writes; it nests fewer than ten
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _MANY = (errno.EMFILE, errno.ENFILE)
@@ -174,11 +178,46 @@ def write_result(path: Path, data: bytes, mark: bytes) -> None:
             with path.open("rb") as stream:
                 head = stream.read(1000)
     if mark not in head:
-        raise StoreError(
-            str(path), expected="a new file, or an earlier result of this kind to replace",
-            got="another file", fix="choose another path; nothing there was changed",
-        )  # fmt: skip
+        raise _another(path)
     write_atomic(path, data)
+
+
+def write_table(path: Path, data: bytes | memoryview) -> None:
+    """`write_atomic`, over nothing but a table of the same columns.
+
+    Args:
+        path: of the file.
+        data: CSV whose first line names the columns, or an .npz archive with ``names``.
+
+    Raises:
+        StoreError: if another file is there, which is left as it is, or the disk refuses.
+    """
+    with typed(path):
+        there = path.is_file() and path.stat().st_size > 0
+        other = there and _columns_of(path) != _columns_of(io.BytesIO(data))
+    if other:
+        raise _another(path)
+    write_atomic(path, data)
+
+
+def _columns_of(file: Path | io.BytesIO) -> object:
+    """What tells tables of some columns from all other files."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            return {m.filename: m.CRC if m.filename == "names.npy" else 0
+                    for m in archive.infolist()}  # fmt: skip
+    except (zipfile.BadZipFile, ValueError, NotImplementedError):
+        pass
+    with file.open("rb") if isinstance(file, Path) else contextlib.nullcontext(file) as stream:
+        stream.seek(0)
+        return stream.readline(_LONGEST_LINE)
+
+
+def _another(path: Path) -> StoreError:
+    return StoreError(
+        str(path), expected="a new file, or an earlier result of this kind to replace",
+        got="another file", fix="choose another path; nothing there was changed",
+    )  # fmt: skip
 
 
 def read_file(path: str | Path, *, most: int | None = None, dir_fd: int | None = None) -> bytes:
@@ -203,6 +242,25 @@ def read_file(path: str | Path, *, most: int | None = None, dir_fd: int | None =
 def memory() -> int:
     """Bytes of memory that the machine has: nothing larger is read at once."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def utf8(data: bytes) -> str:
+    """Text in UTF-8, with or without a byte-order mark.
+
+    Raises:
+        ValueError: naming the encoding that it seems to be in.
+    """
+    names = {b"\xff\xfe\0\0": "UTF-32", b"\0\0\xfe\xff": "UTF-32", b"\xff\xfe": "UTF-16",
+             b"\xfe\xff": "UTF-16"}  # fmt: skip
+    name = next((names[mark] for mark in names if data.startswith(mark)), "")
+    if not name and b"\0" in data[:1000]:
+        name = "UTF-16 or UTF-32"
+    if not name:
+        try:
+            return data.decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            name = f"another encoding, such as Latin-1 ({error})"
+    raise ValueError(f"text in {name}")
 
 
 def read_json(path: Path) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 
 from .errors import ConfigError
 
-__all__ = ["find_installed", "names_installed"]
+__all__ = ["check_attributes", "find_installed", "names_installed"]
 
 
 def names_installed(group: str) -> list[str]:
@@ -46,20 +46,23 @@ def find_installed(group: str, what: str, name: str, protocol: type, field: str)
             got=f"{type(error).__name__}: {error}",
             fix="reinstall the distribution that provides it, with its extras",
         ) from error  # fmt: skip
-    if not isinstance(found, protocol):
-        raise ConfigError(
-            f"{what} {name!r}",
-            expected=f"the attributes of {protocol.__module__}.{protocol.__name__}",
-            got=f"{type(found).__name__} without {_missing(found, protocol)}",
-            fix="implement what is missing; those in the package emulators are examples",
-        )  # fmt: skip
+    check_attributes(f"{what} {name!r}", found, protocol)
     return found
+
+
+def check_attributes(what: str, found: object, protocol: type) -> None:
+    """Raise `ConfigError` unless `found` has the attributes of `protocol`."""
+    if isinstance(found, protocol):
+        return
+    bases = [base for base in protocol.__mro__ if "_is_protocol" in vars(base)]
+    names = [n for base in reversed(bases) for n in (*base.__annotations__, *vars(base))]
+    missing = [n for n in dict.fromkeys(names) if not n.startswith("_") and not hasattr(found, n)]
+    raise ConfigError(
+        what, expected=f"the attributes of {protocol.__module__}.{protocol.__name__}",
+        got=f"{type(found).__name__} without {', '.join(missing)}",
+        fix="implement what is missing; those in the package emulators are examples",
+    )  # fmt: skip
 
 
 def _entries(group: str) -> dict[str, EntryPoint]:
     return {entry.name: entry for entry in entry_points(group=group)}
-
-
-def _missing(found: object, protocol: type) -> str:
-    wanted = [*protocol.__annotations__, *(n for n in vars(protocol) if not n.startswith("_"))]
-    return ", ".join(w for w in dict.fromkeys(wanted) if not hasattr(found, w))

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import math
 import types
-from collections.abc import Mapping
 from typing import Any, Literal, Union, get_args, get_origin
 
-import numpy as np
 from pydantic import BaseModel, ValidationInfo, field_validator
 
-__all__ = ["PlainModel", "plain_value"]
+from .plain import plain_value
+
+__all__ = ["PlainModel"]
 
 
 class PlainModel(BaseModel):
@@ -36,23 +36,6 @@ class PlainModel(BaseModel):
         if switch and not numeric and not isinstance(value, bool | type(None)):
             raise ValueError("true or false")
         return value
-
-
-def plain_value(value: Any) -> Any:
-    """numpy's and torch's scalars as Python's, also within lists, tuples and tables."""
-    if hasattr(value, "detach") and hasattr(value, "numel"):  # a tensor, without importing torch
-        value = value.detach().cpu().numpy()
-    if isinstance(value, np.generic) or (isinstance(value, np.ndarray) and value.ndim == 0):
-        return value.item()
-    if isinstance(value, np.ndarray) and value.dtype.kind in "biufU":
-        return value.tolist()
-    if type(value) is list:
-        return [plain_value(v) for v in value]
-    if type(value) is tuple:
-        return tuple(plain_value(v) for v in value)
-    if isinstance(value, Mapping):
-        return {k: plain_value(v) for k, v in value.items()}
-    return value
 
 
 def _kinds(annotation: Any) -> set[Any]:

@@ -4,125 +4,19 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .errors import ConfigError, ObservationError
-from .plain import as_path
+from .errors import ObservationError
 
 if TYPE_CHECKING:
-    from .chain import Run
-    from .parameters import ParameterSpace
     from .simulator import FieldSpec
 
-__all__ = ["check_field", "posterior_draws", "read_field", "sample_file", "summarise"]
+__all__ = ["check_field", "posterior_draws", "read_field", "summarise", "write_draws"]
 
 _QUANTILES = (0.025, 0.16, 0.84, 0.975)
-
-
-def sample_file(
-    run: Run, file: Path, *, n: int, seed: int, simulated: bool, dataset: str | None,
-    unit: str | None, out: Path | None, as_trained: bool = False,
-) -> None:  # fmt: skip
-    """Draw from the posterior of the field in `file`, print a summary, write the draws.
-
-    Args:
-        run: whose posterior is used: the repaired one, where the repair helps.
-        file: .npy, .npz or .h5 with one field, with or without a batch axis of length 1.
-        n: draws.
-        seed: of the draws, and of the noise of a simulated field.
-        simulated: apply the observation model to the field first.
-        dataset: array inside the file.
-        unit: of the field; checked if given.
-        out: .csv or .npz.
-        as_trained: the posterior before any repair.
-
-    Raises:
-        ConfigError: if no posterior has been trained with this configuration, or `out` has
-            another ending or cannot be written.
-        ObservationError: if the field does not fit the posterior.
-    """
-    from .chain import finished_record
-    from .inference import Posterior
-
-    if out is not None:
-        out = as_path(out, "--out")
-        _check_out(out)
-    finished_record(run, "posterior")
-    stage, told = ("posterior", "") if as_trained else _best_posterior(run)
-    posterior = Posterior.load(run.folder(stage) / "checkpoint")
-    spec = posterior.output if simulated else posterior.observed
-    array, found_unit = read_field(file, dataset, spec)
-    draws = posterior_draws(posterior, array, n, seed, simulated, unit or found_unit)
-    _print_summary(posterior.parameters, draws, file)
-    if told:
-        _print_line(f"repair: {told}")
-    _print_calibration(run, "before the repair, " if stage == "repair" else "")
-    if out is not None:
-        write_draws(out, posterior.parameters.names, draws)
-
-
-def _check_out(out: Path) -> None:
-    """Find out before the work whether its result can be written."""
-    if out.suffix not in (".csv", ".npz"):
-        raise ConfigError(
-            "--out", expected="a file that ends in .csv or .npz", got=str(out), fix="rename it"
-        )
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        problem = "a folder" if out.is_dir() else ""
-    except OSError as error:
-        problem = error.strerror or str(error)
-    if not problem and not os.access(out if out.exists() else out.parent, os.W_OK):
-        problem = "no permission to write it"
-    if problem:
-        raise ConfigError(
-            "--out", expected="a file that can be written", got=f"{out}: {problem}",
-            fix="choose another path",
-        )  # fmt: skip
-
-
-def _best_posterior(run: Run) -> tuple[str, str]:
-    """The stage whose posterior to use, and what to say about the repair; "" if none is wanted."""
-    from .chain import finished_record
-    from .chain.records import read_json
-
-    if run.config.repair.method == "none":
-        return "posterior", ""
-    try:
-        finished_record(run, "repair")
-    except ConfigError:
-        return "posterior", "asked for, and not up to date; run `sbitools repair CONFIG`"
-    result = read_json(run.folder("repair") / "result.json")
-    chosen = result["chosen"]
-    if chosen is None or not result["tried"][chosen]["helps"]:
-        return "posterior", "none helps; the draws are of the posterior as it was trained"
-    return "repair", f"{chosen}, on reference simulations; --as-trained: without it"
-
-
-def _print_line(text: str) -> None:
-    from rich.console import Console
-    from rich.text import Text
-
-    Console(highlight=False, soft_wrap=True).print(Text(text))
-
-
-def _print_calibration(run: Run, which: str) -> None:
-    """What the calibration says about these draws, one line."""
-    from .calibration import CalibrationResult
-    from .chain import finished_record
-
-    try:
-        finished_record(run, "calibration")
-    except ConfigError:
-        verdict = "not calibrated yet with this configuration; run `sbitools calibrate CONFIG`"
-    else:
-        result = CalibrationResult.from_json(run.folder("calibration") / "result.json")
-        verdict = result.verdict
-    _print_line(f"calibration: {which}{verdict}")
 
 
 def read_field(
@@ -131,8 +25,8 @@ def read_field(
     """The array in a file, and its unit if the file says one (attribute ``units`` or ``unit``).
 
     Args:
-        file: .npy, .npz or HDF5.
-        dataset: name of the array in an .npz or HDF5 file; None for ``x`` or the only one.
+        file: of any format, see `sbitools.formats.open_array`.
+        dataset: name of the array in the file; None for ``x`` or the only one.
         spec: what it must be; names of axes in the file, its unit and fill values are compared.
 
     Raises:
@@ -140,15 +34,15 @@ def read_field(
         ObservationError: if it says that it is something else than `spec`.
     """
     from .arrays import as_native
-    from .labels import field_values, stated_unit
-    from .store.arrayfiles import open_array
+    from .formats.opening import open_array
+    from .labels import field_values
 
     with open_array(file, dataset, prefer="x") as array:
-        unit = stated_unit(getattr(array, "attrs", {}))
+        unit = array.unit
         if spec is not None:
             field_values(array, spec, f"the observation in {file}", ObservationError)
-        values = array[()] if array.shape == () else array[:]
-        return as_native(values, f"the observation in {file}", error=ObservationError), unit
+        what = f"the observation in {file}"
+        return as_native(array.whole(), what, error=ObservationError), unit
 
 
 def check_field(
@@ -233,36 +127,19 @@ def summarise(draws: np.ndarray) -> np.ndarray:
                             *quantiles])  # fmt: skip
 
 
-def _print_summary(parameters: ParameterSpace, draws: np.ndarray, file: Path) -> None:
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    table = Table(title=f"posterior for {escape(file.name)}, {len(draws)} draws")
-    for heading in ("parameter", "mean", "sd", "68 %", "95 %", "unit"):
-        table.add_column(heading, justify="left" if heading == "parameter" else "right")
-    for p, row in zip(parameters, summarise(draws), strict=True):
-        mean, sd, low95, low68, high68, high95 = (f"{v:.4g}" for v in row)
-        table.add_row(
-            escape(p.name), mean, sd, f"{low68} .. {high68}", f"{low95} .. {high95}",
-            escape(p.unit),
-        )  # fmt: skip
-    Console().print(table)
-
-
 def write_draws(out: Path, names: list[str], draws: np.ndarray) -> None:
     """Write draws as CSV with a header, or as NPZ with ``theta`` and ``names``, whole or not."""
-    from .files import typed, write_atomic
+    from .files import typed, write_table
 
     with typed(out.parent):
         out.parent.mkdir(parents=True, exist_ok=True)
     if out.suffix == ".npz":
         buffer = io.BytesIO()
         np.savez_compressed(buffer, theta=draws, names=np.array(names))
-        write_atomic(out, buffer.getbuffer())
+        write_table(out, buffer.getbuffer())
         return
     text = io.StringIO()
     rows = csv.writer(text)
     rows.writerow(names)
     rows.writerows([[repr(float(v)) for v in row] for row in draws])
-    write_atomic(out, text.getvalue().encode())
+    write_table(out, text.getvalue().encode())

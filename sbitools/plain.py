@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import numpy as np
 
 from .errors import ConfigError, SbitoolsError
 
-__all__ = ["as_path", "flag", "real", "text", "whole"]
+__all__ = ["as_path", "flag", "plain_value", "real", "text", "whole"]
 
 
 def whole(
@@ -132,15 +133,27 @@ def as_path(value: Any, what: str = "path", *, error: type[SbitoolsError] = Conf
         ) from problem
 
 
-def _number(value: Any) -> Any:
-    """A Python number, or None for what is not one; truth values are not."""
+def plain_value(value: Any) -> Any:
+    """numpy's and torch's scalars as Python's, also within lists, tuples and tables."""
     if hasattr(value, "detach") and hasattr(value, "numel"):  # a tensor, without importing torch
         value = value.detach().cpu().numpy()
-    if isinstance(value, np.ndarray | np.generic):
-        value = value.item() if value.ndim == 0 and value.dtype.kind in "fiu" else None
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
+    if isinstance(value, np.generic) or (isinstance(value, np.ndarray) and value.ndim == 0):
+        return value.item()
+    if isinstance(value, np.ndarray) and value.dtype.kind in "biufU":
+        return value.tolist()
+    if type(value) is list:
+        return [plain_value(v) for v in value]
+    if type(value) is tuple:
+        return tuple(plain_value(v) for v in value)
+    if isinstance(value, Mapping):
+        return {k: plain_value(v) for k, v in value.items()}
     return value
+
+
+def _number(value: Any) -> Any:
+    """A Python number, or None for what is not one; truth values are not."""
+    value = plain_value(value)
+    return None if isinstance(value, bool) or not isinstance(value, int | float) else value
 
 
 def _finite(number: float) -> bool:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from .axes import AXIS_KINDS, SPACE, kinds_of
+from .brief import names_in_brief
 from .errors import ParameterError, ShapeError
 from .parameters import ParameterSpace, as_space
 from .plain import text, whole
@@ -235,10 +236,8 @@ class FunctionSimulator:
         group_size: simulations that belong together.
         source: an input field that the function returns as second value.
         version: stands for the code of the function, so that it can be rewritten: to be changed
-            whenever the same theta and seed give another x. Without, the code itself counts.
-
-    Raises:
-        ConfigError: if `version` is no text.
+            whenever the same theta and seed give another x. Without, the code itself counts, but
+            no file that it reads: see `sbitools.identity.identity`.
 
     Raises:
         SbitoolsError: for arguments of another kind.
@@ -273,6 +272,11 @@ class FunctionSimulator:
         self.source = None if source is None else as_spec(source, "source")
         if text(version, "version of the simulator"):
             self.version = version
+
+    def __repr__(self) -> str:
+        called = getattr(self.function, "__qualname__", type(self.function).__name__)
+        names = names_in_brief(self.parameters.names)
+        return f"FunctionSimulator({called}: {names} -> {self.output.name} {self.output.shape})"
 
     def simulate(self, theta: Tensor, seeds: Tensor) -> Tensor:
         """Call the function."""

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from .installed import find_installed, names_installed
+from .installed import check_attributes, find_installed, names_installed
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -18,24 +18,25 @@ if TYPE_CHECKING:
     from .simulator import Simulator
     from .store import SimulationStore
 
-__all__ = ["GROUP", "System", "find_system", "known_systems"]
+__all__ = ["GROUP", "EmulatedSystem", "System", "find_system", "known_systems"]
 
 GROUP = "sbitools.systems"
 
 
 @runtime_checkable
 class System(Protocol):
-    """One reference simulator, its emulator and their comparison.
+    """One reference simulator.
 
     Attributes:
         name: the name in configurations, equal to that of the entry point.
         settings: the pydantic model of the system's own settings (extra fields forbidden).
 
-    A system may also have `emulator_options`, the pydantic model of what its emulator's `fit`
-    takes, so that a wrong ``[emulator]`` table is found before anything is simulated; and
-    ``provide(settings, name, n, path)``, which makes the store ``"reference/train"``,
-    ``"reference/validation"`` or ``"reference/test"`` of simulations that it ships, or opens what
-    it has made, and returns None where the reference has to be run.
+    A system may also have ``provide(settings, name, sizes, path)``, which makes the store
+    ``"reference/train"``, ``"reference/validation"`` or ``"reference/test"`` of simulations that
+    it has, or opens what it has made, and returns None where the reference has to be run; `sizes`
+    are the numbers of simulations of all three, by name. ``signature(settings)`` is text that
+    changes with the files behind the settings; ``remarks(settings)`` are sentences that the
+    report repeats.
     """
 
     name: str
@@ -44,6 +45,15 @@ class System(Protocol):
     def simulator(self, settings: Any) -> Simulator:
         """The reference simulator: what the posterior is about, and is checked against."""
         ...
+
+
+@runtime_checkable
+class EmulatedSystem(System, Protocol):
+    """A system with an emulator of its own; others are emulated by a method of `emulation`.
+
+    It may also have `emulator_options`, the pydantic model of what its emulator's `fit` takes, so
+    that a wrong ``[emulator]`` table is found before anything is simulated.
+    """
 
     def training_simulator(self, settings: Any) -> Simulator:
         """The simulator whose store the emulator is fitted to; often `simulator` itself."""
@@ -77,4 +87,7 @@ def find_system(name: str) -> System:
         ConfigError: if no installed distribution provides it, if it cannot be imported, or if what
             the entry point names is not a system. The message lists the known ones.
     """
-    return find_installed(GROUP, "system", name, System, "system")
+    system = find_installed(GROUP, "system", name, System, "system")
+    if any(hasattr(system, part) for part in ("emulator", "load_emulator", "validate")):
+        check_attributes(f"system {name!r}", system, EmulatedSystem)
+    return system

@@ -36,6 +36,7 @@ LAYERS = {
     "sbitools.seeds": ("sbitools.parameters", "sbitools.simulator", "sbitools.store"),
     "sbitools.networks": ("sbitools.store", "sbitools.training", "sbitools.inference"),
     "sbitools.statistics": ("sbitools.inference", "sbitools.calibration", "sbitools.report"),
+    "sbitools.formats": ("sbitools.store", "sbitools.campaign", "sbitools.training"),
     "sbitools.store": ("sbitools.campaign", "sbitools.training", "sbitools.inference"),
     "sbitools.training": ("sbitools.inference", "sbitools.calibration", "sbitools.report"),
     "sbitools.inference": ("sbitools.calibration", "sbitools.report", "sbitools.cli"),

@@ -61,7 +61,7 @@ def test_every_stage_left_a_record(finished):
         assert all(len(value) == 64 for value in record.outputs.values())
         assert record.seconds > 0
         assert record.peak_memory_mb > 50  # python with torch
-        for needed in stage.needs:
+        for needed in stage.needs(run):
             for key, value in run.record(needed).outputs.items() if run.record(needed) else ():
                 assert record.inputs[f"{needed}: {key}"] == value
     assert (

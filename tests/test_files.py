@@ -13,6 +13,7 @@ import pytest
 from sbitools import FieldSpec, Parameter, ParameterSpace, SimulationStore, priors
 from sbitools.errors import StoreError
 from sbitools.files import write_atomic
+from sbitools.observed import write_draws
 from sbitools.store.intake import checked_rows
 from sbitools.store.manifest import Manifest, lock, prepare_folder
 from sbitools.store.parts import write_part
@@ -206,3 +207,39 @@ def test_write_part_names_the_folder(tmp_path):
     data = checked_rows(store.layout, store._table, 0, X, None, None, "error")
     with pytest.raises(StoreError, match="nowhere"):
         write_part(tmp_path / "nowhere", store.layout, data)
+
+
+TABLES = {
+    "d.csv": [b"index,seed,a,mass\n1,2,3,4\n", b"notes of three years", b"a,s\r\n1,2\r\n"],
+    "d.npz": [b"PK\x03\x04 no archive", b"notes", "an archive"],
+}
+
+
+@pytest.mark.parametrize("name", TABLES)
+@pytest.mark.parametrize("which", range(3))
+@pytest.mark.parametrize("writer", ["design", "draws"])
+def test_tables_are_written_over_tables_of_their_own_kind_alone(tmp_path, name, which, writer):
+    store, file = make(tmp_path / "s"), tmp_path / name
+    names = store.parameters.names
+
+    def write(seed=0):
+        if writer == "design":
+            return store.export_design(file)
+        return write_draws(file, names, np.random.default_rng(seed).random((5, len(names))))
+
+    content = TABLES[name][which]
+    if content == "an archive":
+        np.savez(file, theta=np.ones((3, len(names))), names=np.array([*names[:-1], "mine"]))
+    else:
+        file.write_bytes(content)
+    before = file.read_bytes()
+    with pytest.raises(StoreError, match="another file; fix: choose another path"):
+        write()
+    assert file.read_bytes() == before
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(["s", name])
+    file.unlink()
+    write()
+    write(seed=1)
+    assert file.stat().st_size > 0
+    file.write_bytes(b"")
+    write()

@@ -29,13 +29,13 @@ from sbitools.chain.records import read_json, read_record
 from sbitools.config import load_config
 from sbitools.errors import CheckpointError, ConfigError, SbitoolsError, StoreError
 from sbitools.files import parse_json, read_file
+from sbitools.formats.opening import open_array
+from sbitools.formats.theta import read_theta
 from sbitools.observation import Observation
 from sbitools.observed import read_field
 from sbitools.report.artifacts import load_statistics
-from sbitools.store.arrayfiles import open_array
 from sbitools.store.imports import import_files
 from sbitools.store.layout import Layout
-from sbitools.store.tables import read_theta
 from tests.test_checkpoint import signed
 
 SPACE = ParameterSpace([Parameter("a", priors.Uniform(0, 1))])

@@ -155,8 +155,8 @@ def test_foreign_arrays(tmp_path):
             open_array(tmp_path / name),
         ):
             pass
-    (tmp_path / "x.fits").touch()
-    with pytest.raises(StoreError, match="suffix"), open_array(tmp_path / "x.fits"):
+    (tmp_path / "x.jpg").touch()
+    with pytest.raises(StoreError, match="suffix"), open_array(tmp_path / "x.jpg"):
         pass
     with pytest.raises(StoreError, match="no such file"), open_array(tmp_path / "no.npy"):
         pass

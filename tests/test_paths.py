@@ -136,7 +136,8 @@ def test_no_path_is_taken_as_it_comes():
         ("repairs/posterior.py", "load"), ("repairs/posterior.py", "save_with_base"),
         ("repairs/posterior.py", "load_repaired"), ("calibration/result.py", "to_html"),
         ("embeddings/pretrain.py", "pretrain"), ("checkpoint.py", "rebuild"),
-        ("store/arrayfiles.py", "reading"), ("inference/saved.py", "save"),
+        ("formats/reading.py", "reading"), ("formats/reading.py", "foreign"),
+        ("inference/saved.py", "save"),
         ("inference/saved.py", "load"), ("training/loop.py", "run_training"),
         *(("files.py", name) for name in ("read_file", "_open_regular", "_check_mode")),
     }  # fmt: skip

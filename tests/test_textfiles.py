@@ -22,9 +22,9 @@ from sbitools import (
 from sbitools.campaign import plan
 from sbitools.config import load_config
 from sbitools.errors import ParameterError, StoreError
+from sbitools.formats.textfiles import read_text
 from sbitools.observed import write_draws
 from sbitools.store.imports import read_theta
-from sbitools.store.textfiles import read_text
 
 SPACE = ParameterSpace(
     [Parameter("Om", priors.Uniform(0.1, 0.5)), Parameter("s8", priors.Uniform(0.6, 1))]

@@ -42,8 +42,8 @@ import numpy as np
 import torch
 
 import sbitools
+from emulators.methods.displacement.painting import density_contrast
 from emulators.nbody import NBodyEmulator, NBodySimulator
-from emulators.nbody.painting import density_contrast
 from sbitools.observation import Coarsen, Noise, Observation, Smooth
 from sbitools.statistics import cross_correlation, power_spectrum
 

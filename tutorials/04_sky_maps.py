@@ -34,13 +34,13 @@ import pandas as pd
 import torch
 
 import sbitools
-from emulators.scattering import ScatteringEmulator, TodSimulator
-from emulators.scattering.maps.assessment import Reference, assess
-from emulators.scattering.maps.covariance import limit_error, rival_covariances
-from emulators.scattering.maps.figures import minkowski_figure, pdf_figure, spectra_figure
-from emulators.scattering.maps.projection import mollweide
-from emulators.scattering.maps.spectra import band_deviation, band_shares
-from emulators.scattering.maps.statistics import measure, split_sets
+from emulators.survey import ScatteringEmulator, TodSimulator
+from emulators.survey.maps.assessment import Reference, assess
+from emulators.survey.maps.covariance import limit_error, rival_covariances
+from emulators.survey.maps.figures import minkowski_figure, pdf_figure, spectra_figure
+from emulators.survey.maps.projection import mollweide
+from emulators.survey.maps.spectra import band_deviation, band_shares
+from emulators.survey.maps.statistics import measure, split_sets
 from sbitools.errors import ConfigError
 from sbitools.statistics import (
     angular_power,
@@ -385,4 +385,4 @@ plt.show()
 # Here maps are linear in Gaussian gain errors, so that everything could be compared with exact
 # answers. [05_gains_from_sky_maps](05_gains_from_sky_maps.ipynb) takes the emulator to a harder
 # instrument, and uses it in the chain: parameters of the gain errors from a map, tested on true
-# maps. The card (`emulators/scattering/card.md`) says what was measured, and where it fails.
+# maps. The card (`emulators/survey/card.md`) says what was measured, and where it fails.

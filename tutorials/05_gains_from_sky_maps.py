@@ -29,11 +29,11 @@ import pandas as pd
 import torch
 
 import sbitools
-from emulators.scattering import ScatteringEmulator, TodSimulator
-from emulators.scattering.maps.projection import mollweide
-from emulators.scattering.maps.statistics import distances, measure, noise_floors, split_sets
-from emulators.scattering.survey.likelihood import GainLikelihood
-from emulators.scattering.survey.likelihood_table import GridPosterior
+from emulators.survey import ScatteringEmulator, TodSimulator
+from emulators.survey.instrument.likelihood import GainLikelihood
+from emulators.survey.instrument.likelihood_table import GridPosterior
+from emulators.survey.maps.projection import mollweide
+from emulators.survey.maps.statistics import distances, measure, noise_floors, split_sets
 
 # %%
 SMALL = os.environ.get("SBITOOLS_SMALL") == "1"
@@ -229,7 +229,7 @@ print(page.name, f"{page.stat().st_size / 1e6:.1f} MB")
 # %% [markdown]
 # ## 3. Where it fails
 #
-# The card (`emulators/scattering/card.md`) has the numbers. In short:
+# The card (`emulators/survey/card.md`) has the numbers. In short:
 #
 # - **Errors that are not Gaussian.** Heavy tails are found from ten maps, but not exactly, and the
 #   covariance is less accurate than that of linear errors.

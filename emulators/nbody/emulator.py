@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from emulators.emulator import Emulator, check_latent, fit_inputs
+from emulators.methods.displacement.losses import density_errors, mean_square
+from emulators.methods.displacement.painting import density_contrast
 from emulators.options import fast_bfloat16, parse_options
 from sbitools import priors
 from sbitools.errors import ConfigError, ParameterError, StoreError
@@ -22,10 +24,8 @@ from sbitools.training import TrainingHistory, mean_loss, run_training
 from . import lpt
 from .cosmology import growth_factor
 from .data import ParticleBatches
-from .losses import density_errors, mean_square
 from .network import DisplacementNetwork
 from .options import EmulatorOptions
-from .painting import density_contrast
 from .simulator import NBodySimulator, known_redshifts
 
 if TYPE_CHECKING:

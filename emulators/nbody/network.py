@@ -1,8 +1,8 @@
-"""The styled V-Net: Zel'dovich displacement to nonlinear displacement and velocity.
+"""Zel'dovich displacement to nonlinear displacement and velocity, by a styled V-Net.
 
-The map of Jamieson et al. (2023, arXiv:2206.04594; 2024, arXiv:2408.07699) with circular instead
-of valid convolutions, a smooth activation (the velocity is a derivative of the network) and a
-learned gain of the residual. With x = D psi / scale and the style s = (5 (Omega_m - 0.3), D - 1),
+The map of Jamieson et al. (2023, arXiv:2206.04594; 2024, arXiv:2408.07699), with a learned gain of
+the residual; the velocity is a derivative of the network. With x = D psi / scale and the style
+s = (5 (Omega_m - 0.3), D - 1),
 
     Psi = scale [x + gain N(x; s)],        dPsi/dD = psi + scale gain dN/dD,
 
@@ -12,64 +12,17 @@ the derivative taken through x and through s. Everything that depends on sigma_8
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
+from emulators.methods.displacement.network import StyledVNet
 from sbitools.errors import ShapeError
-from sbitools.networks.styled import Pair, StyledConv3d, StyledResidual3d, silu
+from sbitools.networks.styled import Pair
 
-__all__ = ["STYLE_SIZE", "DisplacementNetwork", "StyledVNet"]
+__all__ = ["STYLE_SIZE", "DisplacementNetwork"]
 
 STYLE_SIZE = 2
-
-
-class StyledVNet(nn.Module):
-    """Encoder and decoder of styled residual blocks, joined at every level.
-
-    Args:
-        channels: of each level, finest first; every level but the first halves the grid.
-        generator: of the initial weights.
-        fields: channels in and out.
-    """
-
-    def __init__(
-        self, channels: Sequence[int], generator: torch.Generator, fields: int = 3
-    ) -> None:
-        super().__init__()
-        s, g, c = STYLE_SIZE, generator, list(channels)
-        steps = list(pairwise(c))
-        self.entry = StyledResidual3d(fields, c[0], s, g)
-        self.widen = StyledResidual3d(c[0], c[0], s, g)
-        self.down = nn.ModuleList(StyledConv3d(a, b, s, 2, g, "down") for a, b in steps)
-        self.encode = nn.ModuleList(StyledResidual3d(b, b, s, g) for _, b in steps)
-        self.up = nn.ModuleList(StyledConv3d(b, a, s, 2, g, "up") for a, b in steps)
-        self.decode = nn.ModuleList(StyledResidual3d(2 * a, a, s, g) for a, _ in steps)
-        self.exit = StyledResidual3d(c[0], fields, s, g, last=True)
-
-    def forward(
-        self, x: Tensor, style: Tensor, dx: Tensor | None = None, dstyle: Tensor | None = None
-    ) -> Pair:
-        """(B, fields, *grid) to the same, with tangent; every axis a multiple of 2^(levels-1)."""
-        y, dy = self.entry(x, style, dx, dstyle)
-        y, dy = self.widen(y, style, dy, dstyle)
-        kept: list[Pair] = []
-        for down, encode in zip(self.down, self.encode, strict=True):
-            kept.append((y, dy))
-            y, dy = silu(*down(y, style, dy, dstyle))
-            y, dy = encode(y, style, dy, dstyle)
-        for up, decode in zip(reversed(self.up), reversed(self.decode), strict=True):
-            y, dy = silu(*up(y, style, dy, dstyle))
-            y, dy = _join(kept.pop(), (y, dy))
-            y, dy = decode(y, style, dy, dstyle)
-        return self.exit(y, style, dy, dstyle)
-
-
-def _join(kept: Pair, new: Pair) -> Pair:
-    (a, da), (b, db) = kept, new
-    tangent = None if da is None or db is None else torch.cat([da, db], dim=1)
-    return torch.cat([a, b], dim=1), tangent
 
 
 class DisplacementNetwork(nn.Module):
@@ -92,7 +45,7 @@ class DisplacementNetwork(nn.Module):
         from sbitools.seeds import generator
 
         super().__init__()
-        self.vnet = StyledVNet(channels, generator(seed))
+        self.vnet = StyledVNet(channels, generator(seed), STYLE_SIZE)
         # A demodulated filter has unit norm, so the last layer cannot scale its output by itself.
         self.gain = nn.Parameter(torch.tensor(0.1))
         self.scale, self.compute_dtype = scale, compute_dtype

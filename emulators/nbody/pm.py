@@ -24,12 +24,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from emulators.methods.displacement.painting import cic_deposit, cic_gather
 from sbitools.errors import ParameterError
 
 from .cosmology import second_order_growth
 from .lpt import one_thread, wavenumbers
 from .mesh import mesh_factors
-from .painting import cic_deposit, cic_gather
 
 __all__ = ["D_START", "Step", "acceleration", "evolve", "plan_steps"]
 

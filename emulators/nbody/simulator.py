@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from emulators.methods.displacement.painting import density_contrast
 from sbitools.errors import ConfigError, ParameterError
 from sbitools.parameters import Parameter, ParameterSpace
 from sbitools.plain import real, text, whole
@@ -21,7 +22,6 @@ from sbitools.simulator import FieldSpec
 from . import lpt, pm
 from .cosmology import Cosmology, growth_factor, second_order_growth
 from .mesh import mesh_factors
-from .painting import density_contrast
 
 __all__ = ["FIDUCIAL", "PRIORS", "NBodySimulator", "Quantity"]
 

@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from emulators.methods.displacement.painting import density_contrast
 from sbitools.errors import StoreError
 from sbitools.plain import whole
 from sbitools.statistics import cross_correlation, pdf, power_spectrum
 
-from .painting import density_contrast
 from .simulator import NBodySimulator
 
 if TYPE_CHECKING:

@@ -22,6 +22,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from emulators.methods.diffusion import states
+from emulators.methods.diffusion.loss import TargetLoss
+from emulators.methods.diffusion.options import SHORT_STEPS, STEPS_PER_EPOCH
 from emulators.options import parse_options
 from sbitools.campaign import simulate
 from sbitools.errors import ConfigError
@@ -31,10 +34,8 @@ from sbitools.simulator import FieldSpec
 from sbitools.store import SimulationStore
 from sbitools.training import TrainingHistory, TrainingOptions, run_training, split
 
-from .diffusion import states
 from .emulator import ReionizationEmulator
-from .loss import TargetLoss
-from .options import SHORT_STEPS, STEPS_PER_EPOCH, EmulatorOptions
+from .options import EmulatorOptions
 
 __all__ = ["StepBatches", "Ways", "distill"]
 

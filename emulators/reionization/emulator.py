@@ -10,6 +10,11 @@ import torch
 from torch import Tensor
 
 from emulators.emulator import Emulator, check_latent, fit_inputs
+from emulators.methods.diffusion import SAMPLERS, Denoise, Denoiser, sample
+from emulators.methods.diffusion.loss import DenoisingLoss
+from emulators.methods.diffusion.network import UNet
+from emulators.methods.diffusion.options import STEPS_PER_EPOCH
+from emulators.methods.diffusion.windows import windowed
 from emulators.options import fast_bfloat16, parse_options
 from sbitools.errors import ConfigError, ShapeError, StoreError
 from sbitools.precision import single_precision
@@ -18,11 +23,7 @@ from sbitools.seeds import derive, normal
 from sbitools.training import TrainingHistory, run_training
 
 from .data import FieldBatches
-from .diffusion import SAMPLERS, Denoise, Denoiser, sample
-from .diffusion.windows import windowed
-from .loss import DenoisingLoss
-from .network import UNet
-from .options import STEPS_PER_EPOCH, EmulatorOptions
+from .options import EmulatorOptions
 from .simulator import ReionizationSimulator
 from .transform import CODE, FieldTransform
 
@@ -33,6 +34,7 @@ __all__ = ["ReionizationEmulator"]
 
 # Cells of fields that are denoised at the same time: bounds the memory of a call.
 _CELLS = {"cpu": 1 << 17, "cuda": 1 << 23}
+_SHIPPED = Path(__file__).parent / "shipped" / "weights"
 
 
 class ReionizationEmulator(Emulator):
@@ -195,6 +197,11 @@ class ReionizationEmulator(Emulator):
             emulator._build(options, FieldTransform.from_dict(config["transform"]))
         return emulator
 
+    @classmethod
+    def shipped(cls) -> Self:
+        """The emulator whose weights come with the package."""
+        return cls.load(_SHIPPED)
+
     def _build(self, options: EmulatorOptions, transform: FieldTransform) -> None:
         self.options, self.transform = options, transform
         cone = self._is_cone
@@ -231,9 +238,7 @@ class ReionizationEmulator(Emulator):
         return self.simulator.position(store.theta) if self._is_cone else None
 
     def _take_shipped(self, options: EmulatorOptions) -> None:
-        from .shipped import emulator
-
-        other = emulator()
+        other = self.shipped()
         keep = {name: getattr(options, name) for name in ("widths", "blocks", "patch")}
         theirs = {name: getattr(other.options, name) for name in keep}
         if other.simulator.version != self.simulator.version or keep != theirs:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -91,7 +92,7 @@ class ReionizationSystem:
         return self.simulator(settings).training_simulator()
 
     def provide(
-        self, settings: ReionizationSettings, name: str, n: int, path: Path
+        self, settings: ReionizationSettings, name: str, sizes: Mapping[str, int], path: Path
     ) -> SimulationStore | None:
         """Shipped simulations as the store `name`, if the settings ask for them.
 
@@ -113,7 +114,7 @@ class ReionizationSystem:
             )  # fmt: skip
         if path.exists():
             return SimulationStore.open(path)
-        return shipped.store(name.split("/")[1], path, n)  # pyright: ignore[reportArgumentType]
+        return shipped.store(name.split("/")[1], path, sizes[name])  # pyright: ignore[reportArgumentType]
 
     def emulator(self, settings: ReionizationSettings) -> ReionizationEmulator:
         """Not fitted yet."""

@@ -13,9 +13,10 @@ import healpy
 import numpy as np
 import torch
 
-from emulators.scattering.emulator import ScatteringEmulator
-from emulators.scattering.maps.assessment import Assessment, Reference, assess
-from emulators.scattering.maps.covariance import (
+from emulators.survey.emulator import ScatteringEmulator
+from emulators.survey.instrument.sky import regrade, sky_map
+from emulators.survey.maps.assessment import Assessment, Reference, assess
+from emulators.survey.maps.covariance import (
     compressed_chi2,
     gaussian_maps,
     isotropic_maps,
@@ -23,9 +24,8 @@ from emulators.scattering.maps.covariance import (
     rival_errors,
     truth_matrix,
 )
-from emulators.scattering.maps.spectra import band_deviation, band_shares, controlled_spectra
-from emulators.scattering.simulator import TodSimulator
-from emulators.scattering.survey.sky import regrade, sky_map
+from emulators.survey.maps.spectra import band_deviation, band_shares, controlled_spectra
+from emulators.survey.simulator import TodSimulator
 from sbitools import SimulationStore
 from sbitools.seeds import derive, simulation_seeds
 from sbitools.statistics import Eigenbasis, SampledTruth, angular_power, projected_spectrum

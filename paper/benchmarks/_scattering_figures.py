@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 from _scattering import Run, Sizes, System, chi2_sources
 
-from emulators.scattering.maps import figures as draw
-from emulators.scattering.maps.covariance import compressed_chi2, rival_covariances, truth_matrix
-from emulators.scattering.maps.statistics import measure, split_sets
+from emulators.survey.maps import figures as draw
+from emulators.survey.maps.covariance import compressed_chi2, rival_covariances, truth_matrix
+from emulators.survey.maps.statistics import measure, split_sets
 from sbitools.statistics import projected_spectrum, sample_covariance
 
 __all__ = ["save"]

@@ -14,8 +14,8 @@ import torch
 from _table import cpu_seconds
 from torch import Tensor
 
-from emulators.scattering.survey.likelihood import GainLikelihood
-from emulators.scattering.survey.likelihood_table import GridPosterior, LikelihoodTable
+from emulators.survey.instrument.likelihood import GainLikelihood
+from emulators.survey.instrument.likelihood_table import GridPosterior, LikelihoodTable
 from sbitools.errors import ConvergenceWarning, MisspecificationWarning
 from sbitools.inference import MCMCPosterior, NLEOptions, Posterior
 from sbitools.inference.mcmc import Unnormalised

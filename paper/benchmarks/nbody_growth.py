@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from _table import Table, options
 
+from emulators.methods.displacement.painting import density_contrast
 from emulators.nbody import lpt, pm
 from emulators.nbody.cosmology import Cosmology, growth_factor, second_order_growth
 from emulators.nbody.mesh import mesh_factors
-from emulators.nbody.painting import density_contrast
 from sbitools.statistics import power_spectrum
 
 REDSHIFTS = (2.0, 0.0)

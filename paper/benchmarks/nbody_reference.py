@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from _table import Table, options
 
+from emulators.methods.displacement.painting import density_contrast
 from emulators.nbody import NBodySimulator, lpt
 from emulators.nbody.cosmology import Cosmology, growth_factor
 from emulators.nbody.halofit import halofit
-from emulators.nbody.painting import density_contrast
 from sbitools.statistics import cross_correlation, power_spectrum, transfer_function
 
 COSMOLOGY = Cosmology()

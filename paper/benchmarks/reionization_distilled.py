@@ -20,7 +20,7 @@ from _reionization_rows import Comparison
 from _table import Table, say, simulating_parser, work_folder
 from reionization_emulator import QUICK, Sizes
 
-from emulators.reionization.diffusion import n_calls
+from emulators.methods.diffusion import n_calls
 from emulators.reionization.distillation import distill
 from emulators.reionization.emulator import ReionizationEmulator
 from emulators.reionization.shipped import emulator as shipped

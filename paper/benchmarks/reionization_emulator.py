@@ -28,7 +28,7 @@ from _reionization_rows import Comparison, rows_of_response, rows_of_scatter
 from _table import Table, say, simulating_parser, work_folder
 from torch import Tensor
 
-from emulators.reionization.diffusion import n_calls
+from emulators.methods.diffusion import n_calls
 from emulators.reionization.emulator import ReionizationEmulator
 from emulators.reionization.statistics import distances
 from sbitools.statistics import nearest_neighbour

@@ -19,8 +19,8 @@ import torch
 from _table import Table, options, say
 from torch.utils.flop_counter import FlopCounterMode
 
+from emulators.methods.diffusion import n_calls
 from emulators.options import fast_bfloat16, parse_options
-from emulators.reionization.diffusion import n_calls
 from emulators.reionization.emulator import ReionizationEmulator
 from emulators.reionization.options import EmulatorOptions
 from emulators.reionization.simulator import ReionizationSimulator

@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from _table import Table, options, peak_memory_mb
 
-from emulators.scattering.emulator import ScatteringEmulator
-from emulators.scattering.maps.spectra import band_deviation, band_shares
-from emulators.scattering.simulator import TodSimulator
+from emulators.survey.emulator import ScatteringEmulator
+from emulators.survey.maps.spectra import band_deviation, band_shares
+from emulators.survey.simulator import TodSimulator
 from sbitools import simulate
 from sbitools.seeds import derive, simulation_seeds
 from sbitools.statistics import angular_power

@@ -4,7 +4,7 @@ The demo of the sky maps (`sbitools demo --system scattering`) is run: a few ref
 emulator fitted to them, a posterior trained on emulated maps and the transfer check. Beside it the
 same network is trained on as many reference maps: what it loses against the exact posterior is the
 network's own. The exact posterior is known, because maps are linear in Gaussian gain errors
-(`emulators.scattering.survey.likelihood`): by quadrature for all held-out reference maps, and by
+(`emulators.survey.instrument.likelihood`): by quadrature for all held-out reference maps, and by
 `emcee` for the first of them.
 
 `--work DIR` keeps everything that is simulated and trained, and goes on from what is there; it may
@@ -34,8 +34,8 @@ from _scattering_posterior import (
 from _table import Table, cpu_seconds, say, simulating_parser
 
 import sbitools
-from emulators.scattering.simulator import TodSimulator
-from emulators.scattering.survey.likelihood import TOLERANCE, GainLikelihood
+from emulators.survey.instrument.likelihood import TOLERANCE, GainLikelihood
+from emulators.survey.simulator import TodSimulator
 from sbitools.calibration import CalibrationResult
 from sbitools.chain import Run, run_chain
 from sbitools.demo import demo_config

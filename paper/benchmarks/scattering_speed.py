@@ -66,7 +66,7 @@ class Foscat:
 
 def our_step(nside: int, levels: int, batch: int) -> Callable[[], float]:
     """A function that does one value and gradient and gives its seconds."""
-    from emulators.scattering.wavelets.transform import ScatteringCovariance
+    from emulators.methods.sky.wavelets.transform import ScatteringCovariance
     from sbitools.seeds import normal
 
     transform = ScatteringCovariance(nside, levels=levels)
@@ -108,8 +108,8 @@ def in_own_process(function: Callable[..., Any], *arguments: Any) -> Any:
 
 def response(nside: int, levels: int) -> list[float]:
     """Rms over pixels / mean of white noise's variance at every level, by maps of one pixel."""
-    from emulators.scattering.wavelets.filters import Frame, build_levels
-    from emulators.scattering.wavelets.layout import layout
+    from emulators.methods.sky.wavelets.filters import Frame, build_levels
+    from emulators.methods.sky.wavelets.layout import layout
 
     deltas = np.eye(12 * nside**2, dtype="float32")
     out = []
@@ -164,8 +164,8 @@ def judge(
 
 def count() -> int:
     """Coefficients of one map at J = 4, L = 4."""
-    from emulators.scattering.wavelets.coefficients import coefficients
-    from emulators.scattering.wavelets.transform import ScatteringCovariance
+    from emulators.methods.sky.wavelets.coefficients import coefficients
+    from emulators.methods.sky.wavelets.transform import ScatteringCovariance
 
     transform = ScatteringCovariance(16, levels=4)
     found = coefficients(

@@ -40,6 +40,16 @@ class CheckSets:
     info: dict[str, Any] = field(default_factory=dict)
     joint: dict[str, float] = field(default_factory=dict)
 
+    @property
+    def no_emulator(self) -> bool:
+        """Whether the posterior was trained on the reference itself, so that nothing transfers."""
+        return self.info.get("emulator") == "none"
+
+    @property
+    def own_tests(self) -> str:
+        """What the tests of the simulator the posterior was trained on are called."""
+        return "held-out" if self.reference is None else "emulated"
+
     def sets(self) -> dict[str, list[Check]]:
         """The sets of checks there are, by name."""
         every = {"emulated": self.emulated, "reference": self.reference, "transfer": self.transfer}

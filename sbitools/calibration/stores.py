@@ -8,8 +8,9 @@ import numpy as np
 
 from sbitools.errors import PosteriorError, StoreError
 from sbitools.seeds import simulation_seeds
+from sbitools.store.marks import in_sketches
 
-__all__ = ["as_posterior", "check_inside", "check_specification", "check_unseen"]
+__all__ = ["as_posterior", "check_inside", "check_specification", "check_unseen", "seen"]
 
 
 _POSTERIOR = ("parameters", "output", "observe", "sample")
@@ -57,26 +58,40 @@ def check_specification(posterior: Any, store: Any) -> None:
 def check_unseen(posterior: Any, store: Any, digest: str) -> None:
     """Raise `StoreError` if the posterior was trained on simulations of this store.
 
-    Known by the digest of the whole store, and by the seeds of its simulations: a posterior looks
-    better than it is on what it has seen.
+    Known by the digest of the whole store, and by `seen`: a posterior looks better than it is on
+    what it has seen.
 
     Args:
         posterior: its `info` and `training_seeds` say what it was trained on.
         store: of tests.
         digest: of the store.
     """
-    got, seen = "", getattr(posterior, "training_seeds", None)
+    got = ""
     if digest in str(getattr(posterior, "info", {})):
         got = "the training store"
-    elif seen is not None and len(seen) and not _numbered(store):
-        shared = np.isin(np.asarray(store.seeds)[store.done], np.asarray(seen))
-        if shared.any():
-            got = f"{int(shared.sum())} of {len(shared)} that have seeds of training simulations"
+    elif (shared := seen(posterior, store, store.done)).any():
+        got = (
+            f"{int(shared.sum())} of {len(shared)} that have the seeds, or theta and x, of "
+            "training simulations"
+        )
     if got:
         raise StoreError(
             f"store {store.path}", expected="simulations the posterior was not trained on",
             got=got, fix="simulate a test store with another seed",
         )  # fmt: skip
+
+
+def seen(posterior: Any, store: Any, rows: np.ndarray) -> np.ndarray:
+    """Which of the simulations `rows` trained or repaired a posterior, truth values.
+
+    By their seeds; and by theta and x, for an import that gave them other seeds. Of very many
+    simulations only some are known by theta and x, see `sbitools.store.marks`.
+    """
+    known = np.asarray(getattr(posterior, "training_seeds", ()), dtype=np.int64)
+    found = in_sketches(store, rows, getattr(posterior, "info", None))
+    if len(known) and not _numbered(store):
+        found |= np.isin(np.asarray(store.seeds)[rows], known)
+    return found
 
 
 def _numbered(store: Any) -> bool:

@@ -54,12 +54,15 @@ def verdict(result: CheckSets) -> Verdict:
     """Verdict on the emulated tests and, if there are any, on the transfer to the reference."""
     own = _judge(result, "emulated", result.emulated)
     head = "Self-consistent" if own.passed else "Not self-consistent"
+    if result.no_emulator:
+        head = "Calibrated" if own.passed else "Not calibrated"
     text = f"{head}: {own.text}."
     silent = own.passed and repeats_prior(result.emulated)
     if silent:
         text += " But it repeats the prior: almost nothing was learnt."
     if result.reference is None:
-        text += " Transfer to a reference simulator was not tested."
+        if not result.no_emulator:
+            text += " Transfer to a reference simulator was not tested."
         return Verdict(own.passed and not silent, text, own.passed)
     there = _judge(result, "reference", result.reference)
     if own.passed and there.passed and repeats_prior(result.reference):
@@ -99,7 +102,7 @@ def _judge(result: CheckSets, kind: str, checks: list[Check]) -> Verdict:
     counts = result.counts[kind]
     tested = [c for c in checks if c.passed is not None]
     failed = [c.name for c in tested if c.passed is False]
-    what = f"on {counts['tests']} {kind} tests "
+    what = f"on {counts['tests']} {result.own_tests if kind == 'emulated' else kind} tests "
     if failed:
         what += f"{_join(failed)} {'fails' if len(failed) == 1 else 'fail'}"
     else:

@@ -32,6 +32,7 @@ from sbitools.store.parts import DONE, FAILED, PENDING, REJECTED, RejectedSimula
 from sbitools.version import __version__
 
 from .arguments import checked_numbers, checked_simulator
+from .command import STOPPING_SECONDS, CommandSimulator
 from .match import check_same, with_texts_of
 from .progress import Progress, nothing_to_do
 from .runner import Cancelled, Payload, Runner, import_path, no_room
@@ -104,9 +105,9 @@ def simulate(
     )  # fmt: skip
     with typed(path):
         path = path.absolute()  # wherever the process goes from here
-    _check_arguments(simulator, n, workers, time_limit)
+    _check_groups(simulator, n)
     wanted = _manifest(simulator, n, check_seed(seed), design, task_size)
-    sent = as_bytes(simulator)
+    sent, time_limit = _sent(simulator, time_limit)
     if not resume or stamp(path) is None:
         _create(path, simulator, wanted, task_size)
     with lock(path, exclusive=True), _terminable(path):
@@ -144,20 +145,27 @@ def plan(
     """
     path, simulator = as_path(path, error=StoreError), checked_simulator(simulator)
     n, _, task_size, _ = checked_numbers(n, 1, task_size, None)
-    _check_arguments(simulator, n, 1, None)
+    _check_groups(simulator, n)
     manifest = _manifest(simulator, n, check_seed(seed), design, task_size)
     _create(path, simulator, manifest, task_size)
     return SimulationStore(path)
 
 
-def _check_arguments(simulator: Simulator, n: int, workers: int, limit: float | None) -> None:
+def _check_groups(simulator: Simulator, n: int) -> None:
     group = _group_size(simulator)
-    if n < 1 or n % group or workers < 1 or (limit is not None and not limit > 0):
+    if n % group:
         raise CampaignError(
-            "simulate", expected=f"n >= 1, a multiple of the group size {group}; workers >= 1; "
-            "time_limit > 0 or None", got=f"n={n}, workers={workers}, time_limit={limit}",
-            fix="correct the arguments",
+            "n of simulate", expected=f"a multiple of the group size {group}", got=f"{n}",
+            fix="members of one group are simulated together",
         )  # fmt: skip
+
+
+def _sent(simulator: Any, limit: float | None) -> tuple[bytes, float | None]:
+    """The simulator as workers get it, and the seconds they have for one simulation."""
+    if isinstance(simulator, CommandSimulator) and limit is not None:
+        # it stops its program itself, and knows what that wrote: the worker is stopped only later
+        return as_bytes(simulator.within(limit)), limit + STOPPING_SECONDS
+    return as_bytes(simulator), limit
 
 
 def _group_size(simulator: Any) -> int:
@@ -173,6 +181,8 @@ def _manifest(simulator: Any, n: int, seed: int, design: str, task_size: int | N
     layout = Layout(simulator.parameters, simulator.output, getattr(simulator, "source", None))
     group = _group_size(simulator)
     size = task_size or default_task_size(n, layout, group)
+    if task_size is None and isinstance(simulator, CommandSimulator):
+        size = simulator.task_size(n, size)
     if size < 1 or size % group:
         raise CampaignError(
             "task_size", expected=f"a multiple of the group size {group}", got=f"{size}",

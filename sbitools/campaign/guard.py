@@ -5,7 +5,8 @@ A worker that is killed cannot clean up, and neither can a driver. So a small pr
 driver or for the driver's death. Then it kills the worker's descendants, its process group and
 session, and every process that carries the worker's mark in its environment: children in sessions
 of their own, daemons, pools. Only a process that left all four behind (a daemon of its own session
-that was started with an empty environment and forked twice) is not found.
+that was started with an empty environment and forked twice) is not found. Last it removes the
+folder of the worker's temporary files.
 """
 
 from __future__ import annotations
@@ -14,13 +15,16 @@ import contextlib
 import os
 import secrets
 import select
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 
-__all__ = ["Guard"]
+__all__ = ["FOLDER", "Guard"]
 
+FOLDER = "SBITOOLS_FOLDER"  # of the worker's temporary files, if it makes it
 _MARK = "SBITOOLS_WORKER_"
 _LOOK_SECONDS = 2.0  # between two looks at who descends from the worker
 _LOOK_SHARE = 300  # and this times as long as a look takes, on machines with many processes
@@ -39,7 +43,8 @@ class Guard:
         self._token = secrets.token_hex(16)
         self._worker: int | None = None
         self._process: subprocess.Popen[bytes] | None = None
-        self.mark = {_MARK + self._token: "1"}
+        self._folder = _folder(self._token)
+        self.mark = {_MARK + self._token: "1", FOLDER: self._folder}
 
     def watch(self, worker: int) -> None:
         """Guard the process `worker`; without a guard (another system) only its group is killed.
@@ -52,8 +57,8 @@ class Guard:
             return
         command = [sys.executable, "-I", "-S", __file__, str(os.getpid()), str(worker)]
         self._process = subprocess.Popen(  # noqa: S603  (our own interpreter and file)
-            [*command, self._token], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL, start_new_session=True, cwd="/",
+            [*command, self._token, self._folder], stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True, cwd="/",
         )  # fmt: skip
 
     def end(self) -> None:
@@ -62,6 +67,8 @@ class Guard:
         if worker is not None and not self._asked():
             with contextlib.suppress(OSError):
                 os.killpg(worker, signal.SIGKILL)
+        if worker is not None and self._folder:
+            shutil.rmtree(self._folder, ignore_errors=True)
 
     def _asked(self) -> bool:
         """Whether the guard did it."""
@@ -76,6 +83,14 @@ class Guard:
             guard.kill()
             guard.wait()
         return done
+
+
+def _folder(token: str) -> str:
+    """A path that nobody else takes; empty where there is no room for temporary files."""
+    try:
+        return os.path.join(tempfile.gettempdir(), f"sbitools-{token}")  # noqa: PTH118
+    except OSError:
+        return ""
 
 
 # What follows runs in the guard process.
@@ -138,7 +153,7 @@ def _sweep(worker: int, mark: bytes, known: dict[int, int]) -> None:
         time.sleep(0.01)
 
 
-def _main(driver: int, worker: int, token: str) -> None:
+def _main(driver: int, worker: int, token: str, folder: str) -> None:
     poll, look, known = select.poll(), 0.0, {}
     poll.register(0, select.POLLIN)
     with contextlib.suppress(OSError, AttributeError):  # an old kernel: look now and then
@@ -151,7 +166,9 @@ def _main(driver: int, worker: int, token: str) -> None:
         known = _descendants(_processes(), known)
         look = time.monotonic() - begin
     _sweep(worker, (_MARK + token + "=").encode(), known)
+    if folder:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 if __name__ == "__main__":
-    _main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3])
+    _main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4])

@@ -6,6 +6,7 @@ of sbitools.
 
 from __future__ import annotations
 
+import shlex
 import warnings
 from collections.abc import Mapping
 from dataclasses import replace
@@ -32,6 +33,7 @@ def check_same(path: Path, have: Manifest, wanted: Manifest) -> None:
         have: what the store says.
         wanted: what the campaign is now.
     """
+    _check_command(path, have, wanted.identity)
     pairs: dict[str, tuple[Any, Any]] = {
         "seed": (have.seed, wanted.seed),
         "design": (have.design, wanted.design),
@@ -62,6 +64,7 @@ def check_identity(path: Path, have: Manifest, now: Mapping[str, str]) -> None:
         have: what the store says.
         now: the simulator's `identity`.
     """
+    _check_command(path, have, now)
     changed = changes(have.identity, now)
     if changed:
         raise StoreError(
@@ -77,6 +80,21 @@ def check_identity(path: Path, have: Manifest, now: Mapping[str, str]) -> None:
             "when the store was begun. If x depends on it, choose another path.",
             StaleSimulationsWarning, stacklevel=2,
         )  # fmt: skip
+
+
+def _check_command(path: Path, have: Manifest, now: Mapping[str, str]) -> None:
+    """A store that a command made goes on with this command, and no other does."""
+    old, new = have.identity.get("command"), now.get("command")
+    if old == new or not have.identity:
+        return
+    again = "choose another path, or delete the store and simulate again"
+    raise StoreError(
+        f"simulator of the store {path}",
+        expected=have.simulator if old is None else f"the command {old}",
+        got="one that is no command" if new is None else f"the command {new}",
+        fix=again if old is None else f"pass that command again: --command {shlex.quote(old)}, "
+        f"or CommandSimulator in Python; or {again}",
+    )  # fmt: skip
 
 
 def _stated(manifest: Manifest) -> str:

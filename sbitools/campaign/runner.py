@@ -24,11 +24,11 @@ import numpy as np
 
 from sbitools.errors import CampaignError
 from sbitools.store.manifest import Manifest
-from sbitools.store.parts import DONE, FAILED, REJECTED, PartData, write_part
+from sbitools.store.parts import DONE, FAILED, REJECTED, write_part
 
 from .channel import Broken, Channel
 from .guard import Guard
-from .worker import BROKEN, IMPORT_PATH, KEPT_PATH, Task, as_part
+from .worker import BROKEN, IMPORT_PATH, KEPT_PATH, Task, assemble, units_of
 
 __all__ = ["Cancelled", "Payload", "Runner", "import_path"]
 
@@ -215,7 +215,9 @@ class Runner:
             return self._run(start, stop)
 
     def _run(self, start: int, stop: int) -> list[int]:
-        whole, units = self._task(start, stop), list(self._units(start, stop))
+        g, n = self.payload.group_size, len(self._table.seeds)
+        whole: Task = start, stop, start // g * g, min(-(-stop // g) * g, n)
+        units = units_of(whole, g, n)
         reply = self._batch(whole)
         if reply is not None and reply[0] == "written":
             return reply[1]
@@ -223,7 +225,7 @@ class Runner:
             outcomes = [reply]
         else:
             outcomes = [self._alone(unit) for unit in units]
-        data = self._assemble(whole, units, outcomes)
+        data = assemble(self._layout, self._table, whole, units, outcomes)
         write_part(Path(self.payload.path) / "parts", self._layout, data)
         return [int(np.sum(data.state == s)) for s in (DONE, FAILED, REJECTED)]
 
@@ -293,29 +295,6 @@ class Runner:
             return _Process(self.payload)
         except (OSError, RuntimeError) as error:  # of processes, open files or threads
             raise no_room("worker process", error) from error
-
-    def _task(self, start: int, stop: int) -> Task:
-        g, n = self.payload.group_size, len(self._table.seeds)
-        return start, stop, start // g * g, min(-(-stop // g) * g, n)
-
-    def _units(self, start: int, stop: int) -> Iterator[Task]:
-        g = self.payload.group_size
-        for low in range(start // g * g, stop, g):
-            yield self._task(max(low, start), min(low + g, stop))
-
-    def _assemble(self, whole: Task, units: list[Task], outcomes: list[tuple]) -> PartData:
-        rows = whole[1] - whole[0]
-        fields = {k: np.zeros((rows, *s.shape), s.dtype) for k, s in self._layout.fields.items()}
-        for unit, outcome in zip(units, outcomes, strict=True):
-            if outcome[0] == "rows":
-                for name, array in outcome[1].items():
-                    fields[name][unit[0] - whole[0] : unit[1] - whole[0]] = array
-        data = as_part(self._table, whole, fields)
-        for unit, outcome in zip(units, outcomes, strict=True):
-            if outcome[0] == "raised":
-                for i in range(unit[0] - whole[0], unit[1] - whole[0]):
-                    data.state[i], data.errors[i] = outcome[1], outcome[2]
-        return data
 
     def cancel(self) -> None:
         """Stop at once; called from another thread."""

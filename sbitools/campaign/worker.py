@@ -43,8 +43,13 @@ from sbitools.store.parts import (
 )
 
 from .channel import Broken, Channel
+from .command import CommandSimulator, ProgramFailed
+from .program import CannotRun
 
-__all__ = ["BROKEN", "IMPORT_PATH", "KEPT_PATH", "Task", "Worker", "as_part", "main"]
+__all__ = [
+    "BROKEN", "IMPORT_PATH", "KEPT_PATH", "Task", "Worker", "as_part", "assemble", "main",
+    "units_of",
+]  # fmt: skip
 
 # (start, stop) of the rows to record, (low, high) of the whole groups to simulate for them
 Task = tuple[int, int, int, int]
@@ -85,21 +90,42 @@ class Worker:
         ``rows`` sends the fields back instead: ("rows", fields). Both may answer
         ("raised", state, message), or ("abort", error) when going on makes no sense.
         """
+        if verb == "write" and isinstance(self.simulator, CommandSimulator):
+            return self._write_each(task)
+        outcome = self._outcome(task)
+        if verb == "rows" or outcome[0] != "rows":
+            return outcome
+        return self._write(as_part(self.table, task, outcome[1]))
+
+    def _outcome(self, task: Task) -> tuple:
+        """The fields of a task, or how it failed."""
         try:
-            fields = self.simulate(task)
-        except ShapeError as error:
-            if isinstance(error, _WrongOutput):
-                return "abort", error.error
-            return "raised", FAILED, _describe(error)
+            return "rows", self.simulate(task)
+        except _WrongOutput as error:
+            return "abort", error.error
+        except CannotRun as error:
+            return "abort", error
+        except ProgramFailed as error:
+            return "raised", FAILED, _ADDRESS.sub("0x...", error.got)
         except RejectedSimulation as error:
             return "raised", REJECTED, _message(error) or "rejected by the simulator"
         except KeyboardInterrupt:  # of someone who stops processes: no result of the simulation
             raise
         except BaseException as error:
             return "raised", FAILED, _describe(error)
-        if verb == "rows":
-            return "rows", fields
-        data = as_part(self.table, task, fields)
+
+    def _write_each(self, task: Task) -> tuple:
+        """Each simulation is a process of its own: that one fails says nothing of the others."""
+        size = self.simulator.group_size
+        units = units_of(task, size, len(self.table.seeds))
+        outcomes = []
+        for unit in units:
+            outcomes.append(self._outcome(unit))
+            if outcomes[-1][0] == "abort":
+                return outcomes[-1]
+        return self._write(assemble(self.layout, self.table, task, units, outcomes))
+
+    def _write(self, data: PartData) -> tuple:
         self.check()
         os.umask(self._mask)
         try:
@@ -157,6 +183,45 @@ def as_part(table: DesignTable, task: Task, fields: dict[str, np.ndarray]) -> Pa
     return PartData(
         rows.start, table.theta[rows], table.seeds[rows], *mark_nonfinite(fields), **fields
     )
+
+
+def units_of(task: Task, size: int, n: int) -> list[Task]:
+    """The groups of a task, which can be simulated one by one.
+
+    Args:
+        task: rows to record, and whole groups to simulate for them.
+        size: of a group.
+        n: simulations in the store.
+    """
+    start, stop, low, _ = task
+    return [(max(a, start), min(a + size, stop), a, min(a + size, n))
+            for a in range(low, stop, size)]  # fmt: skip
+
+
+def assemble(
+    layout: Layout, table: DesignTable, task: Task, units: list[Task], outcomes: list[tuple]
+) -> PartData:
+    """The part of a task whose groups were simulated one by one.
+
+    Args:
+        layout: of the store.
+        table: its design.
+        task: whose part it is.
+        units: its groups.
+        outcomes: of each, ("rows", fields) or ("raised", state, message).
+    """
+    begin, rows = task[0], task[1] - task[0]
+    fields = {k: np.zeros((rows, *s.shape), s.dtype) for k, s in layout.fields.items()}
+    for unit, outcome in zip(units, outcomes, strict=True):
+        if outcome[0] == "rows":
+            for name, array in outcome[1].items():
+                fields[name][unit[0] - begin : unit[1] - begin] = array
+    data = as_part(table, task, fields)
+    for unit, outcome in zip(units, outcomes, strict=True):
+        if outcome[0] == "raised":
+            for i in range(unit[0] - begin, unit[1] - begin):
+                data.state[i], data.errors[i] = outcome[1], outcome[2]
+    return data
 
 
 @contextlib.contextmanager

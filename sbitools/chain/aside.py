@@ -24,7 +24,7 @@ __all__ = ["Place", "recover", "replacing"]
 # What stages write into their folders: checkpoints, trainings, results, and stores.
 _OURS = re.compile(
     r"checkpoint|fit|(info|history|result|store|report)\.json|report\.html|statistics\.npz|"
-    r"examples\.npz|design-[0-9a-f]{16}\.h5|parts|running|\.lock|\.adding|\..+\.tmp"
+    r"examples\.npz|draws\.(npz|csv)|design-[0-9a-f]{16}\.h5|parts|running|\.lock|\.adding|\..+\.tmp"
 )
 
 

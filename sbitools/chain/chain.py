@@ -87,7 +87,7 @@ def working(run: Run, stage: Stage) -> Iterator[None]:
         ConfigError: if another command of this run makes the stage, or what it reads.
     """
     with ExitStack() as stack:
-        for name in sorted({stage.name, *_ancestors(stage)}):
+        for name in sorted({stage.name, *_ancestors(run, stage)}):
             lock = run.record_path(name).with_suffix(".lock")
             lock = lock.with_name(f".{lock.name}")
             try:
@@ -105,10 +105,10 @@ def working(run: Run, stage: Stage) -> Iterator[None]:
         yield
 
 
-def _ancestors(stage: Stage) -> set[str]:
+def _ancestors(run: Run, stage: Stage) -> set[str]:
     """All stages whose results a stage builds on."""
-    direct = [STAGES[name] for name in stage.needs]
-    return {s.name for s in direct}.union(*(_ancestors(s) for s in direct))
+    direct = [STAGES[name] for name in stage.needs(run)]
+    return {s.name for s in direct}.union(*(_ancestors(run, s) for s in direct))
 
 
 def _run_stage(run: Run, stage: Stage, tell: Announce, again: bool) -> StageRecord:
@@ -146,8 +146,7 @@ def stage_inputs(run: Run, stage: Stage, read: bool = True) -> dict[str, str]:
     """sha256 of what a stage reads, verified; arguments and errors of `finished_record`."""
     return {
         f"{name}: {key}": value
-        for name in stage.needs
-        if STAGES[name].wanted(run)
+        for name in stage.needs(run)
         for key, value in finished_record(run, name, read).outputs.items()
     }
 
@@ -203,7 +202,7 @@ def finished_record(run: Run, name: str, read: bool = True) -> StageRecord:
     raise ConfigError(
         f"stage {name!r}",
         expected=f"a result with {wanted}" if changed else "a result from the present "
-        f"{' and '.join(STAGES[name].needs)}",
+        f"{' and '.join(STAGES[name].needs(run))}",
         got=f"one with {found}" if changed else "one from earlier results",
         fix=f"{command}, or undo the change",
     )  # fmt: skip

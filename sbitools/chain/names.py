@@ -6,5 +6,6 @@ __all__ = ["NAMES"]
 
 NAMES = (
     "reference/train", "reference/validation", "reference/test", "emulator", "validation",
-    "emulated/train", "emulated/test", "posterior", "calibration", "repair", "report",
+    "emulated/train", "emulated/test", "posterior", "choice", "calibration", "repair",
+    "observation", "report",
 )  # fmt: skip

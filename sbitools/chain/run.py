@@ -6,12 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from sbitools.config import RunConfig, validate_model
 from sbitools.errors import ConfigError
-from sbitools.systems import System, find_system
+from sbitools.systems import EmulatedSystem, System, find_system
 
+from .emulating import Emulation, choose_emulation, emulator_options
 from .records import StageRecord, read_record
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ Outcome = tuple[dict[str, Path], dict[str, Any]]
 _SEEDS = {
     "reference/train": 1, "reference/validation": 2, "reference/test": 3, "emulator": 4,
     "emulated/train": 5, "emulated/test": 6, "posterior": 7, "calibration": 8, "examples": 9,
-    "repair": 10,
+    "repair": 10, "choice": 11, "observation": 12,
 }  # fmt: skip
 
 
@@ -37,17 +38,16 @@ class Stage:
     Args:
         name: also its folder below the run's.
         title: for the line that is printed.
-        needs: stages whose outputs it reads.
+        needs: stages whose outputs it reads, of those that the configuration asks for.
         settings: what of the configuration it depends on.
         work: does it; the flag says whether to go on with what an interrupted attempt left.
         costly: its artifacts are never removed by the chain, not even when settings change.
-        wanted: whether the configuration asks for it; a stage that is not wanted is left out, and
-            those that would read it do without.
+        wanted: whether the configuration asks for it; one that is not wanted is left out.
     """
 
     name: str
     title: str
-    needs: tuple[str, ...]
+    needs: Callable[[Run], tuple[str, ...]]
     settings: Callable[[Run], dict[str, Any]]
     work: Callable[[Run, bool], Outcome]
     costly: bool = False
@@ -101,9 +101,31 @@ class Run:
         """The reference simulator."""
         return self.system.simulator(self.settings)
 
+    @property
+    def training_simulator(self) -> Simulator:
+        """What the emulator learns from: an own one may learn from more than it makes."""
+        if self.emulation is not None and self.emulation.own:
+            return cast(EmulatedSystem, self.system).training_simulator(self.settings)
+        return self.reference
+
+    @cached_property
+    def emulation(self) -> Emulation | None:
+        """How the reference is emulated; None: it is not."""
+        return choose_emulation(self.config, self.system, self.settings, self.reference)
+
     def emulator(self) -> Any:
         """The fitted emulator."""
-        return self.system.load_emulator(self.folder("emulator") / "checkpoint")
+        if self.emulation is None:
+            raise ConfigError(
+                "emulator", expected="a run with an emulator", got='emulator.method = "none"',
+                fix="name a method, or leave it out",
+            )  # fmt: skip
+        return self.emulation.load(self.folder("emulator") / "checkpoint")
+
+    @property
+    def training_store(self) -> str:
+        """The store that the posterior is trained on."""
+        return "reference/train" if self.emulation is None else "emulated/train"
 
     def check(self) -> None:
         """Check the tables that later stages read, before hours go into the earlier ones.
@@ -125,9 +147,8 @@ class Run:
                 fix="correct 'train.method' in the file, or with --set train.method=...",
             )  # fmt: skip
         chosen = validate_model(find_method(method).options, options | {"method": method}, "train")
-        known = getattr(self.system, "emulator_options", None)
-        if known is not None:
-            validate_model(known, self.config.emulator, "emulator")
+        if self.emulation is not None:
+            self.emulation.check(emulator_options(self.config))
         observed = Observation.from_dict(self.config.observe).output(self.reference.output)
         check_options(chosen, observed)
 

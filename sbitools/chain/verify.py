@@ -21,7 +21,7 @@ __all__ = ["altered"]
 _PLACES = {
     "store": ".", "checkpoint": "checkpoint", "statistics": "statistics.npz",
     "result": "result.json", "examples": "examples.npz", "info": "info.json",
-    "history": "history.json", "html": "report.html", "json": "report.json",
+    "history": "history.json", "draws": "draws.npz", "html": "report.html", "json": "report.json",
 }  # fmt: skip
 
 
@@ -88,5 +88,6 @@ def _check_simulator(run: Run, name: str) -> None:
     from sbitools.store.manifest import Manifest
 
     manifest = Manifest.read(run.folder(name))
-    if "class" in manifest.identity:  # else it was imported
+    # else it was imported, or is what a command made, which only `--command` names again
+    if "class" in manifest.identity and "command" not in manifest.identity:
         check_identity(run.folder(name), manifest, identity(store_simulator(run, name)))

@@ -106,8 +106,9 @@ def _finished(
 
 def _refused(spec: FieldSpec, expected: str, got: str) -> TrainingError:
     unit = f"unit {spec.unit!r}" if spec.unit else "no unit"
+    more = "" if spec.dtype == "float64" else ", or declare the field as float64"
     return TrainingError(
         f"observed x ({spec.name}, {spec.dtype}, {unit})", expected=expected, got=got,
-        fix="simulate in another unit, in which x is of order 1 (or its logarithm), take out a "
-        "constant offset, or declare the field as float64",
+        fix="simulate in another unit, in which x is of order 1 (or its logarithm), or take out a "
+        f"constant offset{more}",
     )  # fmt: skip

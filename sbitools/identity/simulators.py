@@ -25,7 +25,15 @@ def identity(simulator: Any) -> dict[str, str]:
     Its class and code, with the functions and values the code refers to; what its functions close
     over; its attributes. Libraries count by name, so that their upgrade changes nothing. A
     `version` (text) that the simulator states stands for its code; its attributes still count. An
-    `identity` (text) stands for both. A simulator of this package states all it is as a version.
+    `identity` (text, or texts by name) stands for both. A simulator of this package states all it
+    is as a version.
+
+    What is not seen, because the code does not show it: files, databases and environment
+    variables that a simulator reads while it runs; modules that it imports by a text
+    (`importlib.import_module(name)`, plugins) or code that it builds from one (`exec`); other
+    programs that it starts; compiled extensions; and versions of libraries. A simulator that
+    depends on any of these states a `version`, to be changed with them (for example a hash of the
+    file), or keeps what it has read as an attribute, which counts.
 
     Args:
         simulator: any simulator.
@@ -39,7 +47,8 @@ def identity(simulator: Any) -> dict[str, str]:
     name = next(iter(stated), None)
     out = {"class": kind.__qualname__}
     if name is not None:
-        out[name] = stated[name]
+        table = stated[name]
+        out |= {name: table} if isinstance(table, str) else table
     owner = _owner(kind, name) if name is not None and name not in _vars(simulator) else None
     digest = Digester(code=name is None)
     for part in kind.__mro__:
@@ -73,8 +82,10 @@ def _owner(kind: type, name: str) -> type | None:
     return next((part for part in kind.__mro__ if name in vars(part)), None)
 
 
-def _text(simulator: Any, name: str) -> str:
+def _text(simulator: Any, name: str) -> str | dict[str, str]:
     value = getattr(simulator, name, "")
+    if name == "identity" and isinstance(value, Mapping):
+        return {str(key): str(part) for key, part in value.items()}
     return value if isinstance(value, str) else ""
 
 

@@ -22,6 +22,7 @@ from sbitools.identity.values import Digester
 from sbitools.observation import Observation
 from sbitools.seeds import generator
 from sbitools.store import SimulationStore
+from sbitools.store.marks import sketch
 from sbitools.training import TrainingHistory, TrainingOptions, mean_loss, run_training
 from sbitools.training.distributed import local_device
 from sbitools.training.loader import Batch, StreamingLoader, split
@@ -92,7 +93,12 @@ class Job:
     @property
     def seeds(self) -> Tensor:
         """Of the simulations that trained and validated."""
-        return self.store.seeds[torch.from_numpy(np.union1d(self.train_rows, self.held_out))]
+        return self.store.seeds[torch.from_numpy(self._rows)]
+
+    @property
+    def _rows(self) -> np.ndarray:
+        """Simulations that trained and validated, ascending."""
+        return np.union1d(self.train_rows, self.held_out)
 
     def estimator(self, start: Posterior | None) -> nn.Module:
         """The network before training."""
@@ -202,9 +208,8 @@ class Job:
 
     def _ranges(self) -> dict[str, list[float]]:
         """Where the inferred parameters of the simulations lie."""
-        rows = torch.from_numpy(np.union1d(self.train_rows, self.held_out))
         space = self.store.parameters
-        theta = self.store.theta[rows][:, space.inferred_columns].numpy()
+        theta = self.store.theta[torch.from_numpy(self._rows)][:, space.inferred_columns].numpy()
         return simulated_ranges(space.inferred, theta)
 
     def info(self, history: TrainingHistory, seconds: float) -> dict[str, Any]:
@@ -215,7 +220,7 @@ class Job:
             "history": history.to_dict(), "n_training": len(self.train_rows),
             "n_validation": len(self.held_out), "excluded": counts,
             "store": self.store.digest(), "design": self.store.design, "seconds": seconds,
-            "simulated": self._ranges(),
+            "simulated": self._ranges(), "simulations": sketch(self.store, self._rows),
         }  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import reprlib
 from typing import Any, Literal
 
@@ -53,11 +54,17 @@ def parse_options(method: Method, options: dict[str, Any]) -> Any:
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(map(str, first["loc"]))
+        known, got = list(method.options.model_fields), reprlib.repr(options.get(name))
+        expected, fix = first["msg"].removeprefix("Value error, "), f"correct {name!r}"
+        if first["type"] == "extra_forbidden":
+            expected, got = f"an option of {method.title}", f"an unknown one, {name}={got}"
+            near = difflib.get_close_matches(name, known, n=1)
+            fix = (f"did you mean {near[0]!r}?" if near else "leave it out") + (
+                f" There are {', '.join(known)}"
+            )
         raise ConfigError(
-            f"option {name!r} of train", expected=first["msg"].removeprefix("Value error, "),
-            got=reprlib.repr(options.get(name)),
-            fix=f"choose among {', '.join(method.options.model_fields)}",
-        ) from error  # fmt: skip
+            f"option {name!r} of train", expected=expected, got=got, fix=fix
+        ) from error
 
 
 def check_options(options: Any, spec: FieldSpec) -> None:

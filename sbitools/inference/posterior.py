@@ -159,7 +159,7 @@ class Posterior:
             ObservationError: if x has another shape or dtype or is not finite.
             PosteriorError: if theta does not fit.
         """
-        require_same_rows({"theta": theta, "x": x}, PosteriorError, self.observed.dims)
+        require_same_rows({"theta": theta, "x": x}, PosteriorError, self._names)
         x, theta = self._check(x), self.parameters.table(theta, error=PosteriorError)
         flat = theta[:, None] if theta.ndim == 2 else theta
         if flat.ndim != 3 or len(flat) != len(x) or flat.shape[2] != len(self.parameters):
@@ -212,11 +212,15 @@ class Posterior:
                 "latent", expected="a method that maps theta to a normal latent",
                 got=str(self.options.method), fix="use npe, fmpe, npse or discrete",
             )  # fmt: skip
-        require_same_rows({"theta": theta, "x": x}, PosteriorError, self.observed.dims)
+        require_same_rows({"theta": theta, "x": x}, PosteriorError, self._names)
         x, u = self._check(x), self.parameters.to_unconstrained(self.parameters.check(
             self.parameters.table(theta, error=PosteriorError)))  # fmt: skip
         rng = seeds_.generator(seeds_.check_seed(seed))
         return self.estimator.latent(u[:, None], self._features(x), rng)[:, 0].cpu()
+
+    @property
+    def _names(self) -> tuple[str, ...]:
+        return (*self.parameters.names, *self.observed.dims)
 
     def _check(self, x: Tensor | np.ndarray) -> Tensor:
         x = real_tensor(x, "observation", ObservationError, self.observed)

@@ -1,12 +1,13 @@
 """Do the simulations' theta come from the stated prior? A posterior is that of theta's own.
 
 Each parameter is tested by itself, on F(theta), uniform in [0, 1] for draws of the prior; each
-pair for correlation. Only what draws of the prior never do is told of, with a false-alarm rate
-below 1e-6 for each parameter; points that are more even than random ones (Sobol, Latin hypercube)
-are no reason.
+pair for correlation; and what all of them cover together. Only what draws of the prior never do
+is told of, with a false-alarm rate below 1e-6 for each parameter; points that are more even than
+random ones (Sobol, Latin hypercube) are no reason.
 
 References:
     | The tight constant in the Dvoretzky-Kiefer-Wolfowitz inequality (Massart 1990)
+    | Statistical methods for research workers (Fisher 1932): one p-value of several
 """
 
 from __future__ import annotations
@@ -24,8 +25,10 @@ from sbitools.parameters import Parameter, ParameterSpace
 __all__ = ["prior_mismatch", "simulated_ranges", "warn_of_prior"]
 
 _LEVEL = 1e-6
-_TESTS = 4  # of each parameter: shape, range, far values, correlations
-_FEWEST = 10  # simulations, to say that theta never changes
+_TESTS = 6  # of each parameter: shape, range (an end, both, of all), far values, correlations
+_FEWEST = 10  # simulations, to say that theta never changes, or comes again
+# Of the simulations: theta that were rounded, in a text or to float32, repeat now and then.
+_NEW = 0.9
 
 
 def warn_of_prior(store: Any, indices: np.ndarray | None) -> None:
@@ -39,8 +42,9 @@ def warn_of_prior(store: Any, indices: np.ndarray | None) -> None:
     """
     if store.design == "truncated":  # rounds: within their region they are
         return
-    theta = np.asarray(store.theta, dtype=np.float64)
-    found = prior_mismatch(store.parameters, theta if indices is None else theta[indices])
+    rows = slice(None) if indices is None else indices
+    theta, groups = np.asarray(store.theta, dtype=np.float64)[rows], np.asarray(store.groups)[rows]
+    found = prior_mismatch(store.parameters, theta, groups)
     if found:
         warnings.warn(
             f"theta of the store do not follow its stated prior: {'; '.join(found[:4])}. The "
@@ -50,19 +54,24 @@ def warn_of_prior(store: Any, indices: np.ndarray | None) -> None:
         )  # fmt: skip
 
 
-def prior_mismatch(space: ParameterSpace, theta: np.ndarray) -> list[str]:
+def prior_mismatch(
+    space: ParameterSpace, theta: np.ndarray, groups: np.ndarray | None = None
+) -> list[str]:
     """What is wrong with theta (n, P) as draws of a prior, in words; empty if nothing is.
 
     Args:
         space: of all P columns.
         theta: of simulations.
+        groups: of simulations, (n,): members of a group may share their theta; each is a group of
+            its own if None.
     """
     # Simulations that repeat a theta say nothing new of where theta come from.
     if len(theta) < 2 or not len(space):
         return []
     once = any(len(np.unique(column)) == len(column) for column in theta.T)
     rows = theta if once else np.unique(theta, axis=0)
-    level, found, scores = _LEVEL / _TESTS, [], {}
+    level, scores = _LEVEL / _TESTS, {}
+    found = [] if once else _repeats(space, theta, groups)
     for parameter, column in zip(space, rows.T, strict=True):
         if len(theta) >= _FEWEST and (column == column[0]).all() and not parameter.categories:
             found.append(f"{parameter.name} is {column[0]:g} in every simulation")
@@ -74,6 +83,8 @@ def prior_mismatch(space: ParameterSpace, theta: np.ndarray) -> list[str]:
             scores[parameter.name] = p
         text = text or _shape(parameter.name, p, level, bool(parameter.categories))
         found += [text] if text else []
+    if not found and (text := _range_of_all(scores, level)):
+        found.append(text)
     return found + _correlations(scores, level)
 
 
@@ -83,6 +94,21 @@ def simulated_ranges(space: ParameterSpace, theta: np.ndarray) -> dict[str, list
         p.name: [float(c.min()), float(c.max())]
         for p, c in zip(space, theta.T, strict=True) if len(c) and not p.categories
     }  # fmt: skip
+
+
+def _repeats(space: ParameterSpace, theta: np.ndarray, groups: np.ndarray | None) -> list[str]:
+    """Continuous theta that come again: draws never do."""
+    free = theta[:, [not p.categories for p in space]]
+    if not free.shape[1]:
+        return []
+    distinct, which = np.unique(free, axis=0, return_inverse=True)
+    members = np.arange(len(theta)) if groups is None else groups
+    # A theta counts once in each group that has it.
+    drawn = len(np.unique(np.stack([members, which.reshape(-1)]), axis=1).T)
+    if drawn < _FEWEST or len(distinct) == 1 or len(distinct) >= _NEW * drawn:
+        return []
+    of = f"{drawn} simulations" if drawn == len(theta) else f"{drawn} groups of simulations"
+    return [f"{len(distinct)} different theta in {of}, where draws of a prior never repeat"]
 
 
 def _probability(parameter: Parameter, column: np.ndarray) -> np.ndarray:
@@ -112,7 +138,7 @@ def _range(parameter: Parameter, column: np.ndarray, p: np.ndarray, level: float
     """Ends of the prior where there is nothing, and values where it has no mass."""
     n, low, high = len(p), float(p.min()), float(p.max())
     gap = max(low, 1 - high)
-    if gap < 1 and 2 * math.exp(n * math.log1p(-gap)) < level:
+    if gap < 1 and min(2 * math.exp(n * math.log1p(-gap)), _span_probability(p)) < level:
         return f"theta covers {100 * (high - low):.2g} % of the prior of {parameter.name}"
     prior: Any = parameter.prior
     reach = np.isfinite(prior.reach())  # at an end of a support there may be points, of grids
@@ -121,6 +147,26 @@ def _range(parameter: Parameter, column: np.ndarray, p: np.ndarray, level: float
         value = column[p.argmin() if low <= 1 - high else p.argmax()]
         return f"{parameter.name} = {value:g} is where the prior has none of its mass"
     return None
+
+
+def _span_probability(p: np.ndarray) -> float:
+    """Probability that n uniform numbers span as little: their span is Beta(n - 1, 2)."""
+    n, span = len(p), float(p.max() - p.min())
+    return span ** (n - 1) * (n - (n - 1) * span)
+
+
+def _range_of_all(scores: dict[str, np.ndarray], level: float) -> str | None:
+    """Every parameter's span a little too small: Fisher's sum of their log probabilities."""
+    from scipy.stats import chi2
+
+    spans = {name: _span_probability(p) for name, p in scores.items()}
+    if len(spans) < 2 or min(spans.values()) <= 0:
+        return None
+    if chi2.sf(-2 * sum(map(math.log, spans.values())), 2 * len(spans)) >= level:
+        return None
+    least = sorted(spans, key=lambda name: spans[name])[:8]
+    covered = [f"{100 * float(np.ptp(scores[k])):.3g} % of {k}" for k in least]
+    return f"theta covers too little of the prior: {', '.join(covered)}"
 
 
 def _correlations(scores: dict[str, np.ndarray], level: float) -> list[str]:

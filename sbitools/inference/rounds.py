@@ -24,9 +24,8 @@ from sbitools.campaign.campaign import _manifest, simulate
 from sbitools.errors import ConfigError, ObservationError
 from sbitools.files import read_json, write_atomic
 from sbitools.labels import is_missing
-from sbitools.models import plain_value
 from sbitools.observation import Observation
-from sbitools.plain import as_path, flag, real, whole
+from sbitools.plain import as_path, flag, plain_value, real, whole
 from sbitools.seeds import check_seed, derive, simulation_seeds
 from sbitools.simulator import Simulator
 from sbitools.store import SimulationStore

@@ -22,8 +22,7 @@ import numpy as np
 from sbitools.brief import Brief
 from sbitools.errors import ConfigError, RunDirError, TrainingError
 from sbitools.files import read_json, write_atomic
-from sbitools.models import plain_value
-from sbitools.plain import as_path, real, whole
+from sbitools.plain import as_path, plain_value, real, whole
 from sbitools.seeds import check_seed, derive
 from sbitools.store import SimulationStore
 from sbitools.store.access import as_store

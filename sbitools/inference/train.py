@@ -17,6 +17,7 @@ from sbitools.simulator import FieldSpec
 from sbitools.store import SimulationStore
 from sbitools.store.access import as_store
 from sbitools.store.access import chosen as select
+from sbitools.training.one_run import only_training
 
 from .job import Job, fit_network
 from .methods import find_method
@@ -93,7 +94,8 @@ def train(
     estimator = job.estimator(start)
     started, folder = time.monotonic(), as_path(run_dir, "run_dir")
     fit = chosen.fit if start is None else fit_network
-    history, more = fit(job, estimator, folder, resume, on_epoch)
+    with only_training(folder, job.identity(), resume):
+        history, more = fit(job, estimator, folder, resume, on_epoch)
     info = job.info(history, time.monotonic() - started) | more
     if start is not None:
         info["started_from"] = start.info

@@ -5,7 +5,7 @@ it has. What comes out has no label left that could matter, in the order of the 
 the field; arrays on disk stay there until they are sliced.
 """
 
-from .fields import FieldLabels, field_values, unlabelled
+from .fields import FieldLabels, field_values, scale_names, unlabelled
 from .kinds import axis_names
 from .missing import is_missing
 from .parameters import table_values
@@ -14,5 +14,5 @@ from .units import same_unit, stated_unit
 
 __all__ = [
     "FieldLabels", "axis_names", "field_values", "is_missing", "require_same_rows",
-    "same_unit", "stated_unit", "table_values", "unlabelled",
+    "same_unit", "scale_names", "stated_unit", "table_values", "unlabelled",
 ]  # fmt: skip

@@ -9,15 +9,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sbitools.axes import HEALPIX
 from sbitools.errors import SbitoolsError
 
 from .kinds import (
     Subject,
     axis_names,
     column,
+    data_of,
     entries,
     few,
     heading,
+    is_hdu,
     is_labelled_array,
     is_pandas,
     is_plain,
@@ -28,9 +31,10 @@ from .kinds import (
     unnamed,
 )
 from .missing import without_mask
+from .rows import labels_of_each
 from .units import check_stated, stated_unit, without_units
 
-__all__ = ["FieldLabels", "field_values", "unlabelled"]
+__all__ = ["FieldLabels", "field_values", "scale_names", "unlabelled"]
 
 
 class FieldLabels(Protocol):
@@ -84,24 +88,28 @@ def field_values(
     return _axes(values, spec, Subject(f"{what} ({spec.name})", error), batch)
 
 
-def unlabelled(values: Any, what: str, error: type[SbitoolsError]) -> Any:
+def unlabelled(values: Any, what: str, error: type[SbitoolsError], *, batch: bool = True) -> Any:
     """Values of which nothing is known: labels that say nothing are dropped, others refused.
 
     Args:
         values: anything that `numpy.asarray` takes.
         what: name for the message.
         error: class to raise.
+        batch: whether the first axis is that of a batch, whose labels do not matter here.
 
     Raises:
         SbitoolsError: of class `error`, for named columns or axes, units, and masked values.
     """
-    return values if is_plain(values) else _axes(values, None, Subject(what, error), True)
+    return values if is_plain(values) else _axes(values, None, Subject(what, error), batch)
 
 
 def _axes(values: Any, spec: FieldLabels | None, subject: Subject, batch: bool) -> Any:
     unit = "" if spec is None else spec.unit
     if is_plain(values):
         return values
+    if is_hdu(values):
+        check_stated(stated_unit(values.header), unit, subject)
+        return _axes(data_of(values, subject), spec, subject, batch)
     if (names := entries(values)) is not None:
         if spec is None or names.count(spec.name) != 1:
             raise subject.refuse(
@@ -110,6 +118,8 @@ def _axes(values: Any, spec: FieldLabels | None, subject: Subject, batch: bool) 
             )  # fmt: skip
         return _axes(values[spec.name], spec, subject, batch)
     if isinstance(values, list | tuple):
+        if not batch:
+            require_ascending(labels_of_each(values) or (), "rows", subject)
         return nested(values, lambda v: _axes(v, spec, subject, False), subject)
     if isinstance(values, Tensor):
         return _tensor(values, spec, subject, batch)
@@ -119,7 +129,12 @@ def _axes(values: Any, spec: FieldLabels | None, subject: Subject, batch: bool) 
         check_stated(stated_unit(getattr(values, "attrs", {})), unit, subject)
         if not batch and is_pandas(values):
             require_ascending(values.index, "rows", subject)
-        return _table(values, unit, subject) if is_table(values) else values.to_numpy()
+        if is_table(values):
+            return _table(values, unit, subject)
+        array = values.to_numpy()
+        if array.dtype.kind == "O":  # one field in each row
+            return nested(array.tolist(), lambda v: _axes(v, spec, subject, False), subject)
+        return array
     if hasattr(values, "attrs"):
         return _stored(values, spec, subject, batch)
     return without_units(values, unit, subject)
@@ -146,6 +161,8 @@ def _order(
     known = {n: d for d in spec.dims for n in (f"source_{d}", f"{d}_axis")} | {
         d: d for d in spec.dims
     }
+    for pixels in (d for d in spec.dims if d in HEALPIX and HEALPIX[d] is None):
+        known.setdefault("pixel_ring", pixels)  # an order that is not stated is RING
     named = [known.get(str(d)) for d in dims]
     if any(named.count(d) != 1 for d in spec.dims) or named.count(None) > int(batch):
         raise subject.refuse(
@@ -188,7 +205,11 @@ def _stored(values: Any, spec: FieldLabels | None, subject: Subject, batch: bool
             "values as they are", f"packed values ({', '.join(packed)})",
             "unpack them, for example with xarray.open_dataset",
         )  # fmt: skip
-    dims = _scale_names(values)
+    for dim, labels in getattr(values, "coords", {}).items():
+        if spec is not None and dim in spec.dims:
+            require_ascending(labels, f"coordinates of {dim}", subject)
+    _check_pixels(values.attrs.get("ORDERING"), spec, subject)
+    dims = scale_names(values)
     order = _order(dims, spec, subject, batch) if dims and all(dims) and spec else None
     if order is not None and order != sorted(order):
         raise subject.refuse(
@@ -198,8 +219,20 @@ def _stored(values: Any, spec: FieldLabels | None, subject: Subject, batch: bool
     return values
 
 
-def _scale_names(dataset: Any) -> list[str]:
-    """Names of the axes of an HDF5 dataset by its dimension scales; "" where there is none."""
+def _check_pixels(stated: Any, spec: FieldLabels | None, subject: Subject) -> None:
+    """The order of HEALPix pixels; an axis whose name tells none is in the order RING."""
+    named = HEALPIX.get(spec.dims[-1], "none") if spec is not None and spec.dims else "none"
+    if stated is not None and named != "none" and str(stated).strip().lower() != (named or "ring"):
+        raise Subject(f"order of pixels of {subject.what}", subject.error).refuse(
+            (named or "ring").upper(), str(stated).upper(),
+            "reorder the map with healpy.reorder, or name the axis pixel_ring or pixel_nested",
+        )  # fmt: skip
+
+
+def scale_names(dataset: Any) -> list[str]:
+    """Names of the axes of a dataset in a file, of HDF5 by its dimension scales; "" for none."""
+    if hasattr(dataset, "axis_names"):
+        return list(dataset.axis_names)
     out = []
     for axis in getattr(dataset, "dims", ()):
         names = [axis.label, *(str(scale.name).rpartition("/")[2] for scale in axis.values())]

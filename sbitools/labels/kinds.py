@@ -13,8 +13,8 @@ from torch import Tensor
 from sbitools.errors import SbitoolsError
 
 __all__ = [
-    "Subject", "axis_names", "column", "entries", "entry", "few", "heading", "is_labelled_array",
-    "is_pandas", "is_plain", "is_sequence", "is_series", "is_table", "nested",
+    "Subject", "axis_names", "column", "data_of", "entries", "entry", "few", "heading", "is_hdu",
+    "is_labelled_array", "is_pandas", "is_plain", "is_sequence", "is_series", "is_table", "nested",
     "require_ascending", "unnamed",
 ]  # fmt: skip
 
@@ -46,6 +46,18 @@ def axis_names(values: Tensor) -> tuple[str | None, ...]:
     """Names of a tensor's axes, which torch has up to 2.12; () without."""
     names = getattr(values, "names", ())
     return tuple(names) if any(names) else ()
+
+
+def is_hdu(values: Any) -> bool:
+    """Whether it is an image or a table of a FITS file: its values are its ``data``."""
+    return all(hasattr(values, name) for name in ("header", "data", "fileinfo"))
+
+
+def data_of(hdu: Any, subject: Subject) -> Any:
+    """What is in an HDU."""
+    if hdu.data is None:
+        raise subject.refuse("values", "a FITS HDU without data", "pass another HDU of the file")
+    return hdu.data
 
 
 def is_labelled_array(values: Any) -> bool:

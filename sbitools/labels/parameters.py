@@ -15,10 +15,12 @@ from .kinds import (
     Subject,
     axis_names,
     column,
+    data_of,
     entries,
     entry,
     few,
     heading,
+    is_hdu,
     is_labelled_array,
     is_plain,
     is_sequence,
@@ -67,7 +69,13 @@ def _columns(values: Any, names: list[str], units: list[str], subject: Subject) 
     if isinstance(values, Tensor):
         return _tensor(values, subject)
     if is_sequence(values):
+        if columns := _columns_in_list(values, names):
+            return _picked(columns, list(columns), names, units, subject)
         return nested(values, lambda v: _columns(v, names, units, subject), subject)
+    if is_hdu(values):
+        for unit in set(units) if entries(values.data) is None else ():
+            check_stated(stated_unit(values.header), unit, subject)
+        return _columns(data_of(values, subject), names, units, subject)
     if is_labelled_array(values):
         return _parameter_axis(values, names, units, subject)
     if (labels := entries(values)) is not None:
@@ -96,6 +104,15 @@ def _columns(values: Any, names: list[str], units: list[str], subject: Subject) 
         for unit in set(units):
             check_stated(stated_unit(values.attrs), unit, subject)
     return _in_units(values, units, subject)
+
+
+def _columns_in_list(values: Sequence[Any], names: list[str]) -> dict[Any, Any]:
+    """Columns of a table in a list, by their names; {} if it is a list of rows."""
+    if not values or not all(is_series(v) for v in values):
+        return {}
+    by_name = {v.name: v for v in values}
+    rows = set(names) <= set(values[0].index)
+    return by_name if set(names) <= set(by_name) and not rows else {}
 
 
 def _is_table_of(values: Any, names: list[str]) -> bool:

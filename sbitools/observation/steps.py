@@ -229,7 +229,7 @@ class Mask(Step):
     kind: ClassVar[str] = "mask"
 
     def __init__(self, mask: np.ndarray | Tensor, fill: float = 0.0) -> None:
-        array = as_native(mask, "mask", error=ObservationError)
+        array = as_native(mask, "mask", batch=False, error=ObservationError)
         seen = f"{np.count_nonzero(array)} of {array.size}"
         numbers = array.dtype.kind in "biuf" and not bool(is_missing(array).any())
         expected = "finite numbers (not healpy.UNSEEN), some of them not zero"

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from sbitools.calibration.stores import check_specification
+from sbitools.calibration.stores import check_specification, seen
 from sbitools.errors import StoreError
 from sbitools.inference.train import train
 from sbitools.plain import as_path
@@ -45,12 +45,11 @@ def held_out_log_prob(
     store = as_store(store)
     check_specification(posterior, store)
     rows = chosen(store, indices)
-    known = np.asarray(getattr(posterior, "training_seeds", np.empty(0, dtype=np.int64)))
-    seen = int(np.isin(store.seeds.numpy()[rows], known).sum())
-    if seen or not len(rows):
+    known = int(seen(posterior, store, rows).sum())
+    if known or not len(rows):
         raise StoreError(
             f"store {store.path}", expected="finished simulations that the posterior never saw",
-            got=f"{len(rows)} simulations, {seen} of which it was trained on",
+            got=f"{len(rows)} simulations, {known} of which it was trained on",
             fix="simulate a test store with another seed",
         )  # fmt: skip
     columns, parts = store.parameters.inferred_columns, []

@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from sbitools.calibration.stores import as_posterior, check_specification
+from sbitools.calibration.stores import as_posterior, check_specification, seen
 from sbitools.errors import ConfigError, StoreError
 from sbitools.inference.posterior import Posterior
 from sbitools.plain import as_path, flag, text, whole
 from sbitools.seeds import check_seed
 from sbitools.store.access import as_store
 from sbitools.store.access import chosen as chosen_rows
+from sbitools.store.marks import sketch
 
 from .crossfit import assign_folds, cross_fit
 from .evidence import Evidence, collect
@@ -110,7 +111,8 @@ def repair(
         repaired = copy.copy(posterior) if chosen is None else job.fit(chosen)(rows, -1)
     tried = {name: verdict.to_dict() for name, verdict in judged.items()}
     repaired.info = dict(repaired.info) | {
-        "repair": {"chosen": chosen, "tried": tried, "store": reference.digest()}
+        "repair": {"chosen": chosen, "tried": tried, "store": reference.digest()},
+        "repaired on": sketch(reference, rows),
     }
     if chosen is None:  # choosing is a use, too
         seeds = reference.seeds[torch.from_numpy(rows)]
@@ -201,13 +203,12 @@ class _Job:
 def _check_unseen(posterior: Any, store: Any, rows: np.ndarray) -> None:
     """Raise if simulations that are to judge a repair have trained the posterior."""
     absent = ~np.isin(rows, store.done)
-    known = np.asarray(getattr(posterior, "training_seeds", np.empty(0, dtype=np.int64)))
-    seen = np.isin(store.seeds.numpy()[rows[~absent]], known)
-    if absent.any() or seen.any() or not len(rows):
+    trained = seen(posterior, store, rows[~absent])
+    if absent.any() or trained.any() or not len(rows):
         raise StoreError(
             f"store {store.path}",
             expected="finished reference simulations that the posterior was not trained on",
             got=f"{len(rows)} simulations, of which {int(absent.sum())} are not finished and "
-            f"{int(seen.sum())} trained it",
+            f"{int(trained.sum())} trained it",
             fix="repair with simulations of another seed",
         )  # fmt: skip

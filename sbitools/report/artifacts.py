@@ -17,7 +17,14 @@ from sbitools.files import read_file, write_atomic
 if TYPE_CHECKING:
     from sbitools.store import SimulationStore
 
-__all__ = ["Examples", "load_examples", "load_statistics", "save_examples", "save_statistics"]
+__all__ = [
+    "Examples",
+    "load_draws",
+    "load_examples",
+    "load_statistics",
+    "save_examples",
+    "save_statistics",
+]
 
 _EXAMPLE_DRAWS = 4000
 _SEPARATOR = "/"
@@ -51,7 +58,8 @@ def load_statistics(path: Path) -> dict[str, Any]:
     """
     nested: dict[str, Any] = {}
     for key, value in _read(path).items():
-        *parents, name = key.split(_SEPARATOR)
+        *parents, name = (part.replace("~1", _SEPARATOR).replace("~0", "~")
+                          for part in key.split(_SEPARATOR))  # fmt: skip
         table = nested
         for parent in parents:
             table = table.setdefault(parent, {})
@@ -80,13 +88,23 @@ def load_examples(path: Path) -> Examples:
     return Examples(**_read(path))
 
 
+def load_draws(path: Path) -> np.ndarray:
+    """Draws (n, P) that the stage of the observation wrote.
+
+    Raises:
+        StoreError: if the file cannot be read.
+    """
+    return _read(path)["theta"]
+
+
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, np.ndarray]:
     out: dict[str, np.ndarray] = {}
     for key, value in values.items():
+        path = prefix + key.replace("~", "~0").replace(_SEPARATOR, "~1")  # as in a JSON pointer
         if isinstance(value, Mapping):
-            out |= _flat(value, f"{prefix}{key}{_SEPARATOR}")
+            out |= _flat(value, path + _SEPARATOR)
         elif value is not None:
-            out[f"{prefix}{key}"] = np.asarray(value)
+            out[path] = np.asarray(value)
     return out
 
 

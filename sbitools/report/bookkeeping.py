@@ -50,9 +50,10 @@ def training_section(run: Run) -> Section:
         curve(history, "posterior", "−log posterior density [nats]"),
         Table(("quantity", "value"), rows),
     ]
+    fields = "reference simulations" if run.emulation is None else "emulated fields"
     return Section(
         "training", "Training",
-        "The posterior network was trained on emulated fields only; the observation model "
+        f"The posterior network was trained on {fields} only; the observation model "
         "(smoothing, noise, mask) was redrawn at every step.", blocks,
     )  # fmt: skip
 
@@ -63,8 +64,9 @@ _STATES = ("done", "failed", "rejected", "running", "pending")
 def campaign_section(run: Run) -> Section:
     """What became of the simulations of every store."""
     rows, failures = [], []
-    for name in ("reference/train", "reference/validation", "reference/test", "emulated/train",
-                 "emulated/test"):  # fmt: skip
+    stores = ("reference/train", "reference/validation", "reference/test", "emulated/train",
+              "emulated/test")  # fmt: skip
+    for name in stores if run.emulation is not None else ("reference/train", "reference/test"):
         store = run.store(name)
         counts = store.counts()
         rows.append((name, *(str(counts.get(state, 0)) for state in _STATES),

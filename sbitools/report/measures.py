@@ -31,24 +31,27 @@ def measure_sections(result: CheckSets) -> list[Section]:
 
 
 def _pair(result: CheckSets, name: str) -> dict[str, Check]:
-    """A check by set of tests; empty if emulated tests have none."""
+    """A check by set of tests, the posterior's own first; empty if these have none."""
     found = {
         kind: check for kind, checks in result.sets().items() for check in checks
         if check.name == name and kind != "transfer"
     }  # fmt: skip
-    return found if "emulated" in found else {}
+    if "emulated" not in found:
+        return {}
+    return {result.own_tests: found.pop("emulated")} | found
 
 
 def _latent(checks: dict[str, Check]) -> Section:
-    own, other = checks["emulated"], checks.get("reference")
+    (tests, own), other = next(iter(checks.items())), checks.get("reference")
     figures = [
         Figure(
-            calibration_panel(own, other), "radii of latents of the truth",
+            calibration_panel(own, other, tests), "radii of latents of the truth",
             "Radius. How far from the origin truths are in latent space; the grey curve is what "
             "an exact posterior gives. Too far: intervals too narrow.",
         ),
         Figure(
-            quantile_panel(own, other), "quantiles of latents against a normal distribution",
+            quantile_panel(own, other, tests),
+            "quantiles of latents against a normal distribution",
             "Quantiles of every latent dimension against those of a standard normal. Steeper than "
             "the diagonal: too narrow; shifted: biased; bent: tails are wrong.",
         ),
@@ -93,8 +96,8 @@ def _by_name(check: Check, name: str) -> dict[str, Any]:
 
 
 def _information(checks: dict[str, Check]) -> Section:
-    rows = []
-    for name in ["joint", *(row["name"] for row in checks["emulated"].details["parameters"])]:
+    (tests, own), rows = next(iter(checks.items())), []
+    for name in ["joint", *(row["name"] for row in own.details["parameters"])]:
         for kind, check in checks.items():
             row = check.details["joint"] if name == "joint" else _by_name(check, name)
             if row:
@@ -103,7 +106,7 @@ def _information(checks: dict[str, Check]) -> Section:
                              f"{row['effect']:.3f} ± {row['error']:.1g}",
                              f"{low:.3f} to {high:.3f}"))  # fmt: skip
     figure = Figure(
-        calibration_panel(checks["emulated"], checks.get("reference")),
+        calibration_panel(own, checks.get("reference"), tests),
         "information about each parameter",
         "Lower bounds with their 95 % intervals.",
         wide=False,

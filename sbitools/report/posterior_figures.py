@@ -21,13 +21,14 @@ _BINS, _SMOOTH, _LEVELS = 48, 1.3, (0.95, 0.68)
 
 @styled
 def corner(
-    draws: np.ndarray, truth: np.ndarray, labels: Sequence[str], bounds: np.ndarray, title: str
-) -> str:
+    draws: np.ndarray, truth: np.ndarray | None, labels: Sequence[str], bounds: np.ndarray,
+    title: str,
+) -> str:  # fmt: skip
     """Marginals of one posterior in one and two dimensions.
 
     Args:
         draws: shape (n, P).
-        truth: shape (P,).
+        truth: shape (P,); None if nobody knows it.
         labels: P of them.
         bounds: low and high of the axes, shape (P, 2), inside the prior's support: smoothing
             reflects at them, so no density leaks beyond.
@@ -44,14 +45,24 @@ def corner(
                 ax.axis("off")
                 continue
             if column == row:
-                _marginal(ax, draws[:, row], truth[row], bounds[row])
+                _marginal(ax, draws[:, row], bounds[row])
             else:
-                _joint(ax, draws[:, [column, row]], truth[[column, row]], bounds[[column, row]])
+                _joint(ax, draws[:, [column, row]], bounds[[column, row]])
+            if truth is not None:
+                _mark(ax, truth[[column, row]] if column < row else truth[[row]])
             _outer_labels(ax, row, column, n, labels)
     return embed(figure)
 
 
-def _marginal(ax: Axes, draws: np.ndarray, truth: float, bounds: np.ndarray) -> None:
+def _mark(ax: Axes, truth: np.ndarray) -> None:
+    """The truth, in one or two dimensions."""
+    ax.axvline(truth[0], color=REFERENCE, lw=1.2 if len(truth) == 1 else 0.9)
+    if len(truth) > 1:
+        ax.axhline(truth[1], color=REFERENCE, lw=0.9)
+        ax.plot(*truth, "s", color=REFERENCE, ms=4)
+
+
+def _marginal(ax: Axes, draws: np.ndarray, bounds: np.ndarray) -> None:
     from scipy.ndimage import gaussian_filter1d
 
     counts, edges = np.histogram(draws, bins=_BINS, range=tuple(bounds))
@@ -61,11 +72,10 @@ def _marginal(ax: Axes, draws: np.ndarray, truth: float, bounds: np.ndarray) -> 
     low, high = np.quantile(draws, (0.16, 0.84))
     inside = np.unique(np.clip([low, *x, high], low, high))
     ax.fill_between(inside, np.interp(inside, x, density), color=EMULATED, alpha=0.2, lw=0)
-    ax.axvline(truth, color=REFERENCE, lw=1.2)
     ax.set(xlim=tuple(bounds), ylim=(0, None), yticks=[])
 
 
-def _joint(ax: Axes, draws: np.ndarray, truth: np.ndarray, bounds: np.ndarray) -> None:
+def _joint(ax: Axes, draws: np.ndarray, bounds: np.ndarray) -> None:
     from scipy.ndimage import gaussian_filter
 
     (x0, x1), (y0, y1) = bounds
@@ -79,9 +89,6 @@ def _joint(ax: Axes, draws: np.ndarray, truth: np.ndarray, bounds: np.ndarray) -
         ax.contour(*centres, density.T, levels=heights, colors=[EMULATED], linewidths=0.9)
     else:
         ax.plot(draws[:500, 0], draws[:500, 1], ".", color=EMULATED, ms=1)
-    ax.axvline(truth[0], color=REFERENCE, lw=0.9)
-    ax.axhline(truth[1], color=REFERENCE, lw=0.9)
-    ax.plot(*truth, "s", color=REFERENCE, ms=4)
     ax.set(xlim=(x0, x1), ylim=(y0, y1))
 
 
@@ -112,13 +119,13 @@ def _outer_labels(ax: Axes, row: int, column: int, n: int, labels: Sequence[str]
 
 
 @styled
-def recovery_panel(emulated: Check, reference: Check | None) -> str:
-    """Posterior mean against truth for every parameter, emulated and reference tests."""
+def recovery_panel(emulated: Check, reference: Check | None, own: str = "emulated") -> str:
+    """Posterior mean against truth for every parameter, `own` and reference tests."""
     labels = emulated.details["labels"]
     figure, axes = canvas(1, len(labels), size=(min(8.6, 4.3 * len(labels)), 4.0))
     for i, label in enumerate(labels):
         ax: Axes = axes[0, i]
-        pairs = [(emulated, EMULATED, "emulated"), (reference, REFERENCE, "reference")]
+        pairs = [(emulated, EMULATED, own), (reference, REFERENCE, "reference")]
         for check, colour, name in pairs:
             if check is None:
                 continue
@@ -143,25 +150,25 @@ def _solid_legend(ax: Axes) -> None:
 
 
 @styled
-def calibration_panel(emulated: Check, reference: Check | None) -> str:
-    """One check with its bands, on emulated and on reference tests."""
+def calibration_panel(emulated: Check, reference: Check | None, own: str = "emulated") -> str:
+    """One check with its bands, on `own` and on reference tests."""
     figure, axes = canvas(size=(4.9, 3.7))
     ax: Axes = axes[0, 0]
-    emulated.plot(ax, label="emulated", color=EMULATED)
+    emulated.plot(ax, label=own, color=EMULATED)
     if reference is not None:
         reference.plot(ax, label="reference", color=REFERENCE)
     return embed(figure)
 
 
 @styled
-def quantile_panel(emulated: Check, reference: Check | None) -> str:
-    """Quantiles of latents against N(0, 1), on emulated and on reference tests."""
+def quantile_panel(emulated: Check, reference: Check | None, own: str = "emulated") -> str:
+    """Quantiles of latents against N(0, 1), on `own` and on reference tests."""
     from sbitools.calibration.plots import latent_quantiles
 
     figure, axes = canvas(size=(4.9, 3.7))
     ax: Axes = axes[0, 0]
     for check, colour, name in (
-        (emulated, EMULATED, "emulated"), (reference, REFERENCE, "reference"),
+        (emulated, EMULATED, own), (reference, REFERENCE, "reference"),
     ):  # fmt: skip
         if check is not None:
             first = len(ax.lines)

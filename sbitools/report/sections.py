@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sbitools.chain.choosing import compares
 from sbitools.files import read_json
 
 from .artifacts import load_examples, load_statistics
@@ -17,6 +18,7 @@ from .bookkeeping import (
     provenance_section,
     training_section,
 )  # fmt: skip
+from .choosing import method_block, observation_section, remark_blocks, worth_section
 from .emulator_figures import emulator_blocks
 from .measures import measure_sections
 from .mending import mending_sections
@@ -53,11 +55,21 @@ def build_sections(run: Run, result: CheckSets, facts: dict[str, Any]) -> list[S
         result: of the calibration.
         facts: from `provenance.provenance`.
     """
+    emulator = [] if run.emulation is None else [_emulator(run)]
+    if compares(run):
+        emulator.append(worth_section(read_json(run.folder("choice") / "result.json")))
+    data = [] if run.config.observation is None else [observation_section(run)]
     return [
-        _checks(result), _emulator(run), _posteriors(run), _calibration(result),
+        *_remarks(run), _checks(result), *data, *emulator, _posteriors(run), _calibration(result),
         *measure_sections(result), _recovery(result), *mending_sections(run),
         training_section(run), campaign_section(run), cost_section(run), provenance_section(facts),
     ]  # fmt: skip
+
+
+def _remarks(run: Run) -> list[Section]:
+    blocks = remark_blocks(run)
+    lead = "What the system has to say before anything else."
+    return [Section("remarks", "To be confirmed", lead, blocks)] if blocks else []
 
 
 def calibration_sections(result: CheckSets) -> list[Section]:
@@ -76,7 +88,11 @@ def _checks(result: CheckSets) -> Section:
     notes = sorted({c.note for c in [*result.emulated, *(result.reference or [])] if c.note})
     blocks += [Paragraph(f"Note: {note}.", "note") for note in notes]
     if result.reference is None:
-        lead = "Every check was run on new fields of the simulator the posterior was trained on."
+        lead = (
+            "Every check was run on simulations of the reference that the posterior has not seen."
+            if result.no_emulator
+            else "Every check was run on new fields of the simulator the posterior was trained on."
+        )
     else:
         lead = (
             "Every check was run twice with the same code: on new emulated fields, and on fields "
@@ -89,12 +105,14 @@ def _checks(result: CheckSets) -> Section:
 def _emulator(run: Run) -> Section:
     statistics = load_statistics(run.folder("validation") / "statistics.npz")
     history = read_json(run.folder("emulator") / "history.json")
-    blocks = emulator_blocks(statistics)
+    blocks = [method_block(run), *emulator_blocks(statistics)]
+    other = statistics.get("equal_theta") or "fields_caption" in statistics
+    same = "at the same parameters" if other else "from the same initial conditions"
     blocks.append(curve(history, "emulator", "loss of the emulator"))
     return Section(
         "emulator", "Emulator",
         "The emulator learnt from a few expensive simulations. Here it is compared with reference "
-        "simulations it has not seen, from the same initial conditions.", blocks,
+        f"simulations it has not seen, {same}.", blocks,
     )  # fmt: skip
 
 
@@ -135,13 +153,13 @@ def _bounds(draws: np.ndarray, truth: np.ndarray, space: ParameterSpace) -> np.n
 
 def _calibration(result: CheckSets) -> Section:
     paired = result.reference is not None
-    tests = "emulated and reference" if paired else "emulated"
-    lead = "Blue: emulated tests, which show whether training succeeded."
+    tests = "emulated and reference" if paired else result.own_tests
+    lead = f"Blue: {result.own_tests} tests, which show whether training succeeded."
     if paired:
         lead += " Orange: reference tests, which show whether it holds for the real simulator."
     figures = [
         Figure(
-            calibration_panel(check, _same(result, check.name)),
+            calibration_panel(check, _same(result, check.name), result.own_tests),
             f"{check.name} on {tests} tests", _panel(check.name, paired),
         )
         for check in result.emulated if check.name in _PANELS
@@ -166,7 +184,7 @@ def _recovery(result: CheckSets) -> Section:
     blocks: list[Block] = []
     for check in sorted(result.emulated, key=lambda check: check.name != "recovery"):
         if check.name == "recovery":
-            source = recovery_panel(check, _same(result, "recovery"))
+            source = recovery_panel(check, _same(result, "recovery"), result.own_tests)
             blocks.append(Figure(
                 source, "posterior mean against truth",
                 "Parameter recovery. Posterior mean and standard deviation against the truth. "
@@ -174,7 +192,7 @@ def _recovery(result: CheckSets) -> Section:
                 "about that parameter.",
             ))  # fmt: skip
         if check.name in ("recovery", "contraction"):
-            blocks += _tables(check, _same(result, check.name))
+            blocks += _tables(check, _same(result, check.name), result.own_tests)
     return Section(
         "recovery", "Recovery",
         "What the fields tell about the parameters, and how far posteriors are from the prior.",
@@ -189,13 +207,13 @@ _COLUMNS = {
 }  # fmt: skip
 
 
-def _tables(emulated: Check, reference: Check | None) -> list[Block]:
+def _tables(emulated: Check, reference: Check | None, name: str) -> list[Block]:
     columns = _COLUMNS[emulated.name]
     rows = []
-    for name, check in (("emulated", emulated), ("reference", reference)):
+    for tests, check in ((name, emulated), ("reference", reference)):
         for row in check.details["parameters"] if check is not None else ():
             cells = [_number(row, key) for key, _ in columns]
-            rows.append((row["name"], name, *cells))
+            rows.append((row["name"], tests, *cells))
     captions = {
         "recovery": "R² is 1 for perfect recovery; NRMSE is the error in units of the prior's "
         "spread; an exact posterior has error / stated error 1. ± is one standard error.",

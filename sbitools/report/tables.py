@@ -43,7 +43,7 @@ def check_table(result: CheckSets) -> CheckTable:
     others = {check.name: check for check in result.reference or ()}
     rows = []
     for check in result.emulated:
-        lines = [_line("emulated", check)]
+        lines = [_line(result.own_tests, check)]
         if check.name in others:
             lines.append(_line("reference", others[check.name]))
         rows.append((check.name, MEANING.get(check.name, ""), lines))
@@ -86,7 +86,7 @@ def set_table(result: CheckSets) -> Table:
         n = result.counts.get(kind, {})
         failed = any(check.passed is False for check in tested)
         rows.append((
-            kind, str(n.get("independent", n.get("tests", "-"))), str(len(tested)),
+            _name(result, kind), str(n.get("independent", n.get("tests", "-"))), str(len(tested)),
             p_text(result.joint.get(kind)), f"{100 * result.false_alarm:g} %",
             *(_share(found.get(name)) for name in wrong),
             result_text(not failed if tested else None),
@@ -105,7 +105,8 @@ def set_table(result: CheckSets) -> Table:
 def power_table(result: CheckSets) -> Table | None:
     """Power of every check against each wrong posterior; None where it was not computed."""
     rows = [
-        (check.name, kind, _level(check), *(_share(v) for v in check.details["power"].values()))
+        (check.name, _name(result, kind), _level(check),
+         *(_share(v) for v in check.details["power"].values()))
         for kind, checks in result.sets().items() for check in checks if "power" in check.details
     ]  # fmt: skip
     if not rows:
@@ -118,6 +119,10 @@ def power_table(result: CheckSets) -> Table | None:
         "normal posteriors, to 7 %.",
         frozenset(range(2, 3 + len(wrong))),
     )  # fmt: skip
+
+
+def _name(result: CheckSets, kind: str) -> str:
+    return result.own_tests if kind == "emulated" else kind
 
 
 def _alternatives(checks: Iterable[Check]) -> list[str]:

@@ -46,7 +46,7 @@ def verdicts(result: CheckSets) -> list[Verdict]:
     """
     own = _self_consistency(result)
     if result.reference is None:
-        return [own, _NOT_TESTED]
+        return [own] if result.no_emulator else [own, _NOT_TESTED]
     return [_transfer(result, result.reference, result.transfer or []), own]
 
 
@@ -63,6 +63,8 @@ def _self_consistency(result: CheckSets) -> Verdict:
     # The calibration judges: besides failed checks, it minds tests that gave no draws.
     alone = judge(replace(result, reference=None, transfer=None))
     passed, silent = alone.passed, alone.calibrated and repeats_prior(result.emulated)
+    if result.no_emulator:
+        return _on_reference(result, passed, silent, failed)
     if passed:
         text = (
             f"On {n} new fields of the emulator it was trained on, no miscalibration was found"
@@ -81,6 +83,25 @@ def _self_consistency(result: CheckSets) -> Verdict:
             f"On {n} new fields of the emulator the posterior is calibrated, but only because it "
             "repeats the prior: it has learnt almost nothing from the fields. Train it longer, on "
             "more emulated fields or on fields with less noise."
+        )
+    return Verdict("self", passed, title, text, evidence(result.emulated), caution=silent)
+
+
+def _on_reference(
+    result: CheckSets, passed: bool, silent: bool, failed: Sequence[Check]
+) -> Verdict:
+    """The verdict on a posterior that was trained without an emulator."""
+    n = result.counts["emulated"]["tests"]
+    on = f"On {n} simulations of the reference that the posterior has not seen"
+    title = f"Calibration on the reference: {'passed' if passed else 'failed'}"
+    text = f"{on}, no miscalibration was found{_unseen(result.emulated)}."
+    if silent:
+        title = "Calibration on the reference: calibrated, but almost nothing was learnt"
+        text = f"{on}, it is calibrated, but only because it repeats the prior."
+    elif not passed:
+        text = (
+            f"{on}, it is not calibrated ({_reasons(failed)}). The sizes below say how far off "
+            "it is. Train on more simulations, or have it repaired."
         )
     return Verdict("self", passed, title, text, evidence(result.emulated), caution=silent)
 

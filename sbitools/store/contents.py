@@ -251,6 +251,10 @@ class StoreContents:
             h.update(np.ascontiguousarray(array).tobytes())
         return h.hexdigest()
 
+    def row_digests(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
+        """sha256 of the results of simulations, as their parts keep them, uint8, (n, 32)."""
+        return self._catalog.digests[selection(indices, len(self))]
+
     def verify(self) -> None:
         """Read and hash every part, and every simulation in it.
 

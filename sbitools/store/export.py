@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sbitools.errors import StoreError
-from sbitools.files import typed, write_atomic
+from sbitools.files import typed, write_table
 from sbitools.plain import as_path
 
 from .manifest import lock
@@ -35,7 +35,8 @@ def export_design(store: StoreContents, path: str | Path) -> Path:
         The path.
 
     Raises:
-        StoreError: for another suffix, or a path that cannot be written.
+        StoreError: for another suffix, a path that cannot be written, or one with a file that is
+            no design of these parameters.
     """
     path = as_path(path, error=StoreError)
     theta, seeds, names = store.theta.numpy(), store.seeds.numpy(), store.parameters.names
@@ -56,7 +57,7 @@ def export_design(store: StoreContents, path: str | Path) -> Path:
             str(path), expected="a .csv or .npz file", got=f"suffix {path.suffix!r}",
             fix="choose one of these suffixes",
         )  # fmt: skip
-    write_atomic(path, data)
+    write_table(path, data)
     return path
 
 

@@ -1,8 +1,7 @@
 """Import of simulation sets that exist as files, and of results as they come from elsewhere.
 
-Fields come from ``.npy``, ``.npz`` or HDF5 files, parameters from a table with named columns (text
-or CSV with a header, ``.npz``, HDF5) or a plain ``.npy`` array. Nothing is unpickled, and links
-that lead out of an HDF5 file are refused.
+Fields come from files of any format that `sbitools.formats` opens, one for all or one for each;
+parameters from a table with named columns or a plain ``.npy`` array. Nothing is unpickled.
 """
 
 from __future__ import annotations
@@ -17,15 +16,16 @@ import numpy as np
 
 from sbitools.arrays import as_native
 from sbitools.errors import SbitoolsError, ShapeError, StoreError
+from sbitools.formats.opening import open_array, open_fields
+from sbitools.formats.suffixes import RESULTS, suffix_of
+from sbitools.formats.theta import read_theta
 from sbitools.labels import field_values
 from sbitools.parameters import ParameterSpace
 from sbitools.plain import as_path
 from sbitools.simulator import FieldSpec
 
-from .arrayfiles import SUFFIXES, open_array
 from .parts import DONE
 from .store import SimulationStore
-from .tables import read_theta
 
 __all__ = ["add_results", "import_files", "open_array", "read_theta"]
 
@@ -54,15 +54,16 @@ def import_files(
 
     Args:
         path: of the store.
-        x: file of fields, (n, *output.shape); .npy and HDF5 are read piece by piece.
-        theta: parameter table, n rows; see `tables.read_theta`.
+        x: file of fields, (n, *output.shape), or a pattern or folder with one file for each; read
+            piece by piece; see `sbitools.formats.open_fields`.
+        theta: parameter table, n rows; see `sbitools.formats.read_theta`.
         parameters: the parameter space; its names choose the columns.
         output: what x is.
-        dataset: name of x in an .npz or HDF5 file; may be None if there is only one.
-        theta_dataset: name of the table in an .npz or HDF5 file.
+        dataset: name of x in its file; may be None if there is only one array.
+        theta_dataset: name of the table in its file.
         seeds: .npy file of int64 seeds, (n,); derived from the index if None.
         source: specification of a source field.
-        source_x: its file.
+        source_x: its file, files or folder.
         source_dataset: its name there.
         unit: of the values in x; checked if given.
         group_size: consecutive simulations that belong together (slices of one cube, say).
@@ -76,13 +77,12 @@ def import_files(
     """
     table = read_theta(theta, parameters, theta_dataset)
     with contextlib.ExitStack() as stack:
-        fields = stack.enter_context(open_array(x, dataset))
-        numbers = None
+        fields: Any = stack.enter_context(open_fields(x, dataset))
+        numbers = extra = None
         if seeds is not None:
             numbers = stack.enter_context(open_array(seeds, None))[...]
-        extra = None
         if source_x is not None:
-            extra = stack.enter_context(open_array(source_x, source_dataset))
+            extra: Any = stack.enter_context(open_fields(source_x, source_dataset))
         return SimulationStore.from_arrays(
             path, table, fields, parameters, output, seeds=numbers, group_size=group_size,
             unit=unit, source=source, source_x=extra, design=design,
@@ -100,8 +100,9 @@ def add_results(
     """Add the result files in `folder` that are not in the store yet.
 
     The last number in a file's name is the simulation's index: ``result_000012.npy``. An .npy
-    file is one x; an .npz or HDF5 file has ``x`` (or one array only) and, if the store keeps one,
-    ``source``. Run it again as more files come; finished simulations are not read again.
+    or FITS file is one x; an .npz, HDF5 or netCDF file has ``x`` (or one array only) and, if the
+    store keeps one, ``source``. Run it again as more files come; finished simulations are not
+    read again.
 
     Args:
         store: with the design that was exported.
@@ -140,7 +141,7 @@ def _files(store: SimulationStore, folder: Path) -> dict[int, Path]:
     out: dict[int, Path] = {}
     done = set(store.done.tolist())
     try:
-        files = sorted(f for f in folder.iterdir() if f.suffix.lower() in SUFFIXES)
+        files = sorted(f for f in folder.iterdir() if suffix_of(f) in RESULTS)
     except OSError as error:
         raise StoreError(
             str(folder), expected="a directory of result files", got=f"{error.strerror}",
@@ -178,8 +179,7 @@ def _result(store: SimulationStore, file: Path) -> dict[str, np.ndarray]:
     for name, spec in store.layout.fields.items():
         with open_array(file, name if named else None, prefer="x") as array:
             field_values(array, spec, name, ShapeError, batch=False)
-            values = array[()] if array.shape == () else array[:]
-            fields[name] = as_native(values, name, spec, batch=False)
+            fields[name] = as_native(array.whole(), name, spec, batch=False)
         spec.check(fields[name][None], 1, name)
     return fields
 

@@ -13,7 +13,7 @@ import hashlib
 import io
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -136,10 +136,10 @@ def plain_column(file: Any, name: str) -> np.ndarray:
     return column[()]
 
 
-def _meta_digest(file: Any) -> str:
+def _meta_digest(columns: Mapping[str, np.ndarray]) -> str:
     h = hashlib.sha256()
     for name in COLUMNS:
-        h.update(np.ascontiguousarray(plain_column(file, name)).tobytes())
+        h.update(np.ascontiguousarray(columns[name]).tobytes())
     return h.hexdigest()
 
 
@@ -183,7 +183,8 @@ def _build(layout: Layout, data: PartData, digests: np.ndarray) -> memoryview:
         if layout.origin:
             file.attrs["simulator_sha256"] = layout.origin
         file.attrs["kind"], file.attrs["schema"] = "sbitools-part", _SCHEMA
-        file.attrs["metadata_sha256"] = _meta_digest(file)
+        columns = {name: plain_column(file, name) for name in COLUMNS}
+        file.attrs["metadata_sha256"] = _meta_digest(columns)
     return buffer.getbuffer()
 
 
@@ -246,10 +247,8 @@ class Part:
     @contextlib.contextmanager
     def _reading(self) -> Iterator[Any]:
         """The file, open; whatever a damaged one makes its reader raise is a `StoreError`."""
-        if not self.path.is_file():  # a pipe would keep us waiting
-            raise self._damaged("no regular file")
         try:
-            check_regular(self.path)
+            check_regular(self.path)  # a pipe would keep us waiting
             with h5py.File(self.path, "r") as file:
                 yield file
         except _UNREADABLE as error:
@@ -265,10 +264,9 @@ class Part:
                 raise _foreign(self.path, f"a part with another {name.removesuffix('_sha256')}")
         if file.attrs.get("simulator_sha256", "") != self.layout.origin:
             raise _foreign(self.path, "a part of another simulator")
-        self._check_columns(file)
-        if file.attrs["metadata_sha256"] != _meta_digest(file):
+        column = {name: self._column(file, name) for name in COLUMNS}
+        if file.attrs["metadata_sha256"] != _meta_digest(column):
             raise self._damaged("columns that do not match their sha256")
-        column = {name: plain_column(file, name) for name in COLUMNS}
         if not np.array_equal(column["simulation"], np.arange(self.start, self.stop)):
             raise self._damaged("other simulations than its name says")
         if not np.isin(column["state"], (DONE, FAILED, REJECTED)).all():
@@ -303,16 +301,15 @@ class Part:
             raise self._damaged(f"another field {what!r}: shape {fld.shape}, {fld.dtype}")
         return fld
 
-    def _check_columns(self, file: Any) -> None:
-        """Sizes and kinds, before anything is read: a file may claim more than memory holds."""
-        n = self.stop - self.start
-        wide = {"theta": (n, len(self.layout.parameters)), "sha256": (n, 32)}
-        kinds = {"theta": "f", "error": "S", "state": "u", "sha256": "u"}
-        for name in COLUMNS:
-            column = file[name]
-            fits = column.shape == wide.get(name, (n,)) and column.dtype.itemsize <= _MESSAGE_BYTES
-            if not fits or column.dtype.kind != kinds.get(name, "i"):
-                raise self._damaged(f"column {name}: {column.dtype}, shape {column.shape}")
+    def _column(self, file: Any, name: str) -> np.ndarray:
+        """One of the small columns, if it is of the shape and kind that a part has."""
+        n, column = self.stop - self.start, plain_column(file, name)
+        shape = {"theta": (n, len(self.layout.parameters)), "sha256": (n, 32)}.get(name, (n,))
+        kind = {"theta": "f", "error": "S", "state": "u", "sha256": "u"}.get(name, "i")
+        fits = column.shape == shape and column.dtype.itemsize <= _MESSAGE_BYTES
+        if not fits or column.dtype.kind != kind:
+            raise self._damaged(f"column {name}: {column.dtype}, shape {column.shape}")
+        return column
 
     def verify(self) -> None:
         """Read the whole file and compare its sha256 with its name.

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from sbitools.errors import ShapeError, StoreError
 from sbitools.files import move_directory, temporary_name, typed
+from sbitools.formats.reading import reading
 from sbitools.identity import origin
 from sbitools.labels import field_values, require_same_rows
 from sbitools.parameters import ParameterSpace, as_space
@@ -26,7 +27,6 @@ from sbitools.plain import as_path, text, whole
 from sbitools.seeds import check_seed, simulation_seeds
 from sbitools.simulator import FieldSpec, as_spec
 
-from .arrayfiles import reading
 from .contents import Failure, StoreContents
 from .intake import as_native, checked_rows, checked_theta
 from .layout import Layout
@@ -186,7 +186,8 @@ class SimulationStore(StoreContents):
             )  # fmt: skip
         require_same_rows(
             {"theta": theta, "x": x, "source_x": source_x, "seeds": seeds, "groups": groups},
-            StoreError, (*output.dims, *(() if source is None else source.dims)),
+            StoreError,
+            (*parameters.names, *output.dims, *(() if source is None else source.dims)),
         )  # fmt: skip
         theta = checked_theta(parameters, theta)
         x = field_values(x, output, "x", ShapeError)
@@ -361,7 +362,8 @@ def _design_table(
     groups: np.ndarray | None,
     group_size: int,
 ) -> DesignTable:
-    require_same_rows({"theta": theta, "seeds": seeds, "groups": groups}, StoreError)
+    arrays = {"theta": theta, "seeds": seeds, "groups": groups}
+    require_same_rows(arrays, StoreError, parameters.names)
     values = checked_theta(parameters, theta)
     numbers = as_native(seeds, "seeds").reshape(-1)
     if groups is None:

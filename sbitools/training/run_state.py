@@ -5,14 +5,20 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from sbitools.checkpoint import load_checkpoint, remove_checkpoint, save_checkpoint
+from sbitools.brief import brief
+from sbitools.checkpoint import (
+    checkpoint_config,
+    load_checkpoint,
+    remove_checkpoint,
+    save_checkpoint,
+)
 from sbitools.errors import CheckpointError, RunDirError, StoreError
 from sbitools.files import parse_json, read_file, write_atomic
 from sbitools.locks import Taken, held
@@ -65,16 +71,40 @@ class RunState:
             RunDirError: if there is one in `run_dir`.
         """
         if distributed.rank() == 0:
-            folders = self._folders()
-            if folders:
-                raise RunDirError(
-                    f"run_dir {self.run_dir}", expected="a folder without an earlier run",
-                    got=f"{folders[-1].name} of one",
-                    fix="pass resume=True to go on with it (a finished one is read back), use "
-                    "another run_dir, or delete the folder if it is no longer needed",
-                )  # fmt: skip
+            self.refuse()
             self.truncate_metrics(0)  # a run that was killed before its first state
         distributed.barrier()
+
+    def refuse(self) -> None:
+        """Raise `RunDirError` if there is a run."""
+        if folders := self._folders():
+            raise RunDirError(
+                f"run_dir {self.run_dir}", expected="a folder without an earlier run",
+                got=f"{folders[-1].name} of one",
+                fix="pass resume=True to go on with it (a finished one is read back), use "
+                "another run_dir, or delete the folder if it is no longer needed",
+            )  # fmt: skip
+
+    def stated(self) -> dict[str, Any]:
+        """Options of the run that is there, as it states them; {} if there is none.
+
+        Raises:
+            CheckpointError: if its state cannot be read.
+        """
+        folders = self._folders()
+        found = checkpoint_config(folders[-1]).get("options") if folders else {}
+        return found if isinstance(found, dict) else {}
+
+    def compare(self, before: Mapping[str, Any], names: Iterable[str]) -> None:
+        """Raise `RunDirError` if the options `names` are not what they were before."""
+        changed = [k for k in names if before.get(k) != self.options[k]]
+        if changed:
+            was, now = _shown(before, changed), _shown(self.options, changed)
+            raise RunDirError(
+                f"run_dir {self.run_dir}", expected=f"a run with {was}",
+                got=now if now != was else f"other {', '.join(changed)}",
+                fix="resume with the same options, or use another run_dir",
+            )  # fmt: skip
 
     def save(
         self, parts: dict[str, nn.Module], optimizer: torch.optim.Optimizer, extra: dict[str, Any]
@@ -114,15 +144,7 @@ class RunState:
                 got=f"one with {sorted(config)[:5]}", fix="use another run_dir",
             )  # fmt: skip
         before = _BEFORE | config["options"]
-        known = [k for k in self.options if k in before or not k.startswith(_LATER)]
-        changed = [k for k in known if before.get(k) != self.options[k]]
-        if changed:
-            was = {k: before.get(k) for k in changed}
-            raise RunDirError(
-                f"run_dir {self.run_dir}", expected=f"a run with {was}",
-                got=f"{ {k: self.options[k] for k in changed} }",
-                fix="resume with the same options, or use another run_dir",
-            )  # fmt: skip
+        self.compare(before, [k for k in self.options if k in before or not k.startswith(_LATER)])
         try:
             for part, module in parts.items():
                 prefix = f"{part}/"
@@ -163,6 +185,11 @@ class RunState:
                 write_atomic(file, text)
 
 
+def _shown(options: Mapping[str, Any], names: list[str]) -> str:
+    """Some of the options, each in a few characters: one may list a million simulations."""
+    return ", ".join(f"{name}={brief(options.get(name))}" for name in names)
+
+
 def read_metrics(run_dir: str | Path) -> list[dict[str, float]]:
     """Rows of `metrics.jsonl`, for plots while a run goes on; lines that are none are left out.
 
@@ -188,8 +215,12 @@ def _epoch(line: bytes) -> float:
 
 
 @contextlib.contextmanager
-def claimed(run_dir: Path) -> Iterator[None]:
+def claimed(run_dir: Path, name: str = ".lock") -> Iterator[None]:
     """Be the only training in `run_dir` for the block.
+
+    Args:
+        run_dir: of the training.
+        name: of the lock.
 
     Raises:
         RunDirError: if another process or thread trains there, or the folder is read-only.
@@ -200,7 +231,7 @@ def claimed(run_dir: Path) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         try:
             with _typed(run_dir):
-                stack.enter_context(held(run_dir / ".lock"))
+                stack.enter_context(held(run_dir / name))
         except Taken as taken:
             raise RunDirError(
                 f"run_dir {run_dir}", expected="one training at a time",

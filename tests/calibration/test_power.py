@@ -93,7 +93,7 @@ def test_simulations_seen_in_training_are_refused_by_their_seeds(tmp_path):
     store = make_store(tmp_path / "a", 20, 3)
     posterior = GaussianPosterior(MODEL)
     posterior.training_seeds = torch.sort(store.seeds[5:8]).values
-    with pytest.raises(StoreError, match="3 of 20 that have seeds of training"):
+    with pytest.raises(StoreError, match="3 of 20 that have the seeds"):
         calibrate(posterior, store, n_draws=5, progress=False)
     other = make_store(tmp_path / "b", 20, 4)
     calibrate(posterior, other, n_draws=5, checks=["sbc"], progress=False)

@@ -11,8 +11,8 @@ from emulators.emulator import Emulator
 from emulators.nbody.emulator import NBodyEmulator
 from emulators.nbody.simulator import NBodySimulator
 from emulators.reionization.emulator import ReionizationEmulator
-from emulators.scattering.emulator import ScatteringEmulator
-from emulators.scattering.simulator import TodSimulator
+from emulators.survey.emulator import ScatteringEmulator
+from emulators.survey.simulator import TodSimulator
 from emulators.testing import check_emulator, check_resume
 from sbitools.campaign import simulate
 from sbitools.errors import ConfigError, ShapeError, StoreError, TrainingError

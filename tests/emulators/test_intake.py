@@ -12,8 +12,8 @@ import torch
 from emulators.emulator import check_latent
 from emulators.nbody import NBodyEmulator, NBodySimulator
 from emulators.reionization.emulator import ReionizationEmulator
-from emulators.scattering.emulator import ScatteringEmulator
-from emulators.scattering.simulator import TodSimulator
+from emulators.survey.emulator import ScatteringEmulator
+from emulators.survey.simulator import TodSimulator
 from sbitools.errors import ConfigError, SbitoolsError, ShapeError
 from sbitools.seeds import check_seeds, normal
 from tests.emulators.nbody import tiny

@@ -69,7 +69,7 @@ def test_pipes_and_devices_are_no_parts(tmp_path):
     path = next((store.path / "parts").iterdir())
     path.unlink()
     os.mkfifo(path)
-    with pytest.raises(StoreError, match="no regular file"):
+    with pytest.raises(StoreError, match="a fifo, a socket or a device"):
         SimulationStore.open(store.path)
     (store.path / "store.json").unlink()
     (store.path / "store.json").symlink_to("/dev/zero")

@@ -5,12 +5,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from scipy.stats import kstest
 
 import sbitools
 from sbitools import FieldSpec, Parameter, ParameterSpace, SimulationStore, priors
 from sbitools.errors import ExtrapolationWarning, PriorMismatchWarning
 from sbitools.inference.mcmc import MCMCPosterior
-from sbitools.inference.prior_check import prior_mismatch, warn_of_prior
+from sbitools.inference.prior_check import _span_probability, prior_mismatch, warn_of_prior
 from sbitools.inference.truncation import JoinedStores
 
 SPACE = ParameterSpace([
@@ -33,8 +34,63 @@ def test_no_design_of_the_prior_alarms(kind):
             assert prior_mismatch(SPACE, design(n, seed, kind)) == []
 
 
-def test_repeated_theta_and_grids_do_not_alarm():
-    assert prior_mismatch(SPACE, np.repeat(design(50), 40, axis=0)) == []
+def test_theta_that_come_again_are_told_of():
+    """Ten seeds of each of ten theta are ten draws of the prior, not a hundred."""
+    again = np.repeat(design(10), 10, axis=0)
+    assert prior_mismatch(SPACE, again) == [
+        "10 different theta in 100 simulations, where draws of a prior never repeat"
+    ]
+    shuffled = np.random.default_rng(0).permutation(again)
+    assert prior_mismatch(SPACE, shuffled)[0].startswith("10 different theta in 100")
+    categories = again.copy()
+    categories[:, 3] = np.arange(100) % 3  # those are no draws of continuous priors
+    assert prior_mismatch(SPACE, categories)[0].startswith("10 different theta in 100")
+
+
+def test_members_of_a_group_share_theta():
+    groups = np.repeat(np.arange(50), 40)
+    assert prior_mismatch(SPACE, np.repeat(design(50), 40, axis=0), groups) == []
+    each = np.repeat(design(10), 200, axis=0)  # five groups of one theta each
+    assert prior_mismatch(SPACE, each, groups) == [
+        "10 different theta in 50 groups of simulations, where draws of a prior never repeat"
+    ]
+
+
+def test_rounding_and_categories_alone_repeat_without_alarm():
+    assert prior_mismatch(SPACE, design(2000).astype(np.float32).astype(np.float64)) == []
+    box = ParameterSpace([Parameter(k, priors.Uniform(0.0, 1.0)) for k in "ab"])
+    text = np.char.mod("%.3f", box.design(3000, 1, "random").numpy()).astype(np.float64)
+    assert len(np.unique(text, axis=0)) < len(text)
+    assert prior_mismatch(box, text) == []
+    codes = ParameterSpace([SPACE[3]])
+    assert prior_mismatch(codes, codes.design(500, 1, "random").numpy()) == []
+
+
+def boxed(width, n, n_parameters, seed):
+    rng = np.random.default_rng(seed)
+    return (1 - width) / 2 + width * rng.random((n, n_parameters))
+
+
+@pytest.mark.parametrize(
+    ("width", "n_parameters"), [(0.8, 1), (0.87, 2), (0.9, 3), (0.92, 5)], ids=str
+)
+def test_a_slightly_smaller_box_is_found_with_100_simulations(width, n_parameters):
+    """Of boxes of 80 % of one prior, 1 in 200 was found by its two ends apart."""
+    space = ParameterSpace([Parameter(f"p{i}", priors.Uniform(0, 1)) for i in range(n_parameters)])
+    for seed in range(20):
+        found = prior_mismatch(space, boxed(width, 100, n_parameters, seed))
+        assert len(found) >= 1, (width, seed)
+        assert "of the prior" in found[0]
+        assert prior_mismatch(space, boxed(1.0, 100, n_parameters, seed)) == []
+
+
+@pytest.mark.parametrize("n", [2, 10, 100])
+def test_the_probability_of_a_span_is_exact(n):
+    p = [_span_probability(boxed(1.0, n, 1, seed)[:, 0]) for seed in range(3000)]
+    assert kstest(p, "uniform").pvalue > 1e-6
+
+
+def test_grids_do_not_alarm():
     box = ParameterSpace([Parameter(k, priors.Uniform(0.0, 1.0)) for k in "ab"])
     axis = np.linspace(0, 1, 20)
     grid = np.stack(np.meshgrid(axis, axis), -1).reshape(-1, 2)

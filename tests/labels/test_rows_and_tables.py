@@ -7,13 +7,15 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import xarray as xr
 from astropy.io import fits
 from astropy.table import Table
 
 from sbitools import FieldSpec, Parameter, ParameterSpace, SimulationStore, priors
 from sbitools.arrays import selection
 from sbitools.errors import SbitoolsError
-from sbitools.store.tables import read_theta
+from sbitools.formats.theta import read_theta
+from sbitools.observation import Mask
 
 SPACE = ParameterSpace(
     [Parameter("a", priors.Uniform(0, 1), unit="K"), Parameter("b", priors.Uniform(0, 1))]
@@ -92,3 +94,66 @@ def test_imported_sets_that_differ_anywhere_are_others(tmp_path):
     (one.parent / other.name).write_bytes(other.read_bytes())
     with pytest.raises(SbitoolsError, match="another simulator"):
         SimulationStore.open(tmp_path / "a").read([5])
+
+
+SPEC = FieldSpec("x", ("i",), (3,))
+TABLE = pd.DataFrame(THETA, columns=["a", "b"], index=np.arange(6) + 10)
+FIELDS = pd.DataFrame(np.random.default_rng(1).random((6, 3)).astype("f4"), index=TABLE.index)
+OTHER = [3, 1, 0, 2, 5, 4]
+LISTS = {
+    "rows": lambda t: [t.iloc[i] for i in range(len(t))],
+    "named rows": lambda t: [t.iloc[i].rename(f"run {t.index[i]}") for i in range(len(t))],
+    "itertuples": lambda t: list(t.itertuples()),
+    "columns": lambda t: [t[name] for name in t.columns[::-1]],
+    "dict of columns": lambda t: {name: t[name] for name in t.columns[::-1]},
+    "frame": lambda t: t,
+}  # fmt: skip
+XARRAY = {"of xarray": lambda t: list(xr.DataArray(
+    t.to_numpy(), dims=("run", "i"), coords={"run": t.index.to_numpy()}))}  # fmt: skip
+
+
+@pytest.mark.parametrize("theta", ["rows", "named rows", "itertuples", "columns",
+                                   "dict of columns", "frame"])  # fmt: skip
+@pytest.mark.parametrize("x", ["rows", "named rows", "frame", "of xarray"])
+def test_rows_in_lists_keep_their_labels(tmp_path, theta, x):
+    """Every form of theta beside every form of x: one order is right, two orders are refused."""
+    if (theta == "named rows") != (x == "named rows"):
+        return  # other names for all rows: nobody can compare them
+    make, field = LISTS[theta], (LISTS | XARRAY)[x]
+    store = SimulationStore.from_arrays(tmp_path / "s", make(TABLE), field(FIELDS), SPACE, SPEC)
+    assert np.array_equal(store.theta.numpy(), THETA)
+    assert np.array_equal(store.read(store.done).numpy(), FIELDS)
+    for a, b in ((TABLE.iloc[OTHER], FIELDS), (TABLE, FIELDS.iloc[OTHER])):
+        with pytest.raises(SbitoolsError, match="rows of x"):
+            SimulationStore.from_arrays(tmp_path / "t", make(a), field(b), SPACE, SPEC)
+
+
+@pytest.mark.parametrize("theta", ["rows", "itertuples", "columns", "frame"])
+@pytest.mark.parametrize("name", ["seeds", "groups"])
+def test_rows_of_seeds_and_groups_are_compared(tmp_path, theta, name):
+    numbers = pd.Series(np.arange(6) + 100, index=TABLE.index)
+    arrays = LISTS[theta](TABLE), FIELDS.to_numpy(), SPACE, SPEC
+    store = SimulationStore.from_arrays(tmp_path / "s", *arrays, **{name: numbers})
+    assert np.array_equal(getattr(store, name), numbers)
+    for wrong in (numbers.iloc[OTHER], numbers.iloc[OTHER].to_frame()):
+        with pytest.raises(SbitoolsError, match=f"rows of {name}"):
+            SimulationStore.from_arrays(tmp_path / "t", *arrays, **{name: wrong})
+
+
+def test_columns_in_a_list_are_no_rows():
+    """Two parameters, two simulations: the shape does not tell."""
+    columns = [TABLE["b"].iloc[:2], TABLE["a"].iloc[:2]]
+    assert np.array_equal(SPACE.table(columns).numpy(), THETA[:2])
+
+
+EYE = pd.DataFrame(np.eye(3))
+
+
+@pytest.mark.parametrize(
+    "mask", [EYE.iloc[::-1], EYE[[2, 1, 0]], EYE.set_axis(list("abc")), EYE[0].iloc[::-1],
+             [EYE.iloc[i] for i in (2, 1, 0)]],
+)  # fmt: skip
+def test_rows_of_a_mask_are_those_of_the_field(mask):
+    with pytest.raises(SbitoolsError, match=r"mask: expected (rows|columns) labelled by numbers"):
+        Mask(mask)
+    assert np.array_equal(Mask(EYE).mask.numpy(), np.eye(3))

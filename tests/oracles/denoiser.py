@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from emulators.reionization.diffusion import Denoise
+from emulators.methods.diffusion import Denoise
 
 
 def unit_gaussian_denoiser(power: Tensor) -> Denoise:

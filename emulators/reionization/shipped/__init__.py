@@ -41,7 +41,7 @@ def emulator() -> ReionizationEmulator:
     """The emulator whose weights are shipped."""
     from emulators.reionization.emulator import ReionizationEmulator
 
-    return ReionizationEmulator.load(_HERE / "weights")
+    return ReionizationEmulator.shipped()
 
 
 def store(kind: Kind, path: str | Path, n: int | None = None) -> SimulationStore:

@@ -135,8 +135,8 @@ class RepairedPosterior(ABC):
     def _pair(self, theta: Any, x: Any) -> tuple[Tensor, Tensor]:
         """Theta and x, of the same rows, without their labels."""
         spec = getattr(self.base, "observed", None)  # a foreign posterior may not say
-        axes = () if spec is None else spec.dims
-        require_same_rows({"theta": theta, "x": x}, PosteriorError, axes)
+        names = (*self.parameters.names, *(() if spec is None else spec.dims))
+        require_same_rows({"theta": theta, "x": x}, PosteriorError, names)
         x = real_tensor(x, "observation", ObservationError, spec)
         return self.parameters.table(theta, error=PosteriorError), x
 

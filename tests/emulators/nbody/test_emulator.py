@@ -10,11 +10,11 @@ import pytest
 import torch
 
 import sbitools
+from emulators.methods.displacement.losses import density_errors, mean_square
+from emulators.methods.displacement.painting import density_contrast
 from emulators.nbody.data import ParticleBatches, transform
 from emulators.nbody.emulator import NBodyEmulator
-from emulators.nbody.losses import density_errors, mean_square
 from emulators.nbody.options import EmulatorOptions
-from emulators.nbody.painting import density_contrast
 from emulators.nbody.simulator import NBodySimulator
 from emulators.options import fast_bfloat16, parse_options
 from sbitools.errors import ConfigError, ParameterError, ShapeError, StoreError, TrainingError
@@ -133,7 +133,7 @@ def test_density_loss_gradient():
     b = 2 * normal([1], (3, 4, 4, 4), torch.float64)
 
     def direct(x):
-        from emulators.nbody.painting import _deposit_torch
+        from emulators.methods.displacement.painting import _deposit_torch
 
         return (_deposit_torch(x, 10.0, 4) - density_contrast(b, 10.0)).square().mean()
 

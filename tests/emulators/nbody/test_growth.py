@@ -9,9 +9,9 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from emulators.methods.displacement.painting import density_contrast
 from emulators.nbody import NBodyEmulator, NBodySimulator, lpt, mesh, pm
 from emulators.nbody.cosmology import Cosmology, growth_factor
-from emulators.nbody.painting import density_contrast
 from emulators.nbody.system import NBodySettings
 from sbitools.errors import ConfigError
 from sbitools.statistics import power_spectrum

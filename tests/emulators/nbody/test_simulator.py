@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
+from emulators.methods.displacement.painting import density_contrast
 from emulators.nbody import lpt
 from emulators.nbody.cosmology import Cosmology, growth_factor
 from emulators.nbody.halofit import halofit
-from emulators.nbody.painting import density_contrast
 from emulators.nbody.simulator import FIDUCIAL, NBodySimulator
 from sbitools import simulate
 from sbitools.errors import ConfigError, ParameterError, StoreError

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from emulators.reionization.diffusion import n_calls, sample
+from emulators.methods.diffusion import n_calls, sample
+from emulators.methods.diffusion.loss import TargetLoss
+from emulators.methods.diffusion.options import SHORT_STEPS
 from emulators.reionization.distillation import StepBatches, Ways, distill
 from emulators.reionization.emulator import ReionizationEmulator
-from emulators.reionization.loss import TargetLoss
-from emulators.reionization.options import SHORT_STEPS
 from emulators.testing import check_emulator
 from sbitools import simulate
 from sbitools.errors import ConfigError, StoreError, TrainingError

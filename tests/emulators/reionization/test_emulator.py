@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from emulators.methods.diffusion import n_calls
 from emulators.reionization import data
 from emulators.reionization.data import FieldBatches
-from emulators.reionization.diffusion import n_calls
 from emulators.reionization.emulator import ReionizationEmulator
 from emulators.reionization.simulator import ReionizationSimulator
 from emulators.reionization.statistics import distances, measure

@@ -82,14 +82,14 @@ def test_the_demo_takes_shipped_simulations(tmp_path):
     config = demo_config("reionization")
     settings = ReionizationSettings.model_validate(config.settings)
     path = tmp_path / "store"
-    made = system.provide(settings, "reference/test", 5, path)
+    made = system.provide(settings, "reference/test", {"reference/test": 5}, path)
     assert made is not None
     assert len(made) == 5
-    again = system.provide(settings, "reference/test", 5, path)
+    again = system.provide(settings, "reference/test", {"reference/test": 5}, path)
     assert again is not None
     assert again.digest() == made.digest()
     own = settings.model_copy(update={"shipped": False})
-    assert system.provide(own, "reference/test", 5, tmp_path / "other") is None
+    assert system.provide(own, "reference/test", {"reference/test": 5}, tmp_path / "other") is None
     wrong = settings.model_copy(update={"box_size": 100.0})
     with pytest.raises(ConfigError, match="shipped"):
-        system.provide(wrong, "reference/test", 5, tmp_path / "wrong")
+        system.provide(wrong, "reference/test", {"reference/test": 5}, tmp_path / "wrong")

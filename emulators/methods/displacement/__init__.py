@@ -1,0 +1,1 @@
+"""Particles on a lattice: vector networks, symmetries, mesh densities and their losses."""

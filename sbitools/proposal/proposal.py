@@ -1,0 +1,227 @@
+"""From files of simulations to a configuration: what was seen, and what is proposed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sbitools.axes import SPACE
+from sbitools.errors import ParameterError, ShapeError, StoreError
+from sbitools.formats import (
+    Axis,
+    Fields,
+    Seen,
+    Table,
+    describe,
+    describe_table,
+    open_fields,
+    read_table,
+)
+from sbitools.labels import is_missing
+
+from .periodic import looks_periodic
+from .priors import ColumnPrior, propose_prior, stratified
+from .splits import Splits, propose_splits
+
+if TYPE_CHECKING:
+    pass
+
+__all__ = ["Files", "Proposal", "propose"]
+
+_FEWEST = 8  # simulations from which anything can be learnt and tested
+_LOOKED_AT = 64  # fields by which the ends of axes are compared
+_DTYPES = {"float16": "float32", "int8": "int32", "int16": "int32", "uint16": "int32",
+           "uint32": "int64", "bool": "uint8"}  # fmt: skip
+_KNOWN = ("float32", "float64", "int32", "int64", "uint8", "complex64")
+
+
+@dataclass(frozen=True)
+class Files:
+    """Where a user's simulations are.
+
+    Args:
+        x: array file, folder or pattern.
+        theta: table of parameters; None if nothing varies.
+        dataset: name of x in its file.
+        theta_dataset: name of the table in its file.
+        observation: the data.
+    """
+
+    x: str
+    theta: str | None = None
+    dataset: str | None = None
+    theta_dataset: str | None = None
+    observation: str | None = None
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """What `init` found in the files and would write.
+
+    Args:
+        files: they were.
+        seen: what the fields are.
+        axes: of one field.
+        dtype: that the store would have.
+        unit: of the fields, ``""`` if the file states none.
+        priors: of each column that is a parameter, by name.
+        units: of these columns, where the file tells.
+        left_out: other columns, each with the reason.
+        design: ``"random"`` or ``"latin_hypercube"``, as far as the table tells.
+        splits: into training, validation and test.
+        warnings: what a reader should know before anything runs.
+    """
+
+    files: Files
+    seen: Seen
+    axes: tuple[Axis, ...]
+    dtype: str
+    unit: str
+    priors: dict[str, ColumnPrior]
+    units: dict[str, str]
+    left_out: dict[str, str]
+    design: str
+    splits: Splits
+    warnings: tuple[str, ...]
+
+
+def propose(files: Files, parameters: Sequence[str] | None = None) -> Proposal:
+    """Look at the files and propose a configuration.
+
+    Args:
+        files: of the simulations.
+        parameters: names of columns that are parameters; None: all columns of numbers that vary.
+
+    Raises:
+        StoreError: for files that cannot be read, different lengths, or too few simulations.
+        ParameterError: for columns that cannot be parameters.
+        ShapeError: for values that a store cannot hold.
+    """
+    with open_fields(files.x, files.dataset, prefer="x") as fields:
+        seen = describe(fields)
+        axes = _axes(fields, seen)
+        indices = fields.indices
+    dtype = _DTYPES.get(seen.dtype, seen.dtype)
+    if dtype not in _KNOWN:
+        raise ShapeError(
+            f"x in {files.x}", expected=f"one of {', '.join(_KNOWN)}", got=seen.dtype,
+            fix="convert the values",
+        )  # fmt: skip
+    good = seen.n - seen.failed
+    if good < _FEWEST:
+        raise StoreError(
+            f"x in {files.x}", expected=f"{_FEWEST} or more simulations with finite values, one "
+            "per row", got=f"{good} of {seen.n}, each of shape {seen.shape[1:]}",
+            fix="put simulations along the first axis, or make more of them",
+        )  # fmt: skip
+    priors, units, left_out, design, remarks = {}, {}, {}, "random", []
+    if files.theta is not None:
+        table = read_table(files.theta, files.theta_dataset)
+        _check_rows(files, table, seen.n)
+        priors, left_out = _columns(table, parameters)
+        units = {name: table.units[name] for name in priors if name in table.units}
+        values = np.stack([table.columns[name] for name in priors], axis=1)
+        bounds = [(p.prior["low"], p.prior["high"]) for p in priors.values()]
+        design = "latin_hypercube" if stratified(values, bounds) else "random"
+        remarks = _table_remarks(table, values, indices)
+    return Proposal(
+        files, seen, axes, dtype, seen.unit or "", priors, units, left_out, design,
+        propose_splits(good, len(priors)), (*_field_remarks(seen), *remarks),
+    )  # fmt: skip
+
+
+def _axes(fields: Fields, seen: Seen) -> tuple[Axis, ...]:
+    """Guessed axes of space are periodic where the fields show that their ends are neighbours."""
+    few = fields[:_LOOKED_AT]
+    values = np.ma.getdata(few)
+    rows = values.reshape(len(values), -1)
+    values = values[~(is_missing(rows) | np.ma.getmaskarray(few).reshape(rows.shape)).any(1)]
+    out = []
+    for i, axis in enumerate(seen.axes, start=1):
+        if not axis.stated and axis.kind in SPACE and len(values) and looks_periodic(values, i):
+            reason = "the fields step across its ends as between neighbours"
+            axis = replace(axis, kind="periodic", reason=reason)
+        out.append(axis)
+    return tuple(out)
+
+
+def _check_rows(files: Files, table: Table, n: int) -> None:
+    if table.n != n:
+        raise StoreError(
+            f"{files.theta}", expected=f"{n} rows, one for each field of {files.x}",
+            got=f"{table.n} rows", fix="one row per simulation, in the order of the fields",
+        )  # fmt: skip
+
+
+def _columns(
+    table: Table, wanted: Sequence[str] | None
+) -> tuple[dict[str, ColumnPrior], dict[str, str]]:
+    """Priors of the columns that are parameters, and why the others are none."""
+    left_out, columns = dict(table.other), describe_table(table)
+    for name, column in columns.items():
+        if column.missing:
+            left_out[name] = f"{column.missing} rows without a finite number"
+        elif column.constant:
+            left_out[name] = f"constant, {column.minimum:.6g}"
+        elif column.index:
+            left_out[name] = "numbers the rows"
+        elif wanted is not None and name not in wanted:
+            left_out[name] = "not asked for"
+    known = [name for name in columns if name not in left_out]
+    bad = [name for name in wanted or () if name not in known]
+    if bad or not known:
+        got = "; ".join(
+            f"{name}: {left_out.get(name, 'no such column')}" for name in bad or left_out
+        )
+        raise ParameterError(
+            f"columns of {table.path}", expected="columns of numbers that vary, one per parameter",
+            got=got or f"{list(table.names)}",
+            fix=f"name some of {list(table.names)} with --parameters, or correct the table",
+        )  # fmt: skip
+    return {name: propose_prior(table.columns[name]) for name in known}, left_out
+
+
+def _field_remarks(seen: Seen) -> list[str]:
+    remarks = []
+    if seen.failed:
+        remarks.append(
+            f"{seen.failed} of {seen.n} simulations have NaN, infinite or masked values (the "
+            f"first is {seen.first_failed}): they will be recorded as failed"
+        )
+    if seen.first_duplicate is not None:
+        one, other = seen.first_duplicate
+        remarks.append(
+            f"{seen.duplicates} simulations repeat an earlier one (the first: {one} is {other}): "
+            "repeated ones on both sides of a split make tests too good"
+        )
+    if seen.constant > 0:
+        remarks.append(
+            f"{100 * seen.constant:.3g} % of the cells have one value in all simulations: they "
+            "are left out of training"
+        )
+    return remarks
+
+
+def _table_remarks(table: Table, values: np.ndarray, indices: np.ndarray | None) -> list[str]:
+    remarks, distinct = [], len(np.unique(values, axis=0))
+    if distinct < len(values):
+        remarks.append(
+            f"only {distinct} of {len(values)} rows of parameters are distinct: if simulations of "
+            "equal parameters share a volume, set group_size"
+        )
+    if indices is not None:
+        _check_order(table, indices)
+    return remarks
+
+
+def _check_order(table: Table, indices: np.ndarray) -> None:
+    """Refuse rows that have the numbers of the files in a column, in another order."""
+    for name, column in table.columns.items():
+        if np.array_equal(np.sort(column), np.sort(indices)) and (column != indices).any():
+            raise StoreError(
+                f"rows of {table.path}", expected=f"the order of the files, by {name!r}",
+                got="another order", fix=f"sort the table by {name!r}",
+            )  # fmt: skip

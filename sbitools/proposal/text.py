@@ -1,0 +1,131 @@
+"""A proposal as text: lines for a terminal, and a commented configuration that runs."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from typing import Any
+
+from .proposal import Proposal
+
+__all__ = ["proposal_lines", "proposal_text"]
+
+_WIDTH = 98
+
+
+def proposal_lines(p: Proposal) -> list[str]:
+    """What was seen and what is proposed, one line each."""
+    s = p.seen
+    axes = ", ".join(f"{a.name} {a.length} ({a.kind})" for a in p.axes) or "none"
+    unit = f" {p.unit}" if p.unit else ""
+    lines = [
+        f"fields: {s.n} simulations of shape {s.shape[1:]}, {s.dtype}",
+        f"axes: {axes}",
+        f"values: {s.minimum:.4g} to {s.maximum:.4g}{unit}, mean {s.mean:.4g}, sd {s.std:.4g}"
+        + (f", {100 * s.zeros:.3g} % exactly zero" if s.zeros else ""),
+    ]
+    lines += [
+        f"parameter {name}: uniform from {c.prior['low']:g} to {c.prior['high']:g}?"
+        + (f" But {c.doubt}" if c.doubt else "")
+        for name, c in p.priors.items()
+    ]
+    lines += [f"column {name} is left out: {why}" for name, why in p.left_out.items()]
+    k = p.splits
+    lines.append(
+        f"split: {k.train} to learn from, {k.validation} to validate an emulator, {k.test} to test"
+    )
+    lines.append(k.sentence)
+    return [*lines, *(f"note: {text}" for text in p.warnings)]
+
+
+def proposal_text(p: Proposal, run_dir: str) -> str:
+    """The configuration, in TOML."""
+    f, k = p.files, p.splits
+    parts = [
+        _comment(
+            "Your own simulations: from files to a report. Written by `sbitools init`; run it "
+            "with `sbitools run`, once what is marked TO CONFIRM is right."
+        ),
+        _values(system="own", run_dir=run_dir, seed=1, workers=2),
+        "\n[settings]",
+        _comment(
+            "TO CONFIRM: the priors below are the ranges of the table, rounded outwards. A "
+            "posterior is one for its prior: put in what the parameters were drawn from, then set "
+            "this to true. Until then the report says so."
+        ),
+        _values(priors_confirmed=False),
+    ]
+    if f.theta is not None:
+        parts.append(_values(theta=f.theta, theta_dataset=f.theta_dataset))
+        parts += [_comment(_DESIGN[p.design]), _values(design=p.design)]
+    parts += [
+        _comment("Consecutive simulations that share a volume, so that they stay together."),
+        _values(group_size=1),
+        "\n[settings.x]",
+        _values(file=f.x, dataset=f.dataset, name="x"),
+        _comment(
+            "TO CONFIRM: what each axis is: periodic, open, evolving (a line of sight), healpix "
+            f"or channel. {_reasons(p)}"
+        ),
+        _values(shape=list(p.seen.shape[1:]), dims=[a.name for a in p.axes],
+                axes=[a.kind for a in p.axes], dtype=p.dtype, unit=p.unit),
+    ]  # fmt: skip
+    for name, column in p.priors.items():
+        parts.append("\n[[settings.parameters]]")
+        if column.doubt:
+            parts.append(_comment(f"TO CONFIRM: {column.doubt}."))
+        parts.append(_values(name=name, unit=p.units.get(name, ""), prior=column.prior))
+    if p.left_out:
+        left = "; ".join(f"{name} ({why})" for name, why in p.left_out.items())
+        parts.append(_comment(f"Columns that are no parameters: {left}."))
+    parts += [
+        "\n[reference]",
+        _comment(f"Which simulations are for what, at random. {k.sentence}."),
+        _values(n_train=k.train, n_validation=k.validation or None, n_test=k.test),
+        "\n[emulator]",
+        _comment(
+            '"auto": a method that suits the fields; the report says which and why. "none": the '
+            "posterior is trained on your simulations alone."
+        ),
+        _values(method="auto" if k.validation else "none"),
+        "\n[repair]",
+        _comment(
+            'Corrections fitted to test simulations, each judged by others; "auto" tries all.'
+        ),
+        _values(method="recalibrate"),
+    ]
+    if f.observation is not None:
+        parts += ["\n[observation]", _values(file=f.observation)]
+    parts += ["\n[report]", _values(title="Posterior from simulations of our own")]
+    return "\n".join(parts) + "\n"
+
+
+_DESIGN = {
+    "random": 'TO CONFIRM: independent draws from the priors; else say "sobol", '
+    '"latin_hypercube" or "imported": p-values are exact for independent draws alone.',
+    "latin_hypercube": "Each column has one value in each of n equal parts of its range, which "
+    "independent draws do not: p-values are approximate.",
+}
+
+
+def _reasons(p: Proposal) -> str:
+    return " ".join(f"{a.name}: {a.reason}." for a in p.axes)
+
+
+def _comment(text: str) -> str:
+    return "\n".join(f"# {line}" for line in textwrap.wrap(text, _WIDTH - 2))
+
+
+def _values(**values: Any) -> str:
+    return "\n".join(
+        f"{key} = {_toml(value)}" for key, value in values.items() if value is not None
+    )
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{k} = {_toml(v)}" for k, v in value.items()) + " }"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_toml, value)) + "]"
+    # Every JSON string, number and truth value is one of TOML.
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
