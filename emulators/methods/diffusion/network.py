@@ -1,4 +1,4 @@
-"""A U-Net for fields of two or three axes, conditional on parameters, noise level and redshift.
+"""A U-Net for fields of one to three axes, conditional on parameters, noise level and redshift.
 
 Convolutions wrap around on the axes of the sky. Parameters and noise level modulate every block
 (feature-wise affine maps, Perez et al. 2018, arXiv:1709.07871); the redshift of each cell along a
@@ -20,7 +20,7 @@ from sbitools.seeds import initial_weights
 
 __all__ = ["UNet"]
 
-_POOL = {2: F.avg_pool2d, 3: F.avg_pool3d}
+_POOL = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
 _LEVELS = 32  # random frequencies that the noise level is written in
 _WIDTH = 128  # of the vector that modulates the blocks
 
@@ -35,7 +35,7 @@ class UNet(nn.Module):
         widths: of each level, finest first; every level but the first halves the grid.
         blocks: residual blocks per level, on each way.
         patch: cells per side that are one cell of the finest level.
-        position: whether a position along the last axis comes with each field.
+        position: numbers per cell that say where it is, and come with each field.
         seed: of the initial weights.
     """
 
@@ -43,7 +43,7 @@ class UNet(nn.Module):
 
     def __init__(
         self, channels: int, parameters: int, axes: Sequence[str], widths: Sequence[int],
-        blocks: int = 1, patch: int = 2, position: bool = False, seed: int = 0,
+        blocks: int = 1, patch: int = 2, position: int = 0, seed: int = 0,
     ) -> None:  # fmt: skip
         super().__init__()
         self.axes, self.patch, self.position = len(axes), patch, position
@@ -77,7 +77,8 @@ class UNet(nn.Module):
             x: every axis a multiple of patch 2^(levels - 1).
             level: ln sigma / 4, (B,).
             condition: (B, P).
-            position: (B, n[-1]), if the network was made for it.
+            position: if the network was made for it, (B, n[-1]) along the last axis, or of each
+                cell, (B or 1, positions, *n).
         """
         phase = 2 * math.pi * level[:, None] * self.frequencies
         if not condition.shape[1]:
@@ -154,7 +155,10 @@ def _split(x: Tensor, patch: int) -> Tensor:
 
 
 def _spread(position: Tensor | None, y: Tensor, patch: int) -> Tensor:
-    """The position of cells along the last axis as a channel (B, 1, *n)."""
+    """Positions as channels (B, positions, *n) of merged cells."""
     assert position is not None  # noqa: S101  (the emulator passes it where the network wants it)
+    if position.ndim > 2:
+        mean = _POOL[y.ndim - 2](position.to(y), patch)
+        return mean.expand(len(y), *mean.shape[1:])
     mean = position.to(y).unflatten(1, (-1, patch)).mean(2)
     return mean.view(len(y), *[1] * (y.ndim - 2), -1).expand(len(y), 1, *y.shape[2:])

@@ -1,0 +1,206 @@
+"""One channel of a field to numbers that are about normal, and back; chosen by what is held out.
+
+The candidates are maps of the real line that can be inverted: nothing, a signed logarithm (asinh)
+of several widths, the logarithm of the distance from a bound, the power of Yeo & Johnson (2000,
+Biometrika 87, 954), and ranks. What counts is the density of the cells of held-out simulations,
+if the transformed cells of each are normal with their own mean and spread: parameters move these,
+and the distribution over all simulations is none that a field of one theta has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+from scipy.special import ndtri
+
+from .terms import choose
+
+__all__ = ["Marginal", "fit_marginal"]
+
+_FEWEST = 1e-3  # share of cells at 0 from which on they are a channel of their own
+_NODES = 201  # of a map by ranks
+_BEYOND = 0.25  # of the range of transformed cells: so much farther emulated ones may lie
+_WIDTHS = (0.02, 0.1, 0.3, 1.0, 3.0)  # of signed logarithms, in standard deviations
+_GAPS = (1e-3, 1e-2, 0.05, 0.2, 0.6, 2.0)  # from the bound of a logarithm to the extreme cell
+_POWERS = (0.0, 0.25, 0.5, 0.75, 1.25, 1.5, 2.0)
+
+
+@dataclass(frozen=True)
+class Marginal:
+    """An increasing map of cells, in float64.
+
+    Args:
+        kind: ``"none"``, ``"asinh"``, ``"log"``, ``"power"`` or ``"rank"``.
+        center: subtracted first.
+        scale: divides then: 1e-30 and 1e30 become 1.
+        number: width of the signed logarithm, bound of the logarithm, or power.
+        sign: -1 for a logarithm of the distance from an upper bound.
+        x: nodes of ranks.
+        y: their values.
+        low: smallest transformed cell.
+        high: largest one.
+        zeros: cells that are exactly 0 are a channel of their own.
+    """
+
+    kind: str
+    center: float = 0.0
+    scale: float = 1.0
+    number: float = 1.0
+    sign: float = 1.0
+    x: tuple[float, ...] = ()
+    y: tuple[float, ...] = ()
+    low: float = -np.inf
+    high: float = np.inf
+    zeros: bool = False
+
+    def forward(self, x: np.ndarray) -> np.ndarray:
+        """Cells to about normal ones, float64 of the same shape."""
+        u = (x.astype(np.float64) - self.center) / self.scale
+        if self.kind == "asinh":
+            return np.arcsinh(u / self.number)
+        if self.kind == "log":
+            least = 1e-12 * max(1.0, abs(self.number))
+            return self.sign * np.log(np.maximum(self.sign * u - self.number, least))
+        if self.kind == "power":
+            return _power(u, self.number)
+        return _by_nodes(u, self.x, self.y) if self.kind == "rank" else u
+
+    def inverse(self, y: np.ndarray) -> np.ndarray:
+        """Inverse of `forward`, of values no farther than a little beyond those of the fit."""
+        reach = _BEYOND * (self.high - self.low) if np.isfinite(self.high - self.low) else 0.0
+        y = np.clip(y.astype(np.float64), self.low - reach, self.high + reach)
+        if self.kind == "asinh":
+            y = np.sinh(y) * self.number
+        elif self.kind == "log":
+            y = self.sign * (np.exp(self.sign * y) + self.number)
+        elif self.kind == "power":
+            y = _unpower(y, self.number)
+        elif self.kind == "rank":
+            y = _by_nodes(y, self.y, self.x)
+        return y * self.scale + self.center
+
+    def log_slope(self, x: np.ndarray) -> np.ndarray:
+        """Logarithm of the derivative, without the constant of `scale`."""
+        u = (x.astype(np.float64) - self.center) / self.scale
+        if self.kind == "asinh":
+            return -0.5 * np.log(u**2 + self.number**2)
+        if self.kind == "log":
+            return -np.log(np.maximum(self.sign * u - self.number, 1e-12))
+        if self.kind == "power":
+            p = np.where(u >= 0, self.number, 2 - self.number)
+            return (p - 1) * np.log1p(np.abs(u))
+        return _log_slope(u, self.x, self.y) if self.kind == "rank" else np.zeros_like(u)
+
+    def reaching(self, x: np.ndarray) -> Marginal:
+        """The same, for values as far as those of `x`."""
+        shown = x[x != 0] if self.zeros else x
+        ends = self.forward(np.array([shown.min(), shown.max()], dtype=np.float64))
+        low, high = min(self.low, float(ends[0])), max(self.high, float(ends[1]))
+        return replace(self, low=low, high=high)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return asdict(self) | {"x": list(self.x), "y": list(self.y)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Marginal:
+        """Inverse of `to_dict`."""
+        return cls(**{**values, "x": tuple(values["x"]), "y": tuple(values["y"])})
+
+
+def fit_marginal(cells: np.ndarray, held_out: np.ndarray) -> Marginal:
+    """The map that leaves held-out cells most nearly normal.
+
+    Args:
+        cells: of one channel and some simulations, (n, cells), float64.
+        held_out: of others, (m, cells).
+    """
+    every = np.concatenate([cells.ravel(), held_out.ravel()])
+    share = float((every == 0).mean())
+    zeros = _FEWEST < share < 1 - _FEWEST
+    shown = every[every != 0] if zeros else every
+    center, scale = _size(shown)
+    tried = [Marginal("none", center, scale), *_others(center, scale, shown)]
+
+    def scores(candidate: Marginal) -> np.ndarray:
+        rows = (row[row != 0] if zeros else row for row in held_out)
+        return np.array([_score(candidate, row) for row in rows])
+
+    best = choose(tried, scores)
+    seen = best.forward(shown)
+    return replace(best, low=float(seen.min()), high=float(seen.max()), zeros=zeros)
+
+
+def _size(x: np.ndarray) -> tuple[float, float]:
+    """Mean and standard deviation, that a few huge cells do not spoil; 1 for no spread."""
+    unit = float(np.abs(x).max()) or 1.0
+    y = x / unit  # squares of 1e-30 and 1e30 are out of range in other precisions
+    center, scale = float(y.mean()), float(y.std())
+    if scale <= 1e-12 * max(abs(center), 1e-300):
+        return float(center * unit), abs(center * unit) or 1.0
+    return center * unit, scale * unit
+
+
+def _others(center: float, scale: float, shown: np.ndarray) -> list[Marginal]:
+    u = (shown - center) / scale
+    if float(u.std()) < 1e-6:
+        return []
+    out = [Marginal("asinh", center, scale, w) for w in reversed(_WIDTHS)]
+    out += [Marginal("power", center, scale, p) for p in _POWERS]
+    for sign in (1.0, -1.0):
+        edge = float((sign * u).min())
+        out += [Marginal("log", center, scale, edge - g, sign) for g in reversed(_GAPS)]
+    if (shown > 0).all():  # the plain logarithm
+        out.append(Marginal("log", 0.0, scale, 0.0))
+    return [*out, _ranks(center, scale, u)]
+
+
+def _ranks(center: float, scale: float, u: np.ndarray) -> Marginal:
+    share = np.linspace(0.5 / _NODES, 1 - 0.5 / _NODES, _NODES)
+    tail = np.array([1e-3, 1e-2 / 4])  # a node farther out than the inner ones
+    share = np.sort(np.concatenate([share[1:-1], tail, 1 - tail]))
+    x, first = np.unique(np.quantile(u, share), return_index=True)
+    y = ndtri(share)[first]
+    if len(x) < 3:
+        return Marginal("none", center, scale)
+    return Marginal("rank", center, scale, x=tuple(x.tolist()), y=tuple(y.tolist()))
+
+
+def _score(candidate: Marginal, x: np.ndarray) -> float:
+    """Mean log density of the cells of one simulation."""
+    if len(x) < 2:
+        return 0.0
+    y = candidate.forward(x)
+    # The scale is the same for all candidates but that of the plain logarithm, where it is too.
+    spread = float(y.std()) + 1e-9
+    return float(candidate.log_slope(x).mean() - np.log(spread))
+
+
+def _power(u: np.ndarray, p: float) -> np.ndarray:
+    up, down, q = np.maximum(u, 0), np.maximum(-u, 0), 2 - p
+    high = np.log1p(up) if p == 0 else ((1 + up) ** p - 1) / p
+    low = np.log1p(down) if q == 0 else ((1 + down) ** q - 1) / q
+    return high - low
+
+
+def _unpower(y: np.ndarray, p: float) -> np.ndarray:
+    up, down, q = np.maximum(y, 0), np.maximum(-y, 0), 2 - p
+    high = np.expm1(up) if p == 0 else (1 + p * up) ** (1 / p) - 1
+    low = np.expm1(down) if q == 0 else (1 + q * down) ** (1 / q) - 1
+    return high - low
+
+
+def _by_nodes(u: np.ndarray, x: Any, y: Any) -> np.ndarray:
+    """Piecewise linear, with the slope of the last pieces beyond them."""
+    x, y = np.asarray(x), np.asarray(y)
+    i = np.clip(np.searchsorted(x, u) - 1, 0, len(x) - 2)
+    return y[i] + (u - x[i]) * (y[i + 1] - y[i]) / (x[i + 1] - x[i])
+
+
+def _log_slope(u: np.ndarray, x: Any, y: Any) -> np.ndarray:
+    x, y = np.asarray(x), np.asarray(y)
+    i = np.clip(np.searchsorted(x, u) - 1, 0, len(x) - 2)
+    return np.log((y[i + 1] - y[i]) / (x[i + 1] - x[i]))
