@@ -96,7 +96,8 @@ def _lines(path: Path) -> list[str]:
     try:
         text = path.read_text("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise bad_file(path, "a readable text table in UTF-8", str(error)) from error
+        fix = "save it as UTF-8" if isinstance(error, UnicodeDecodeError) else ""
+        raise bad_file(path, "a readable text table in UTF-8", str(error), fix) from error
     lines = [line for line in io.StringIO(text, newline="") if line.strip()]
     return [line for line in lines if not line.startswith("sep=")]
 
