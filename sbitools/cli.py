@@ -203,7 +203,7 @@ def run(config: ConfigFile, overrides: Set = None) -> None:
 @app.command()
 def sample(
     config: ConfigFile,
-    observation: Annotated[Path, typer.Option(help="Your field: .npy, .npz or .h5.")],
+    observation: Annotated[Path, typer.Option(help="Your field: a file of any format.")],
     out: Annotated[Path | None, typer.Option(help="Write the draws: .csv or .npz.")] = None,
     n: Annotated[int, typer.Option(min=1, help="Posterior draws.")] = 4000,
     seed: Annotated[int, typer.Option(min=0, help="Of the draws.")] = 0,
@@ -233,7 +233,7 @@ def import_(
     config: ConfigFile,
     store: Annotated[str, typer.Option(help="Which store, e.g. reference/train.")],
     x: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Fields (n, ...): .npy, .npz or HDF5.")
+        Path | None, typer.Option(metavar="FILE", help="Fields (n, ...): file, folder or pattern.")
     ] = None,
     theta: Annotated[
         Path | None,

@@ -52,6 +52,7 @@ def from_hdf5(path: Path, dataset: str | None, wanted: list[str] | None) -> Colu
 def _from_archive(
     path: Path, arrays: Mapping[str, Any], dataset: str | None, wanted: list[str] | None
 ) -> Columns:
+    arrays = _frame(path, arrays) or arrays
     keys = list(arrays)
     # Our own designs and draws are such a table, whatever their parameters are called.
     table = "theta" in keys and "names" in keys and len(arrays["theta"].shape) == 2
@@ -73,6 +74,22 @@ def _from_archive(
         return _records(path, array, wanted, getattr(array, "attrs", {}))
     header = _header(path, arrays["names"]) if "names" in keys else None
     return side_by_side(path, as_native(_values(path, array)), header, wanted)
+
+
+def _frame(path: Path, arrays: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Columns of the one table that pandas wrote (`to_hdf`), by name; {} for any other file."""
+    blocks = [k.removesuffix("_items") for k in arrays
+              if k.rpartition("/")[2].startswith("block") and k.endswith("_items")]  # fmt: skip
+    if not blocks or len({b.rpartition("/")[0] for b in blocks}) > 1:
+        return {}
+    out: dict[str, np.ndarray] = {}
+    for block in blocks:
+        names, table = _header(path, arrays[f"{block}_items"]), arrays.get(f"{block}_values")
+        if table is None or table.shape[1:] != (len(names),):
+            return {}  # of text, say, which is pickled
+        values = _values(path, table)
+        out |= {name: values[:, i] for i, name in enumerate(names)}
+    return out
 
 
 def _columns(path: Path, arrays: Mapping[str, Any]) -> Columns:

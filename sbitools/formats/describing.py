@@ -12,6 +12,7 @@ from sbitools.axes import kinds_of
 from sbitools.labels import is_missing
 
 from .fields import Fields
+from .reading import bad_file
 
 __all__ = ["Axis", "Seen", "describe", "guess_axes"]
 
@@ -109,8 +110,11 @@ def describe(fields: Fields) -> Seen:
         fields: as from `open_fields`, of shape (n, ...).
 
     Raises:
-        StoreError: for damage that shows only when everything is read.
+        StoreError: for damage that shows only when everything is read, and if there is nothing.
     """
+    if not len(fields):
+        raise bad_file(fields.path, "one row per simulation", f"shape {fields.shape}",
+                       "write the simulations along the first axis")  # fmt: skip
     n, cells = len(fields), math.prod(fields.shape[1:])
     rows = max(1, _BLOCK // max(1, cells * max(8, fields.dtype.itemsize)))
     moments, seen = _Moments(), {}

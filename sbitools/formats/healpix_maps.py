@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from .fields import Fields
-from .fits_files import find_part, is_map, open_parts
+from .fits_parts import find_part, is_map, open_parts
 from .reading import bad_file
 
 __all__ = ["MapFields", "open_maps"]

@@ -11,7 +11,7 @@ import numpy as np
 from sbitools.labels import stated_unit
 
 from .columns import Columns, require_columns
-from .fits_files import find_part, is_map, is_table, open_parts
+from .fits_parts import find_part, is_map, is_table, open_parts
 from .netcdf_files import open_dataset
 from .reading import bad_file
 from .textfiles import COUNTERS

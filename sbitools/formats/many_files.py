@@ -76,4 +76,14 @@ def _said(one: Fields) -> tuple[tuple[str, Any], ...]:
     return (
         ("shape", one.shape), ("dtype", str(one.dtype)), ("unit", one.unit),
         ("axes", one.axis_names), ("order of pixels", one.attrs.get("ORDERING")),
+        ("coordinates", {name: _direction(labels) for name, labels in one.coords.items()}),
     )  # fmt: skip
+
+
+def _direction(labels: np.ndarray) -> str:
+    """How labels along an axis run."""
+    if labels.dtype.kind not in "iufmM" or len(labels) < 2:
+        return str(labels.tolist())
+    steps = np.diff(labels)
+    zero = steps.dtype.type(0)
+    return "ascending" if (steps > zero).all() else "descending or in disorder"

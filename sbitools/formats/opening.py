@@ -11,7 +11,7 @@ import h5py
 from sbitools.plain import as_path
 
 from .fields import Fields
-from .fits_files import open_fits
+from .fits_images import open_fits
 from .hdf5_files import Hdf5Fields, hdf5_members
 from .many_files import ManyFields
 from .netcdf_files import open_variable

@@ -59,8 +59,9 @@ def write_part(path, x, unit=None):
     fits.HDUList([fits.PrimaryHDU(), hdu]).writeto(path)
 
 
-def write_text(path, x, unit=None):
-    np.savetxt(path, x.reshape(len(x), -1), delimiter=",")
+def write_tiles(path, x, unit=None):
+    hdu = fits.CompImageHDU(x, name="SKY", compression_type="GZIP_1", quantize_level=0)
+    fits.HDUList([fits.PrimaryHDU(), hdu]).writeto(path)
 
 
 def write_npy(path, x, unit=None):
@@ -78,6 +79,7 @@ FORMATS: dict[str, tuple[str, Writer]] = {
     "netcdf4": ("x.nc", write_netcdf4),
     "fits": ("x.fits", write_fits),
     "fits, part": ("x.fit", write_part),
+    "fits, tiles": ("x.fits.fz", write_tiles),
     "fits, gz": ("x.fits.gz", write_fits),
 }
 DATASETS = {"npz, packed": "x"}

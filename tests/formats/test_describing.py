@@ -5,6 +5,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
+from sbitools.errors import StoreError
 from sbitools.formats import describe, fingerprint, open_fields
 
 RNG = np.random.default_rng(0)
@@ -49,6 +50,12 @@ def test_faults(tmp_path):
     assert s.constant == 0
     large = seen(tmp_path, 1e300 * np.ones((4, 3)))
     assert large.mean == pytest.approx(1e300)
+
+
+def test_nothing_to_describe(tmp_path):
+    for values in (np.zeros((0, 3)), np.float64(1.0)):
+        with pytest.raises(StoreError, match="one row per simulation"):
+            seen(tmp_path, values)
 
 
 AXES = {

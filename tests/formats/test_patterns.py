@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import xarray as xr
 from astropy.io import fits
 
 from sbitools import FieldSpec, Parameter, ParameterSpace, priors
@@ -106,6 +107,14 @@ def test_files_that_differ(tmp_path, odd):
         hdu.header["BUNIT"] = "K" if i == odd else "mK"
         hdu.writeto(tmp_path / "units" / f"run_{i}.fits")
     with pytest.raises(StoreError, match=r"unit m?K"), open_fields(tmp_path / "units") as fields:
+        fields[:]
+
+
+def test_axes_that_run_the_other_way(tmp_path):
+    for i in range(4):
+        y = [0.0, 1, 2] if i < 3 else [2.0, 1, 0]
+        xr.Dataset({"x": (("y", "z"), X[i])}, {"y": y}).to_netcdf(tmp_path / f"run_{i}.nc")
+    with pytest.raises(StoreError, match="coordinates"), open_fields(tmp_path) as fields:
         fields[:]
 
 

@@ -35,6 +35,15 @@ def write_records(path):
         file["fields"] = np.zeros((N, 3, 3))
 
 
+def write_frame(path):
+    """As `pandas.DataFrame.to_hdf` does, which needs a package that is not asked for."""
+    with h5py.File(path, "w") as file:
+        for i, names in enumerate((["h [km/s]", "a"], ["n"])):
+            file[f"frame/block{i}_items"] = np.array(names, "S")
+            file[f"frame/block{i}_values"] = FRAME[names].to_numpy()
+        file["frame/axis0"], file["frame/axis1"] = np.array(NAMES, "S"), np.arange(N)
+
+
 def write_fits(path, **units):
     table = Astropy.from_pandas(FRAME)
     for name, unit in units.items():
@@ -63,6 +72,7 @@ WRITERS = {
     "npz, records": lambda p: np.savez(p, table=FRAME.to_records(index=False)),
     "npy": lambda p: np.save(p, FRAME.to_records(index=False)),
     "h5, records": write_records,
+    "h5, pandas": write_frame,
     "fits": write_fits,
     "nc": lambda p: VARIABLES.to_netcdf(p, engine="h5netcdf"),
     "cdf": lambda p: VARIABLES.to_netcdf(p, engine="scipy"),
