@@ -46,8 +46,8 @@ class CommandSimulator:
     - ``{seed}``: its seed, below 2^63; ``{seed32}``: 1 + seed mod (2^31 - 1), for programs whose
       seeds have 32 bits.
     - ``{output_file}``: where the program writes its result, ``.npy``; or ``{output_file}.npz``,
-      ``.h5`` (one array, or one called x, and with a source field one called source), ``.txt``,
-      ``.csv``, ``.dat`` (numbers).
+      ``.h5`` (one array, or one called x), ``.txt``, ``.csv``, ``.dat`` (numbers). With a source
+      field ``.npz``, or ``{output_file}.h5``, with x and source.
     - ``{folder}``: an empty folder of this simulation, removed afterwards.
 
     Programs run where this object was made, with the environment of the campaign. A program that

@@ -22,6 +22,7 @@ __all__ = ["NAMED", "RESULTS", "TEXTS", "read_result"]
 TEXTS = (".txt", ".csv", ".dat")
 NAMED = (".npy", ".npz", *HDF5)
 RESULTS = (*NAMED, *TEXTS)
+_INTEGERS = ("int32", "int64", "uint8")
 _WORDS = re.compile(r"[\s,;]+")
 
 
@@ -57,24 +58,38 @@ def _from_array(file: Path, name: str, spec: FieldSpec, named: bool) -> np.ndarr
 
 def _from_text(file: Path, spec: FieldSpec) -> np.ndarray:
     """Numbers between blanks, commas or semicolons; a table of two axes has one row in a line."""
-    what = "x in {output_file}"
+    what, number = "x in {output_file}", _whole if spec.dtype in _INTEGERS else float
     try:
         lines = [line.partition("#")[0].strip() for line in file.read_text("utf-8").splitlines()]
-        rows = [[float(word) for word in _WORDS.split(line) if word] for line in lines if line]
-    except (OSError, ValueError) as error:
-        raise bad_file(file, "a text of numbers", str(error), "write numbers only") from error
+        rows = [[number(w) for w in _WORDS.split(line) if w] for line in lines if line]
+        values = np.array([v for row in rows for v in row], dtype=_wide(spec.dtype))
+        with np.errstate(over="ignore"):  # what becomes infinite is recorded as failed
+            flat = values.astype(spec.dtype)
+        if number is _whole and not np.array_equal(values, flat):
+            raise ValueError(f"numbers beyond {spec.dtype}")
+    except (OSError, ValueError, OverflowError) as error:
+        fix = f"write numbers of dtype {spec.dtype} only"
+        raise bad_file(file, "a text of numbers", str(error), fix) from error
     lengths = {len(row) for row in rows}
-    values = np.array([v for row in rows for v in row], dtype=np.float64)
-    flat = len(spec.shape) < 2
-    shape = (len(values),) if flat or len(lengths) != 1 else (len(rows), lengths.pop())
-    if (values.size != 1 or spec.shape) and shape != spec.shape:
+    table = len(spec.shape) > 1 and len(lengths) == 1
+    shape = (len(rows), *lengths) if table else flat.shape
+    if shape != spec.shape and (spec.shape or flat.size != 1):
         raise _misshapen(what, spec, shape)
-    with np.errstate(over="ignore", invalid="ignore"):
-        out = values.reshape(spec.shape).astype(spec.dtype)
-    if out.dtype.kind in "iu" and not np.array_equal(out, values.reshape(spec.shape)):
-        raise ShapeError(what, expected=f"numbers of dtype {spec.dtype}", got="others",
-                         fix="write whole numbers in its range")  # fmt: skip
-    return out
+    return flat.reshape(spec.shape)
+
+
+def _whole(word: str) -> int:
+    try:
+        return int(word)
+    except ValueError:
+        value = float(word)
+        if value != math.floor(value):
+            raise ValueError(f"{word}, which is not whole") from None
+        return int(value)
+
+
+def _wide(dtype: str) -> str:
+    return "int64" if dtype in _INTEGERS else "complex128" if dtype == "complex64" else "float64"
 
 
 def _misshapen(what: str, spec: FieldSpec, shape: tuple[int, ...]) -> ShapeError:
