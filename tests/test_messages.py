@@ -18,10 +18,10 @@ from sbitools import (
     train,
 )
 from sbitools.errors import ConfigError, SbitoolsError, StoreError, TrainingError
+from sbitools.formats.opening import open_array
+from sbitools.formats.theta import read_theta
 from sbitools.observed import read_field
-from sbitools.store.arrayfiles import open_array
 from sbitools.store.imports import import_files
-from sbitools.store.tables import read_theta
 
 SPACE = ParameterSpace([Parameter("a", priors.Uniform(0, 1))])
 SPEC = FieldSpec("x", ("i",), (3,), unit="K")
