@@ -158,7 +158,13 @@ def simulate(
 @app.command()
 def fit(config: ConfigFile, overrides: Set = None) -> None:
     """Fit the emulator to the reference simulations and compare it with held-out ones."""
-    _stages(_run(config, overrides), ["emulator", "validation"])
+    run = _run(config, overrides)
+    if run.emulation is None:
+        raise ConfigError(
+            "emulator.method", expected="an emulator to fit", got="'none'",
+            fix="name a method in [emulator], or go on with `sbitools train`",
+        )  # fmt: skip
+    _stages(run, ["emulator", "validation"])
 
 
 @app.command()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,7 @@ def make_store(
     if not len(store.done):
         failure = store.failures()[0].message
         store.close()
+        shutil.rmtree(path)  # made above, and of no use
         raise StoreError(
             str(settings.x.file), expected="simulations with finite values", got=failure,
             fix="repair the files; if a value stands for pixels that nobody sees, mask them",

@@ -73,11 +73,14 @@ def _doubt(values: np.ndarray, low: float, high: float) -> str:
         return f"only {len(distinct)} distinct values occur: if they are a grid, the prior is not"
     if kstest(values, "uniform", (low, high - low)).pvalue > _CLEAR:
         return ""
-    if low > 0:
+    if values.min() > 0:
+        first, last = round_bounds(np.log10(values))
         logs = np.log(values)
-        width = np.log(high) - np.log(low)
-        if kstest(logs, "uniform", (np.log(low), width)).pvalue > _CLEAR:
-            return 'its logarithm is spread evenly: kind = "log_uniform" with these bounds'
+        if kstest(logs / np.log(10), "uniform", (first, last - first)).pvalue > _CLEAR:
+            return (
+                'its logarithm is spread evenly: kind = "log_uniform", '
+                f"low = {10**first:.4g}, high = {10**last:.4g}"
+            )
         if kstest((logs - logs.mean()) / logs.std(), "norm").pvalue > _CLEAR:
             return (
                 f'its logarithm looks normal: kind = "log_normal", loc = {logs.mean():.4g}, '

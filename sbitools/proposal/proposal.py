@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import numpy as np
 
@@ -20,7 +20,8 @@ from sbitools.formats import (
     open_fields,
     read_table,
 )
-from sbitools.labels import is_missing
+from sbitools.labels import is_missing, same_unit
+from sbitools.observed import read_field
 
 from .periodic import looks_periodic
 from .priors import ColumnPrior, propose_prior, stratified
@@ -127,6 +128,8 @@ def propose(files: Files, parameters: Sequence[str] | None = None) -> Proposal:
         bounds = [(p.prior["low"], p.prior["high"]) for p in priors.values()]
         design = "latin_hypercube" if stratified(values, bounds) else "random"
         remarks = _table_remarks(table, values, indices)
+    if files.observation is not None:
+        _check_observation(files.observation, seen)
     return Proposal(
         files, seen, axes, dtype, seen.unit or "", priors, units, left_out, design,
         propose_splits(good, len(priors)), (*_field_remarks(seen), *remarks),
@@ -146,6 +149,22 @@ def _axes(fields: Fields, seen: Seen) -> tuple[Axis, ...]:
             axis = replace(axis, kind="periodic", reason=reason)
         out.append(axis)
     return tuple(out)
+
+
+def _check_observation(file: str, seen: Seen) -> None:
+    """Refuse data of another shape now, and not after hours."""
+    array, unit = read_field(Path(file))
+    shape = seen.shape[1:]
+    if array.shape not in (shape, (1, *shape)):
+        raise ShapeError(
+            f"observation in {file}", expected=f"shape {shape}, as a simulation",
+            got=f"{array.shape}", fix="cut, pad or regrid the field",
+        )  # fmt: skip
+    if unit and seen.unit and not same_unit(unit, seen.unit):
+        raise ShapeError(
+            f"unit of the observation in {file}", expected=repr(seen.unit), got=repr(unit),
+            fix="convert the values",
+        )  # fmt: skip
 
 
 def _check_rows(files: Files, table: Table, n: int) -> None:

@@ -1,0 +1,139 @@
+"""What `sbitools init` proposes: priors, axes and splits of a stranger's files."""
+
+from __future__ import annotations
+
+import tomllib
+
+import numpy as np
+import pytest
+
+from sbitools.config import parse_config
+from sbitools.errors import ConfigError, ParameterError, SbitoolsError, StoreError
+from sbitools.proposal import Files, proposal_text, propose
+from sbitools.proposal.periodic import looks_periodic
+from sbitools.proposal.priors import propose_prior, round_bounds, stratified
+from sbitools.proposal.write import write_proposal
+
+N = 64
+
+
+def waves(rng, n, length=32):
+    """Smooth and periodic along the last axis."""
+    k = np.arange(1, 4)
+    phase, t = rng.uniform(0, 2 * np.pi, (n, 3, 1)), np.arange(length)
+    return np.cos(2 * np.pi * k[:, None] * t / length + phase).sum(1)
+
+
+@pytest.fixture
+def files(tmp_path):
+    rng = np.random.default_rng(1)
+    theta = rng.uniform([0.1, 60.0], [0.5, 90.0], (N, 2))
+    np.save(tmp_path / "x.npy", waves(rng, N).astype(np.float32))
+    rows = [f"{i},{a!r},{b!r},4.0,s{i}" for i, (a, b) in enumerate(theta.tolist())]
+    (tmp_path / "t.csv").write_text("\n".join(["run,Omega_m,H0,seeds,label", *rows]) + "\n")
+    return Files(str(tmp_path / "x.npy"), str(tmp_path / "t.csv"))
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1.0, 1e30])
+@pytest.mark.parametrize(("low", "high"), [(0.1, 0.5), (-3.0, 3.0), (0.0, 1.0), (60.0, 90.0)])
+def test_bounds_are_the_round_numbers_that_priors_have(low, high, scale):
+    values = np.random.default_rng(2).uniform(low * scale, high * scale, 512)
+    assert round_bounds(values) == pytest.approx((low * scale, high * scale), rel=1e-12)
+
+
+def test_bounds_hold_all_values():
+    rng = np.random.default_rng(3)
+    for _ in range(200):
+        values = rng.normal(rng.normal(0, 10), 10 ** rng.uniform(-5, 5), rng.integers(8, 100))
+        low, high = round_bounds(values)
+        assert low <= values.min() < values.max() <= high
+        width = np.ptp(values)
+        assert high - low <= width * (1 + 6.0 / (len(values) - 1)) * (1 + 1e-9)
+
+
+def test_what_speaks_against_a_uniform_prior_is_said():
+    rng = np.random.default_rng(4)
+    doubts = {
+        "log_uniform": 10 ** rng.uniform(-2, 2, 400), '"normal"': rng.normal(3, 1, 400),
+        "log_normal": np.exp(rng.normal(0, 1, 400)), "categorical": rng.integers(0, 3, 400),
+        "grid": np.repeat(rng.uniform(0, 1, 20), 20),
+    }  # fmt: skip
+    for word, values in doubts.items():
+        assert word in propose_prior(values.astype(float)).doubt
+    assert propose_prior(rng.uniform(0, 1, 400)).doubt == ""
+
+
+def test_a_latin_hypercube_is_recognised():
+    rng = np.random.default_rng(5)
+    cube = np.stack([(rng.permutation(100) + rng.uniform(size=100)) / 100 for _ in range(3)], 1)
+    assert stratified(cube, [(0.0, 1.0)] * 3)
+    assert not stratified(rng.uniform(size=(100, 3)), [(0.0, 1.0)] * 3)
+
+
+def test_ends_of_an_axis_are_compared():
+    rng = np.random.default_rng(6)
+    closed = waves(rng, 20)
+    assert looks_periodic(closed, 1)
+    assert looks_periodic(1e-30 * closed + 1.0e-28, 1)
+    assert not looks_periodic(closed[:, :20], 1)
+    assert not looks_periodic(rng.normal(size=(20, 32)), 1)  # tells nothing: steps are all alike
+
+
+def test_a_configuration_that_parses_and_leaves_out_what_is_no_parameter(files):
+    found = propose(files)
+    assert list(found.priors) == ["Omega_m", "H0"]
+    assert set(found.left_out) == {"run", "seeds", "label"}
+    assert found.priors["H0"].prior == {"kind": "uniform", "low": 60.0, "high": 90.0}
+    assert [a.kind for a in found.axes] == ["periodic"]
+    text = proposal_text(found, "results")
+    config = parse_config(tomllib.loads(text))
+    assert config.system == "own"
+    assert config.settings["x"]["shape"] == [32]
+    sizes = config.reference
+    assert sizes.n_train + sizes.n_validation + sizes.n_test == N
+    assert config.settings["priors_confirmed"] is False
+
+
+def test_chosen_columns(files):
+    assert list(propose(files, ["H0"]).priors) == ["H0"]
+    with pytest.raises(ParameterError, match="seeds: constant"):
+        propose(files, ["seeds"])
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"), [(4, "8 or more"), (N - 1, f"{N - 1} rows")],
+)  # fmt: skip
+def test_too_few_or_other_rows(files, tmp_path, rows, said):
+    x = np.load(files.x)
+    table = (tmp_path / "t.csv").read_text().splitlines()[: rows + 1]
+    (tmp_path / "t.csv").write_text("\n".join(table) + "\n")
+    np.save(tmp_path / "x.npy", x if rows > 8 else x[:rows])
+    with pytest.raises(StoreError, match=said):
+        propose(files)
+
+
+def test_faults_are_told_before_anything_runs(files, tmp_path):
+    x = np.load(files.x)
+    x[3, 0], x[5], x[:, 7] = np.nan, x[6], 2.0
+    np.save(tmp_path / "x.npy", x)
+    text = " ".join(propose(files).warnings)
+    assert "1 of 64 simulations have NaN" in text
+    assert "the first: 6 is 5" in text
+    assert "3.12 % of the cells" in text
+
+
+def test_an_observation_of_another_shape(files, tmp_path):
+    np.save(tmp_path / "o.npy", np.zeros(31, dtype=np.float32))
+    other = Files(files.x, files.theta, observation=str(tmp_path / "o.npy"))
+    with pytest.raises(SbitoolsError, match=r"shape \(32,\)"):
+        propose(other)
+
+
+def test_a_configuration_is_never_replaced(files, tmp_path):
+    write_proposal(propose(files), tmp_path / "run.toml")
+    before = (tmp_path / "run.toml").read_bytes()
+    with pytest.raises(ConfigError, match="exists"):
+        write_proposal(propose(files), tmp_path / "run.toml")
+    assert (tmp_path / "run.toml").read_bytes() == before
+    with pytest.raises(SbitoolsError, match="toml"):
+        write_proposal(propose(files), tmp_path / "run.yaml")
