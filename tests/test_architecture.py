@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -30,19 +31,32 @@ SEEDS_THE_GLOBAL_STATE = "sbitools.seeds"
 GLOBAL_STATE = {"torch.manual_seed", "torch.default_generator.manual_seed",
                 "torch.random.fork_rng", "torch.random.manual_seed"}  # fmt: skip
 
-# package: what it must not import, because it lies below.
+# package: what it must not import, not even late or for types, because it lies below.
 LAYERS = {
+    "sbitools.version": ("sbitools",),
     "sbitools.errors": ("sbitools",),
     "sbitools.seeds": ("sbitools.parameters", "sbitools.simulator", "sbitools.store"),
     "sbitools.networks": ("sbitools.store", "sbitools.training", "sbitools.inference"),
     "sbitools.statistics": ("sbitools.inference", "sbitools.calibration", "sbitools.report"),
     "sbitools.formats": ("sbitools.store", "sbitools.campaign", "sbitools.training"),
     "sbitools.store": ("sbitools.campaign", "sbitools.training", "sbitools.inference"),
+    "sbitools.campaign": ("sbitools.training", "sbitools.inference", "sbitools.chain"),
     "sbitools.training": ("sbitools.inference", "sbitools.calibration", "sbitools.report"),
-    "sbitools.inference": ("sbitools.calibration", "sbitools.report", "sbitools.cli"),
+    "sbitools.embeddings": ("sbitools.inference", "sbitools.calibration", "sbitools.chain"),
+    "sbitools.inference": ("sbitools.calibration", "sbitools.repairs", "sbitools.report",
+                           "sbitools.chain", "sbitools.cli"),
+    "sbitools.inference.methods": ("sbitools.inference",),
+    "sbitools.inference.train": ("sbitools.inference.npe", "sbitools.inference.likelihood",
+                                 "sbitools.inference.ratio", "sbitools.inference.vector_field",
+                                 "sbitools.inference.discrete", "sbitools.inference.vectors",
+                                 "sbitools.inference.mixture", "sbitools.inference.ensemble"),
     "sbitools.calibration": ("sbitools.inference", "sbitools.training", "sbitools.networks",
-                             "sbitools.embeddings", "sbitools.cli"),
-    "sbitools.report": ("sbitools.inference", "sbitools.training", "sbitools.cli"),
+                             "sbitools.embeddings", "sbitools.repairs", "sbitools.chain",
+                             "sbitools.cli"),
+    "sbitools.repairs": ("sbitools.report", "sbitools.chain", "sbitools.cli"),
+    "sbitools.report": ("sbitools.inference", "sbitools.training", "sbitools.chain.stages",
+                        "sbitools.chain.chain", "sbitools.console", "sbitools.cli"),
+    "sbitools.chain": ("sbitools.console", "sbitools.cli"),
     "emulators": ("sbitools.inference", "sbitools.calibration", "sbitools.report",
                   "sbitools.cli"),
 }  # fmt: skip
@@ -56,6 +70,7 @@ def name_of(path: Path) -> str:
 MODULES = {name_of(path): path for path in LIBRARY}
 
 
+@cache
 def tree_of(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
 
@@ -74,21 +89,52 @@ def run_time_nodes(node: ast.AST, *, inside_functions: bool) -> Iterator[ast.AST
         yield from run_time_nodes(child, inside_functions=inside_functions)
 
 
+def absolute(name: str, node: ast.ImportFrom) -> str:
+    """What module `name` imports from, with its full name."""
+    base = node.module or ""
+    if not node.level:
+        return base
+    package = name if MODULES[name].name == "__init__.py" else name.rpartition(".")[0]
+    above = package.split(".")[: len(package.split(".")) - node.level + 1]
+    return ".".join([*above, base] if base else above)
+
+
 def imports(name: str, *, inside_functions: bool = True) -> set[str]:
     """Absolute names that module `name` imports when it runs."""
-    path, found = MODULES[name], set()
-    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
-    for node in run_time_nodes(tree_of(path), inside_functions=inside_functions):
+    found = set()
+    for node in run_time_nodes(tree_of(MODULES[name]), inside_functions=inside_functions):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            base = node.module or ""
-            if node.level:
-                above = package.split(".")[: len(package.split(".")) - node.level + 1]
-                base = ".".join([*above, base] if base else above)
+            base = absolute(name, node)
             found.add(base)
             found |= {f"{base}.{alias.name}" for alias in node.names} & set(MODULES)
     return found
+
+
+def files_imported(name: str) -> set[str]:
+    """Our files that module `name` imports: when it is loaded, later, or for its types alone.
+
+    A name out of a package counts for the package's __init__, and a module out of it for itself.
+    """
+    found = set()
+    for node in ast.walk(tree_of(MODULES[name])):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = absolute(name, node)
+            names = {f"{base}.{alias.name}" for alias in node.names}
+            found |= names & set(MODULES) | ({base} if names - set(MODULES) else set())
+    if by_text(name):
+        found |= {m for m in MODULES if m.startswith(name + ".")}
+    return found & set(MODULES)
+
+
+def by_text(name: str) -> bool:
+    """Whether module `name` imports what a text says."""
+    texts = {"import_module", "__import__"}
+    return any(getattr(node, "id", getattr(node, "attr", None)) in texts
+               for node in ast.walk(tree_of(MODULES[name])))  # fmt: skip
 
 
 def belongs(name: str, package: str) -> bool:
@@ -118,19 +164,22 @@ def test_only_inference_touches_density_estimators():
 def test_layers(package):
     above = LAYERS[package]
     guilty = [f"{m} imports {i}" for m in MODULES if belongs(m, package)
-              for i in imports(m, inside_functions=False)
+              for i in files_imported(m)
               if any(belongs(i, a) for a in above) and not belongs(i, package)]  # fmt: skip
     assert not guilty
 
 
-def test_no_import_cycles():
-    # A package's __init__ gathers names for users and may import what its modules import.
-    plain = {m for m, path in MODULES.items() if path.name != "__init__.py"}
-    graph = {m: imports(m, inside_functions=False) & plain - {m} for m in plain}
+def test_no_import_circles():
+    graph = {module: files_imported(module) - {module} for module in MODULES}
     try:
         TopologicalSorter(graph).prepare()
     except CycleError as cycle:
-        pytest.fail(f"import cycle: {' -> '.join(cycle.args[1])}")
+        pytest.fail(f"import circle: {' <- '.join(cycle.args[1])}")
+
+
+def test_no_import_hides_in_a_text():
+    guilty = [m for m, path in MODULES.items() if path.name != "__init__.py" and by_text(m)]
+    assert not guilty, "a package's __init__ may load its own files by name, and no other does"
 
 
 def test_nothing_unsafe_is_read_or_written():
