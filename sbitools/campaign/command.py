@@ -28,6 +28,7 @@ from .template import Template
 __all__ = ["STOPPING_SECONDS", "CommandSimulator", "ProgramFailed"]
 
 STOPPING_SECONDS = 10.0  # to stop a program and to read what it left
+_LINE = 300  # characters of the last line it printed
 _PARTS = 1000  # of a store: programs are slow, and what a kill costs is one part in each worker
 
 
@@ -188,7 +189,10 @@ class CommandSimulator:
             raise self._failed(str(error), ending, folder) from error
 
     def _failed(self, how: str, ending: Ending, folder: Path) -> ProgramFailed:
-        told = f"{how}; the last it printed:\n{ending.printed}" if ending.printed else how
+        lines = ending.printed.splitlines()
+        told = f"{how}, saying: {lines[-1].strip()[:_LINE]}" if lines else how
+        if len(lines) > 1 or len(ending.printed) > _LINE:  # what is read first comes last
+            told = f"{ending.printed}\n{told}"
         return ProgramFailed(
             f"program {self._template.words[0]!r}", expected="a result in {output_file}",
             got=told.replace(str(folder), "{folder}"),  # its name differs from run to run
