@@ -181,9 +181,11 @@ def test_odd_names_of_parameters():
     [
         ("exit 3", "exit code 3"), ("kill -9 $$", "signal 9"), ("exit 0", "wrote no {output_f"),
         ("echo 1 > \"$1.tmp\"", "output.txt.tmp"), ("echo 1 2 > \"$1\"", "shape (2,)"),
-        ("echo one 2 3 > \"$1\"", "one"), (": > \"$1\"", "shape (0,)"), ("mkdir \"$1\"", "irec"),
+        ("echo one 2 3 > \"$1\"", "one"), (": > \"$1\"", "shape (0,)"), ("mkdir \"$1\"", "a folder"),
         ("ln -s /absent \"$1\"", "o such file"), ("echo no luck >&2; exit 1", "no luck"),
-        ("echo told; exit 1", "told"), ("rm -rf \"$2\"; exit 2", "exit code 2"),
+        ("echo told; exit 1", "told"), ("mkfifo \"$1\"", "{folder}/output.txt"),
+        ("head -c 1100000 /dev/zero | tr '\\0' ' ' > \"$1\"", "1100000 bytes"),
+        ("rm -rf \"$2\"; exit 2", "exit code 2"),
         ("printf '\\377\\000\\033' >&2; exit 4", "exit code 4"),
         ("mkdir \"$2/a\"; : > \"$2/a/b\"; chmod 0 \"$2/a\"; chmod 500 \"$2\"; exit 5", "code 5"),
     ],
@@ -254,6 +256,16 @@ def test_nothing_hangs_and_nothing_is_left(here):
                  "exec 1>&- 2>&-; sleep 100", "yes >&2"):  # fmt: skip
         with pytest.raises(ProgramFailed, match=r"time limit of 0\.7 s"):
             run("echo begun >&2; " + deed, limit=0.7)
+
+
+def test_a_home_is_a_path_too(monkeypatch, here):
+    monkeypatch.setenv("HOME", str(here))
+    script("sim.sh", 'echo $1 $2 1 > "$3"\n')
+    simulator = make(["sh", "~/sim.sh", "{a}", "{b}", "{output_file}.txt"])
+    assert "file ~/sim.sh" in identity(simulator)
+    script("sim", '#!/bin/sh\necho $1 $2 1 > "$3"\n')
+    assert make("~/sim {a} {b} {output_file}.txt").simulate(THETA, SEEDS)[:, 2].tolist() == [1, 1]
+    assert simulator.simulate(THETA, SEEDS)[:, 0].tolist() == THETA[:, 0].tolist()
 
 
 def test_what_cannot_be_started_is_no_failed_simulation(monkeypatch, here):

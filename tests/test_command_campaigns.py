@@ -101,7 +101,7 @@ def test_one_program_in_one_part_unless_there_are_thousands(here):  # noqa: F811
     assert [pairs.task_size(n, 64) for n in (2, 2500, 3000)] == [2, 2, 4]
     store = simulate(pairs, 4, here / "s", seed=1, workers=1, progress=False)
     assert len(files(store)) == 2
-    assert np.array_equal(store.read(None), truth(store))
+    assert np.array_equal(store.read(store.done), truth(store))
 
 
 def test_a_killed_driver_leaves_nothing_and_resumes(here):  # noqa: F811
@@ -111,7 +111,7 @@ def test_a_killed_driver_leaves_nothing_and_resumes(here):  # noqa: F811
         "from tests.test_command_campaigns import *\n"
         "run(CommandSimulator(SIMPLE, SPACE, FIELD), 's', limit=500)"
     )
-    arguments = [str(Path(__file__).parents[1]), tempfile.tempdir]
+    arguments = [str(Path(__file__).parents[1]), tempfile.gettempdir()]
     driver = subprocess.Popen([sys.executable, "-c", code, *arguments], cwd=here)
     end = time.monotonic() + 120
     while len(list(here.glob("*.child"))) < 2:
@@ -120,13 +120,13 @@ def test_a_killed_driver_leaves_nothing_and_resumes(here):  # noqa: F811
         time.sleep(0.05)
     driver.kill()
     assert driver.wait() == -signal.SIGKILL
-    while alive(here) or list(Path(tempfile.tempdir).iterdir()):
+    while alive(here) or list(Path(tempfile.gettempdir()).iterdir()):
         assert time.monotonic() < end, "programs or folders are left"
         time.sleep(0.05)
     Path("go").touch()
     store = run(CommandSimulator(SIMPLE, SPACE, FIELD), here / "s", limit=500)
     assert store.counts()["done"] == N
-    assert np.array_equal(store.read(None), truth(store))
+    assert np.array_equal(store.read(store.done), truth(store))
 
 
 def test_another_program_or_command_is_refused(here):  # noqa: F811
@@ -188,7 +188,7 @@ def test_on_the_command_line(config, capsys, here):  # noqa: F811
     assert simulated(*COMMAND)[0] == 0
     store = SimulationStore(here / "results" / "reference" / "train")
     line = store.theta[:, :1] + store.theta[:, 1:] * torch.arange(6)
-    assert np.allclose(store.read(None), line, atol=1e-5)
+    assert np.allclose(store.read(store.done), line, atol=1e-5)
     assert "line.sh" in store.manifest.identity["command"]
     assert simulated()[0] == 0  # it is done, whoever asks
     assert simulated(*COMMAND)[0] == 0

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from sbitools.errors import CampaignError, SbitoolsError, ShapeError
+from sbitools.files import typed
 from sbitools.parameters import ParameterSpace, as_space
 from sbitools.plain import real, text, whole
 from sbitools.seeds import check_seeds
@@ -28,6 +29,7 @@ from .template import Template
 __all__ = ["STOPPING_SECONDS", "CommandSimulator", "ProgramFailed"]
 
 STOPPING_SECONDS = 10.0  # to stop a program and to read what it left
+_LINE = 300  # characters of the last line it printed
 _PARTS = 1000  # of a store: programs are slow, and what a kill costs is one part in each worker
 
 
@@ -100,7 +102,8 @@ class CommandSimulator:
         self.time_limit = None if time_limit is None else real(time_limit, "time_limit", above=0)
         self._template = Template(command, self.parameters.names, self.source is not None)
         self.command, words = self._template.text, self._template.words
-        self._cwd = Path.cwd()
+        with typed(Path()):
+            self._cwd = Path.cwd()
         self._program = find_program(words[0], self._cwd)
         self._files = CodeFiles(self._program, words, self._cwd)
 
@@ -151,6 +154,7 @@ class CommandSimulator:
             except OSError as error:
                 raise no_folder(folder, error) from error
             self._check_files()
+            words = [os.path.expanduser(w) if w.startswith("~/") else w for w in words]  # noqa: PTH111
             ending = run_program([self._program, *words[1:]], self._cwd, self.time_limit)
             self._check_files()
             self._check(ending, folder)
@@ -161,7 +165,8 @@ class CommandSimulator:
             raise CannotRun(
                 f"{', '.join(changed)} of the command", expected="the content that it had when "
                 "the campaign began", got="another, or none", fix="put it back and run again; "
-                "for the new one choose another path: what is simulated would be two things",
+                "a corrected program needs a store of its own, and what a program writes a place "
+                "in {folder}",
             )  # fmt: skip
 
     def _check(self, ending: Ending, folder: Path) -> None:
@@ -188,7 +193,10 @@ class CommandSimulator:
             raise self._failed(str(error), ending, folder) from error
 
     def _failed(self, how: str, ending: Ending, folder: Path) -> ProgramFailed:
-        told = f"{how}; the last it printed:\n{ending.printed}" if ending.printed else how
+        lines = ending.printed.splitlines()
+        told = f"{how}, saying: {lines[-1].strip()[:_LINE]}" if lines else how
+        if len(lines) > 1 or len(ending.printed) > _LINE:  # what is read first comes last
+            told = f"{ending.printed}\n{told}"
         return ProgramFailed(
             f"program {self._template.words[0]!r}", expected="a result in {output_file}",
             got=told.replace(str(folder), "{folder}"),  # its name differs from run to run

@@ -11,8 +11,9 @@ import numpy as np
 
 from sbitools.arrays import as_native
 from sbitools.errors import ShapeError
+from sbitools.files import check_regular
 from sbitools.formats import open_array
-from sbitools.formats.reading import bad_file
+from sbitools.formats.reading import bad_file, reading
 from sbitools.formats.suffixes import HDF5
 from sbitools.labels import field_values
 from sbitools.simulator import FieldSpec
@@ -23,6 +24,7 @@ TEXTS = (".txt", ".csv", ".dat")
 NAMED = (".npy", ".npz", *HDF5)
 RESULTS = (*NAMED, *TEXTS)
 _INTEGERS = ("int32", "int64", "uint8")
+_LONGEST, _COMMENTS = 64, 1 << 20  # bytes of one number, and of what is beside them
 _WORDS = re.compile(r"[\s,;]+")
 
 
@@ -59,6 +61,13 @@ def _from_array(file: Path, name: str, spec: FieldSpec, named: bool) -> np.ndarr
 def _from_text(file: Path, spec: FieldSpec) -> np.ndarray:
     """Numbers between blanks, commas or semicolons; a table of two axes has one row in a line."""
     what, number = "x in {output_file}", _whole if spec.dtype in _INTEGERS else float
+    most = _COMMENTS + _LONGEST * math.prod(spec.shape)
+    with reading(file):
+        check_regular(file)
+        size = file.stat().st_size
+    if size > most:
+        raise bad_file(file, f"numbers of shape {spec.shape}, in {most} bytes", f"{size} bytes",
+                       "write them alone")  # fmt: skip
     try:
         lines = [line.partition("#")[0].strip() for line in file.read_text("utf-8").splitlines()]
         rows = [[number(w) for w in _WORDS.split(line) if w] for line in lines if line]

@@ -27,9 +27,6 @@ from .periodic import looks_periodic
 from .priors import ColumnPrior, propose_prior, stratified
 from .splits import Splits, propose_splits
 
-if TYPE_CHECKING:
-    pass
-
 __all__ = ["Files", "Proposal", "propose"]
 
 _FEWEST = 8  # simulations from which anything can be learnt and tested

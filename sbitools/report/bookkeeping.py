@@ -115,6 +115,7 @@ def provenance_section(facts: dict[str, Any]) -> Section:
     machine = " · ".join(f"{name} {value}" for name, value in facts["machine"].items())
     rows = [("date (UTC)", facts["date"]), ("versions", versions), ("machine", machine)]
     rows += [(f"sha256 of {name}", value) for name, value in facts["specifications"].items()]
+    rows += [(f"command of {name}", text) for name, text in facts.get("commands", {}).items()]
     seeds, hashes = facts["seeds"], facts["hashes"]
     stages = [
         (stage, str(seeds.get(stage, "")), artifact, value)

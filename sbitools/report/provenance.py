@@ -44,7 +44,7 @@ def provenance(run: Run) -> dict[str, Any]:
 
     Returns:
         Plain values: date (UTC), versions, machine, the specifications' digests, the seeds and
-        hashes of every stage, and the configuration.
+        hashes of every stage, the commands that were given, and the configuration.
     """
     from sbitools.chain.names import NAMES
 
@@ -60,6 +60,7 @@ def provenance(run: Run) -> dict[str, Any]:
         "seeds": {"run": run.config.seed}
         | {name: r.settings["seed"] for name, r in records.items() if "seed" in r.settings},
         "hashes": {name: r.outputs for name, r in records.items() if r.outputs},
+        "commands": {n: r.notes["command"] for n, r in records.items() if "command" in r.notes},
         "config": json.loads(run.config.model_dump_json()),
     }  # fmt: skip
 
