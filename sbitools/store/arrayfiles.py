@@ -18,12 +18,15 @@ from sbitools.errors import StoreError
 from sbitools.files import check_regular, memory
 from sbitools.plain import as_path
 
-__all__ = ["HDF5", "SUFFIXES", "bad_file", "hdf5_members", "open_array", "open_npz", "reading",
-           "require_file"]  # fmt: skip
+from .heaps import check_heaps
+
+__all__ = ["HDF5", "SUFFIXES", "bad_file", "hdf5_members", "open_array", "open_hdf5", "open_npz",
+           "reading", "require_file"]  # fmt: skip
 
 HDF5 = (".h5", ".hdf5", ".hdf")
 _FILLS = ("_FillValue", "missing_value")  # what netCDF writes where nothing was measured
 SUFFIXES = (".npy", ".npz", *HDF5)
+_HEAPS = 1 << 22  # bytes of a file in which texts of attributes usually lie
 _MEMBERS = 100_000  # arrays and groups of one HDF5 file
 _UNREADABLE = (
     OSError, ValueError, EOFError, KeyError, RuntimeError, MemoryError, OverflowError,
@@ -149,10 +152,16 @@ def _open(path: Path, dataset: str | None, prefer: str, stack: contextlib.ExitSt
         archive = open_npz(path, stack)
         return archive[_choose(path, list(archive.files), dataset, prefer)]
     if path.suffix.lower() in HDF5:
-        file = stack.enter_context(h5py.File(path, "r"))
+        file = open_hdf5(path, stack)
         members = hdf5_members(path, file)
         return _Hdf5Rows(path, members[_choose(path, list(members), dataset, prefer)])
     raise bad_file(path, f"one of {SUFFIXES}", f"suffix {path.suffix!r}", "convert the file")
+
+
+def open_hdf5(path: Path, stack: contextlib.ExitStack) -> h5py.File:
+    """The HDF5 file at `path`, closed with `stack`."""
+    check_heaps(path, _HEAPS)
+    return stack.enter_context(h5py.File(path, "r"))
 
 
 def open_npz(path: Path, stack: contextlib.ExitStack) -> Any:

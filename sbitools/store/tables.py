@@ -14,7 +14,16 @@ from sbitools.errors import ParameterError
 from sbitools.parameters import ParameterSpace
 from sbitools.plain import as_path
 
-from .arrayfiles import HDF5, bad_file, hdf5_members, open_array, open_npz, reading, require_file
+from .arrayfiles import (
+    HDF5,
+    bad_file,
+    hdf5_members,
+    open_array,
+    open_hdf5,
+    open_npz,
+    reading,
+    require_file,
+)
 from .textfiles import read_text
 
 __all__ = ["read_theta"]
@@ -108,7 +117,7 @@ def _from_archive(path: Path, names: list[str], dataset: str | None) -> np.ndarr
         if path.suffix.lower() == ".npz":
             arrays = open_npz(path, stack)
         else:
-            arrays = hdf5_members(path, stack.enter_context(h5py.File(path, "r")))
+            arrays = hdf5_members(path, open_hdf5(path, stack))
         keys = list(arrays)
         # Our own designs and draws are such a table, whatever their parameters are called.
         table = "theta" in keys and "names" in keys and len(arrays["theta"].shape) == 2
