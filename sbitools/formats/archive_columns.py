@@ -16,7 +16,7 @@ from sbitools.files import memory
 from sbitools.labels import stated_unit
 
 from .columns import Columns, require_columns, side_by_side
-from .hdf5_files import Hdf5Fields, hdf5_members
+from .hdf5_files import Hdf5Fields, hdf5_members, open_hdf5
 from .numpy_files import map_npy, npz_members
 from .reading import bad_file, choose
 from .textfiles import COUNTERS
@@ -40,7 +40,8 @@ def from_npz(path: Path, dataset: str | None, wanted: list[str] | None) -> Colum
 
 def from_hdf5(path: Path, dataset: str | None, wanted: list[str] | None) -> Columns:
     """Columns of an HDF5 file: of all groups, or of the one that `dataset` names."""
-    with h5py.File(path, "r") as file:
+    with contextlib.ExitStack() as stack:
+        file = open_hdf5(path, stack)
         members = hdf5_members(path, file)
         prefix = f"{dataset.strip('/')}/" if dataset else ""
         inside = {k.removeprefix(prefix): v for k, v in members.items() if k.startswith(prefix)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,13 @@ import numpy as np
 from sbitools.labels import scale_names
 
 from .fields import Fields
+from .heaps import check_heaps
 from .reading import bad_file
 
-__all__ = ["Hdf5Fields", "hdf5_members"]
+__all__ = ["Hdf5Fields", "hdf5_members", "open_hdf5"]
 
 _FILLS = ("_FillValue", "missing_value")  # what netCDF writes where nothing was measured
+_HEAPS = 1 << 22  # bytes of a file in which texts of attributes usually lie
 _MEMBERS = 100_000  # arrays and groups of one HDF5 file
 
 
@@ -37,6 +40,12 @@ class Hdf5Fields(Fields):
         if any(m.any() for m in masked):
             return np.ma.masked_array(values, np.any(masked, axis=0))
         return np.asarray(values)
+
+
+def open_hdf5(path: Path, stack: contextlib.ExitStack) -> h5py.File:
+    """The HDF5 file at `path`, closed with `stack`."""
+    check_heaps(path, _HEAPS)
+    return stack.enter_context(h5py.File(path, "r"))
 
 
 def hdf5_members(path: Path, file: Any) -> dict[str, Any]:

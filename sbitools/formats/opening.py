@@ -6,13 +6,11 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
-import h5py
-
 from sbitools.plain import as_path
 
 from .fields import Fields
 from .fits_images import open_fits
-from .hdf5_files import Hdf5Fields, hdf5_members
+from .hdf5_files import Hdf5Fields, hdf5_members, open_hdf5
 from .many_files import ManyFields
 from .netcdf_files import open_variable
 from .numpy_files import NpyFields, npz_members
@@ -93,7 +91,7 @@ def _open(path: Path, dataset: str | None, prefer: str, stack: contextlib.ExitSt
         arrays = npz_members(path, stack)
         return arrays[choose(path, list(arrays), dataset, prefer)]
     if suffix in HDF5:
-        members = hdf5_members(path, stack.enter_context(h5py.File(path, "r")))
+        members = hdf5_members(path, open_hdf5(path, stack))
         return Hdf5Fields(path, members[choose(path, list(members), dataset, prefer)])
     if suffix in (*NETCDF, *ZARR):
         return open_variable(path, dataset, prefer, stack)

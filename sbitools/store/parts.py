@@ -30,6 +30,7 @@ from sbitools.files import (
     typed,
     write_atomic,
 )  # fmt: skip
+from sbitools.formats.heaps import check_heaps
 
 from .layout import COLUMNS, Layout
 
@@ -248,13 +249,19 @@ class Part:
     def _reading(self) -> Iterator[Any]:
         """The file, open; whatever a damaged one makes its reader raise is a `StoreError`."""
         try:
-            check_regular(self.path)  # a pipe would keep us waiting
+            check_regular(self.path)  # a pipe would keep us waiting, and a heap without an end
+            check_heaps(self.path, self._small)
             with h5py.File(self.path, "r") as file:
                 yield file
         except _UNREADABLE as error:
             if isinstance(error, OSError) and is_refused(error):
                 raise out_of_reach(self.path, error) from error
             raise self._damaged(f"a file that HDF5 cannot read ({error})") from error
+
+    @property
+    def _small(self) -> int:
+        """Bytes of a part before its fields, or more."""
+        return (1 << 18) + (self.stop - self.start) * 8 * (8 + len(self.layout.parameters))
 
     def _meta(self, file: Any) -> PartMeta:
         if file.attrs.get("kind") != "sbitools-part" or file.attrs.get("schema") != _SCHEMA:
