@@ -6,7 +6,7 @@ import torch
 
 import sbitools
 from sbitools import FieldSpec, Parameter, ParameterSpace, SimulationStore, priors
-from sbitools.calibration.stores import check_unseen, seen
+from sbitools.calibration.drawing.stores import check_unseen, seen
 from sbitools.errors import StoreError
 from sbitools.repairs.measure import held_out_log_prob
 from sbitools.store.marks import in_sketches, marks, sketch

@@ -37,9 +37,7 @@ import torch
 
 import sbitools
 from sbitools import FieldSpec, FunctionSimulator, Parameter, ParameterSpace, priors, seeds
-from sbitools.calibration import power
-from sbitools.calibration.local import local_check
-from sbitools.calibration.misspecification import misspecification
+from sbitools.calibration import local_check, misspecification, power
 from sbitools.repairs import judgement, repair
 
 # %% [markdown]

@@ -73,7 +73,9 @@ def ours(posterior: Posterior, store: SimulationStore, n_draws: int) -> None:
 
 def forget() -> None:
     """Empty the caches of null distributions, as in a new process."""
-    modules = [sys.modules[f"sbitools.calibration.{name}"] for name in ("bands", "power")]
+    modules = [
+        sys.modules[f"sbitools.calibration.{name}"] for name in ("statistics.bands", "power")
+    ]
     for module in modules:
         for value in vars(module).values():
             if hasattr(value, "cache_clear"):

@@ -6,29 +6,29 @@ Every check takes posterior draws (tests, draws, parameters) and true parameters
 
 from __future__ import annotations
 
-# Functions carry the names of their modules, so they are bound here, after the modules.
-from .attribution import attribute
-from .bands import simultaneous_band
+# Some functions carry the names of their modules, so they are bound here, after the modules.
 from .calibrate import calibrate, calibrate_draws
 from .check import Check
-from .conditional import conditional
-from .contraction import contraction
-from .coverage import coverage
-from .discrete import discrete
-from .draws import CalibrationDraws, Excluded
-from .information import information, information_lost
-from .joint import joint_null
-from .latent import latent
-from .local import local_c2st, local_check
-from .misspecification import familiar, misspecification, mmd
-from .observed_tests import ObservedTests, look
+from .checks.attribution import attribute
+from .checks.conditional import conditional
+from .checks.contraction import contraction
+from .checks.coverage import coverage
+from .checks.discrete import discrete
+from .checks.information import information, information_lost
+from .checks.latent import latent
+from .checks.local import local_c2st, local_check
+from .checks.misspecification import familiar, misspecification, mmd
+from .checks.predictive import predictive, predictive_check
+from .checks.ranks import sbc
+from .checks.recovery import recovery
+from .checks.tarp import tarp
+from .checks.transfer import transfer
+from .drawing.draws import CalibrationDraws, Excluded
+from .drawing.observed_tests import ObservedTests, look
 from .power import needed_tests, power
-from .predictive import predictive, predictive_check
-from .ranks import sbc
-from .recovery import recovery
 from .result import CalibrationResult
-from .tarp import tarp
-from .transfer import transfer
+from .statistics.bands import simultaneous_band
+from .statistics.joint import joint_null
 
 __all__ = [
     "CalibrationDraws",

@@ -14,22 +14,22 @@ from sbitools.seeds import check_seed, derive
 from sbitools.store.access import as_store
 
 from .check import Check
-from .conditional import FEWEST, conditional
-from .contraction import contraction
-from .coverage import coverage
-from .draws import CalibrationDraws
-from .gate import probability
-from .information import information
-from .joint import joint_null
-from .latent import latent
+from .checks.conditional import FEWEST, conditional
+from .checks.contraction import contraction
+from .checks.coverage import coverage
+from .checks.gate import probability
+from .checks.information import information
+from .checks.latent import latent
+from .checks.ranks import sbc
+from .checks.recovery import recovery
+from .checks.tarp import tarp
+from .checks.transfer import transfer
+from .drawing.draws import CalibrationDraws
+from .drawing.stores import as_posterior, check_specification, check_unseen
 from .power import check_size, power
-from .ranks import sbc
-from .recovery import recovery
 from .result import CalibrationResult
 from .sampling import draw
-from .stores import as_posterior, check_specification, check_unseen
-from .tarp import tarp
-from .transfer import transfer
+from .statistics.joint import joint_null
 
 __all__ = ["CHECKS", "calibrate", "calibrate_draws"]
 

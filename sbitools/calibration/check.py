@@ -56,7 +56,7 @@ class Check:
         Returns:
             The axes.
         """
-        from .plots import draw
+        from .plots.kinds import draw
 
         return draw(self, ax, label=label, color=color)
 

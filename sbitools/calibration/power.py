@@ -16,9 +16,9 @@ import numpy as np
 from sbitools.errors import ConfigError, StoreError
 from sbitools.seeds import derive
 
-from .bands import gamma_p_values, gammas, places_of
-from .joint import equal_level
-from .latent import latent_covariance
+from .checks.latent import latent_covariance
+from .statistics.bands import gamma_p_values, gammas, places_of
+from .statistics.joint import equal_level
 
 __all__ = ["ALTERNATIVES", "Alternative", "check_size", "needed_tests", "power"]
 

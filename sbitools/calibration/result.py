@@ -74,7 +74,7 @@ class CalibrationResult(CheckSets):
 
     def plot(self, name: str, ax: Any = None) -> Any:
         """A check on emulated and, if there are any, reference tests, on one pair of axes."""
-        from .plots import draw_pair
+        from .plots.kinds import draw_pair
 
         kinds = [k for k in ("emulated", "reference") if k in self.sets()]
         return draw_pair([(kind, self.check(name, kind)) for kind in kinds], ax)

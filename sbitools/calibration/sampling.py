@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from .answers import answers
-from .draws import CalibrationDraws
+from .drawing.answers import answers
+from .drawing.draws import CalibrationDraws
 
 __all__ = ["draw"]
 

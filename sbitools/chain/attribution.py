@@ -27,8 +27,8 @@ def attribution(run: Run, posterior: Any) -> list[Check]:
         run: whose test simulations are used.
         posterior: as it was trained.
     """
-    from sbitools.calibration.attribution import attribute
-    from sbitools.calibration.observed_tests import look
+    from sbitools.calibration.checks.attribution import attribute
+    from sbitools.calibration.drawing.observed_tests import look
     from sbitools.inference.repaired.posterior import unwarned
 
     statistics, coordinates = observed_statistics(

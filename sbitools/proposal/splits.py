@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from sbitools.calibration.joint import equal_level
 from sbitools.calibration.power import ALTERNATIVES, needed_tests, power
+from sbitools.calibration.statistics.joint import equal_level
 
 __all__ = ["Splits", "propose_splits"]
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from sbitools.calibration.bootstrap import bootstrap_means
+from sbitools.calibration.statistics.bootstrap import bootstrap_means
 from sbitools.errors import ConfigError, ShapeError
 from sbitools.seeds import derive
 

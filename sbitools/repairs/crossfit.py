@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from sbitools.calibration.draws import CalibrationDraws
+from sbitools.calibration.drawing.draws import CalibrationDraws
 from sbitools.calibration.sampling import draw
 from sbitools.errors import ConfigError
 from sbitools.seeds import derive

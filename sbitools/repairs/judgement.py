@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from sbitools.brief import Brief
-from sbitools.calibration.bootstrap import bootstrap_means
-from sbitools.calibration.coverage import coverage
-from sbitools.calibration.draws import CalibrationDraws
-from sbitools.calibration.ranks import sbc
+from sbitools.calibration.checks.coverage import coverage
+from sbitools.calibration.checks.ranks import sbc
+from sbitools.calibration.drawing.draws import CalibrationDraws
+from sbitools.calibration.statistics.bootstrap import bootstrap_means
 from sbitools.seeds import derive
 
 __all__ = ["Judgement", "judge"]

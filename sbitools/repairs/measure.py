@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from sbitools.calibration.stores import check_specification, seen
+from sbitools.calibration.drawing.stores import check_specification, seen
 from sbitools.errors import StoreError
 from sbitools.inference.train import train
 from sbitools.plain import as_path

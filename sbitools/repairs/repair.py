@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from sbitools.calibration.stores import as_posterior, check_specification, seen
+from sbitools.calibration.drawing.stores import as_posterior, check_specification, seen
 from sbitools.errors import ConfigError, StoreError
 from sbitools.inference.posterior import Posterior
 from sbitools.plain import as_path, flag, text, whole

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from sbitools.calibration.bootstrap import bootstrap_means
+from sbitools.calibration.statistics.bootstrap import bootstrap_means
 from sbitools.seeds import derive
 from sbitools.store.access import as_store
 

@@ -43,7 +43,7 @@ def attribution_section(checks: list[Check]) -> Section:
     """Where the posterior's error on the reference comes from.
 
     Args:
-        checks: of `sbitools.calibration.attribution.attribute`.
+        checks: of `sbitools.calibration.checks.attribution.attribute`.
     """
     figures = [
         Figure(_check_panel(check), check.name, _CAPTIONS[check.kind])
@@ -197,7 +197,7 @@ def _gain_panel(judged: list[Judgement]) -> str:
 
 @styled
 def _check_panel(check: Check) -> str:
-    from sbitools.calibration import attribution_plots as plots
+    from sbitools.calibration.plots import attribution as plots
 
     figure, axes = canvas(size=(4.9, 3.7))
     drawers = {"spectrum": plots.draw_spectrum, "bias source": plots.draw_bias_source,

@@ -163,7 +163,7 @@ def calibration_panel(emulated: Check, reference: Check | None, own: str = "emul
 @styled
 def quantile_panel(emulated: Check, reference: Check | None, own: str = "emulated") -> str:
     """Quantiles of latents against N(0, 1), on `own` and on reference tests."""
-    from sbitools.calibration.plots import latent_quantiles
+    from sbitools.calibration.plots.kinds import latent_quantiles
 
     figure, axes = canvas(size=(4.9, 3.7))
     ax: Axes = axes[0, 0]

@@ -7,17 +7,17 @@ import pytest
 from matplotlib.figure import Figure
 
 from sbitools import SimulationStore
-from sbitools.calibration import attribution_plots as plots
-from sbitools.calibration.attribution import (
+from sbitools.calibration.check import Check
+from sbitools.calibration.checks.attribution import (
     attribute,
     bias_source,
     explained_bias,
     feature_shift,
     statistic_bias,
 )
-from sbitools.calibration.check import Check
-from sbitools.calibration.observed_tests import ObservedTests, look
-from sbitools.calibration.regression import source_difference
+from sbitools.calibration.drawing.observed_tests import ObservedTests, look
+from sbitools.calibration.plots import attribution as plots
+from sbitools.calibration.statistics.regression import source_difference
 from sbitools.errors import ShapeError
 from tests.oracles.gaussian import GaussianPosterior, LinearGaussian
 

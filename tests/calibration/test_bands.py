@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from sbitools.calibration.bands import ecdf_test, simultaneous_band, stay_probability
+from sbitools.calibration.statistics.bands import ecdf_test, simultaneous_band, stay_probability
 
 
 def every_rank_set(n, n_draws):

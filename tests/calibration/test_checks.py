@@ -12,7 +12,7 @@ import torch
 
 from sbitools import ParameterSpace, priors
 from sbitools.calibration import CalibrationDraws, contraction, coverage, recovery, sbc, tarp
-from sbitools.calibration.coordinates import prior_variance
+from sbitools.calibration.statistics.coordinates import prior_variance
 from sbitools.calibration.verdict import repeats_prior
 from sbitools.errors import ShapeError
 from sbitools.parameters import Parameter

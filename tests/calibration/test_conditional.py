@@ -29,7 +29,7 @@ def test_exact_posteriors_have_uniform_p_values_at_any_number_of_draws(n_draws):
 
 
 def test_scores_of_ranks_are_normal_and_know_nothing_of_the_draws():
-    from sbitools.calibration.conditional import _rank_scores
+    from sbitools.calibration.checks.conditional import _rank_scores
 
     d = rippled(4000, 4, 1)
     s, total = _rank_scores(d)[:, 0], d.draws.sum(1)[:, 0] + d.theta[:, 0]

@@ -8,7 +8,7 @@ import torch
 
 from sbitools import Parameter, ParameterSpace, priors
 from sbitools.calibration import information, information_lost
-from sbitools.calibration.coordinates import expected_log_prob, normal_score
+from sbitools.calibration.statistics.coordinates import expected_log_prob, normal_score
 from sbitools.errors import ShapeError
 from tests.oracles.gaussian import LinearGaussian, calibration_draws
 

@@ -7,8 +7,8 @@ import pytest
 from scipy.stats import binom
 
 from sbitools.calibration import CalibrationDraws, calibrate_draws, joint_null, sbc
-from sbitools.calibration.bands import ecdf_test, gamma_p_values
-from sbitools.calibration.joint import JointNull, pool_ranks
+from sbitools.calibration.statistics.bands import ecdf_test, gamma_p_values
+from sbitools.calibration.statistics.joint import JointNull, pool_ranks
 from sbitools.errors import ShapeError
 from tests.oracles.gaussian import LinearGaussian, calibration_draws
 

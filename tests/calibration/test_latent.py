@@ -8,7 +8,7 @@ import pytest
 from scipy.stats import binom
 
 from sbitools.calibration import CalibrationResult, calibrate_draws, latent
-from sbitools.calibration.plots import latent_quantiles
+from sbitools.calibration.plots.kinds import latent_quantiles
 from sbitools.errors import ShapeError
 from tests.oracles.gaussian import calibration_draws
 

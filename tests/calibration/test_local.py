@@ -8,8 +8,8 @@ import torch
 
 from sbitools.calibration import CalibrationDraws
 from sbitools.calibration.check import Check
-from sbitools.calibration.local import combined, local_c2st, local_check
-from sbitools.calibration.local_plots import draw_local
+from sbitools.calibration.checks.local import combined, local_c2st, local_check
+from sbitools.calibration.plots.local import draw_local
 from sbitools.errors import ShapeError
 from tests.oracles.gaussian import GaussianPosterior, LinearGaussian
 

@@ -15,8 +15,8 @@ from sbitools.calibration import (
     sbc,
 )
 from sbitools.calibration.calibrate import CHECKS
-from sbitools.calibration.joint import DEFAULT, equal_level
 from sbitools.calibration.power import Alternative
+from sbitools.calibration.statistics.joint import DEFAULT, equal_level
 from sbitools.errors import ConfigError, ShapeError, StoreError
 from tests.oracles.gaussian import GaussianPosterior, LinearGaussian, calibration_draws
 

@@ -10,9 +10,9 @@ import torch
 
 from sbitools import FunctionSimulator, Parameter, ParameterSpace, priors, seeds
 from sbitools.calibration.check import Check
-from sbitools.calibration.local_plots import draw_predictive
-from sbitools.calibration.predictions import default_statistics, predict
-from sbitools.calibration.predictive import predictive, predictive_check
+from sbitools.calibration.checks.predictions import default_statistics, predict
+from sbitools.calibration.checks.predictive import predictive, predictive_check
+from sbitools.calibration.plots.local import draw_predictive
 from sbitools.errors import PosteriorError, ShapeError
 from sbitools.observation import Smooth
 from tests.oracles.gaussian import GaussianPosterior, LinearGaussian

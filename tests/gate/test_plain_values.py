@@ -26,7 +26,7 @@ from sbitools import (
 from sbitools.arviz import draws_to_arviz
 from sbitools.calibration import CalibrationDraws
 from sbitools.calibration.calibrate import calibrate_draws
-from sbitools.calibration.misspecification import describe
+from sbitools.calibration.checks.misspecification import describe
 from sbitools.calibration.sampling import draw
 from sbitools.campaign import plan
 from sbitools.config import CalibrateSection, ReferenceSection, RunConfig, validate_model

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 import sbitools
-from sbitools.calibration.misspecification import describe
-from sbitools.calibration.observed_tests import look
+from sbitools.calibration.checks.misspecification import describe
+from sbitools.calibration.drawing.observed_tests import look
 from sbitools.calibration.sampling import draw
 from sbitools.errors import SbitoolsError
 from sbitools.inference.truncation import JoinedStores

@@ -13,7 +13,7 @@ from astropy.utils.masked import Masked
 from sbitools import FieldSpec, SimulationStore, simulate
 from sbitools.arviz import draws_to_arviz, from_arviz
 from sbitools.calibration import CalibrationDraws
-from sbitools.calibration.given import observed_field
+from sbitools.calibration.drawing.given import observed_field
 from sbitools.campaign.worker import _unpack
 from sbitools.errors import ObservationError, PosteriorError, SbitoolsError, ShapeError, StoreError
 from sbitools.inference.rounds import _checked

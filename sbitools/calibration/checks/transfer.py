@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 from scipy.special import ndtri
 
+from sbitools.calibration.check import Check
+from sbitools.calibration.drawing.draws import CalibrationDraws
+from sbitools.calibration.statistics.bootstrap import bootstrap_means
 from sbitools.seeds import derive
 
-from .bootstrap import bootstrap_means
-from .check import Check
 from .coverage import LEVELS
-from .draws import CalibrationDraws
 from .gate import checked
 from .tarp import tarp_ranks
 

@@ -23,14 +23,14 @@ from typing import Any
 
 import numpy as np
 
+from sbitools.calibration.check import Check
+from sbitools.calibration.drawing.draws import CalibrationDraws
+from sbitools.calibration.drawing.given import observed_field
+from sbitools.calibration.statistics.coordinates import prior_probability
 from sbitools.errors import ShapeError
 from sbitools.seeds import derive
 
-from .check import Check
-from .coordinates import prior_probability
-from .draws import CalibrationDraws
 from .gate import checked
-from .given import observed_field
 
 __all__ = ["combined", "local_c2st", "local_check"]
 

@@ -22,16 +22,16 @@ from typing import Any
 
 import numpy as np
 
+from sbitools.calibration.check import Check
+from sbitools.calibration.drawing.given import observed_field
+from sbitools.calibration.drawing.stores import as_posterior, check_specification
 from sbitools.errors import ShapeError, StoreError
 from sbitools.familiarity import Familiarity, data_statistics
 from sbitools.plain import whole
 from sbitools.seeds import check_seed, derive
 from sbitools.store.access import as_store, chosen
 
-from .check import Check
 from .gate import checked
-from .given import observed_field
-from .stores import as_posterior, check_specification
 
 __all__ = ["describe", "familiar", "misspecification", "mmd"]
 

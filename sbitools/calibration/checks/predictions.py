@@ -7,10 +7,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from sbitools.calibration.drawing.given import observed_field
 from sbitools.errors import PosteriorError, ShapeError
 from sbitools.seeds import derive
-
-from .given import observed_field
 
 __all__ = ["MIN_PREDICTIONS", "Predictions", "Statistics", "default_statistics", "predict"]
 

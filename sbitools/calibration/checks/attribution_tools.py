@@ -6,12 +6,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sbitools.calibration.statistics.regression import quadratic
 from sbitools.errors import ShapeError
 
-from .regression import quadratic
-
 if TYPE_CHECKING:
-    from .observed_tests import ObservedTests
+    from sbitools.calibration.drawing.observed_tests import ObservedTests
 
 __all__ = ["Discriminant", "conditional_features", "paired_values", "response"]
 

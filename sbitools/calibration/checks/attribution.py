@@ -13,14 +13,14 @@ from typing import Any
 
 import numpy as np
 
+from sbitools.calibration.check import Check
+from sbitools.calibration.drawing.observed_tests import ObservedTests
+from sbitools.calibration.statistics.bootstrap import bootstrap_means
+from sbitools.calibration.statistics.regression import group_weights, source_difference
 from sbitools.seeds import derive
 
 from .attribution_tools import Discriminant, conditional_features, paired_values, response
-from .bootstrap import bootstrap_means
-from .check import Check
 from .gate import checked
-from .observed_tests import ObservedTests
-from .regression import group_weights, source_difference
 
 __all__ = ["attribute", "bias_source", "explained_bias", "feature_shift", "statistic_bias"]
 

@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from .draws import CalibrationDraws
+from sbitools.calibration.drawing.draws import CalibrationDraws
 
 __all__ = ["Outliers", "far_out"]
 

@@ -23,8 +23,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sbitools.calibration.drawing.draws import CalibrationDraws
+
 from .bands import gamma_p_values, gammas, places_of
-from .draws import CalibrationDraws
 
 __all__ = [
     "DEFAULT", "RANKED", "JointNull", "equal_level", "joint_null", "pool_ranks", "rank_columns",

@@ -11,13 +11,13 @@ import numpy as np
 
 from sbitools.arrays import as_native
 from sbitools.brief import Brief
+from sbitools.calibration.statistics.distances import squared_distances
 from sbitools.errors import ConfigError, ShapeError
 from sbitools.plain import text
 from sbitools.seeds import check_seed, derive
 from sbitools.typeset import typeset
 
 from .answers import Excluded, answers
-from .distances import squared_distances
 
 if TYPE_CHECKING:
     from sbitools.parameters import ParameterSpace

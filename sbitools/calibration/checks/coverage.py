@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from sbitools.calibration.check import Check
+from sbitools.calibration.drawing.draws import CalibrationDraws, as_draws
+from sbitools.calibration.statistics.bands import ecdf_test, simultaneous_band
 from sbitools.errors import ShapeError
 
-from .bands import ecdf_test, simultaneous_band
-from .check import Check
-from .draws import CalibrationDraws, as_draws
 from .gate import checked
 from .ranks import ecdf_details
 

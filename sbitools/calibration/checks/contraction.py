@@ -8,13 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .bands import EcdfTest, ecdf_test, evaluation_ranks, simultaneous_band
-from .bootstrap import bootstrap_means, bounded
-from .check import Check, in_digits
-from .coordinates import prior_probability, prior_variance
-from .draws import CalibrationDraws, as_draws
+from sbitools.calibration.check import Check, in_digits
+from sbitools.calibration.drawing.draws import CalibrationDraws, as_draws
+from sbitools.calibration.statistics.bands import (
+    EcdfTest,
+    ecdf_test,
+    evaluation_ranks,
+    simultaneous_band,
+)
+from sbitools.calibration.statistics.bootstrap import bootstrap_means, bounded
+from sbitools.calibration.statistics.coordinates import prior_probability, prior_variance
+from sbitools.calibration.statistics.outliers import far_out
+
 from .gate import checked
-from .outliers import far_out
 
 if TYPE_CHECKING:
     from sbitools.parameters import ParameterSpace

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from sbitools.calibration.check import Check
+from sbitools.calibration.drawing.draws import CalibrationDraws, as_draws
+from sbitools.calibration.statistics.bands import EcdfTest, ecdf_test, simultaneous_band
 from sbitools.errors import ShapeError
 
-from .bands import EcdfTest, ecdf_test, simultaneous_band
-from .check import Check
-from .draws import CalibrationDraws, as_draws
 from .gate import checked
 
 __all__ = ["sbc", "uniformity", "with_quantities"]

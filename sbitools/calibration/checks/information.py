@@ -12,12 +12,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from sbitools.calibration.check import Check
+from sbitools.calibration.drawing.draws import CalibrationDraws, as_draws
+from sbitools.calibration.statistics.bootstrap import bootstrap_means
+from sbitools.calibration.statistics.coordinates import expected_log_prob, normal_score
 from sbitools.errors import ShapeError
-
-from .bootstrap import bootstrap_means
-from .check import Check
-from .coordinates import expected_log_prob, normal_score
-from .draws import CalibrationDraws, as_draws
 
 __all__ = ["information", "information_lost"]
 

@@ -8,9 +8,9 @@ import numpy as np
 
 from sbitools.errors import ConfigError
 
-from .attribution_plots import draw_bias_source, draw_explained, draw_spectrum
+from .attribution import draw_bias_source, draw_explained, draw_spectrum
 from .drawn import Drawn
-from .local_plots import draw_distance, draw_local, draw_predictive
+from .local import draw_distance, draw_local, draw_predictive
 
 __all__ = ["COLORS", "draw", "draw_pair", "latent_quantiles"]
 

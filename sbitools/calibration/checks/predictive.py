@@ -19,11 +19,11 @@ from typing import Any
 
 import numpy as np
 
+from sbitools.calibration.check import Check
 from sbitools.errors import ShapeError
 from sbitools.familiarity import whitening
 from sbitools.seeds import derive
 
-from .check import Check
 from .gate import checked
 from .local import combined
 from .predictions import MIN_PREDICTIONS, Statistics, predict

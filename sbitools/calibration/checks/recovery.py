@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from .bootstrap import bootstrap_means, bounded
-from .check import Check, in_digits
-from .coordinates import prior_variance
-from .draws import CalibrationDraws, as_draws
+from sbitools.calibration.check import Check, in_digits
+from sbitools.calibration.drawing.draws import CalibrationDraws, as_draws
+from sbitools.calibration.statistics.bootstrap import bootstrap_means, bounded
+from sbitools.calibration.statistics.coordinates import prior_variance
 
 __all__ = ["recovery"]
 

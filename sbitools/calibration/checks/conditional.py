@@ -24,8 +24,9 @@ from typing import Any
 
 import numpy as np
 
-from .check import Check
-from .draws import CalibrationDraws, as_draws
+from sbitools.calibration.check import Check
+from sbitools.calibration.drawing.draws import CalibrationDraws, as_draws
+
 from .latent import WIDTH_SLOPE, basis
 
 __all__ = ["FEWEST", "conditional"]

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from sbitools.calibration.check import Check
 from sbitools.errors import ShapeError
 from sbitools.seeds import derive
 
-from .check import Check
 from .gate import checked
 
 __all__ = ["discrete"]

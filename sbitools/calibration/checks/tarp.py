@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from .bands import ecdf_test
-from .check import Check
-from .distances import squared_distances
-from .draws import CalibrationDraws, as_draws
+from sbitools.calibration.check import Check
+from sbitools.calibration.drawing.draws import CalibrationDraws, as_draws
+from sbitools.calibration.statistics.bands import ecdf_test
+from sbitools.calibration.statistics.distances import squared_distances
+
 from .gate import checked
 from .ranks import band_at, ecdf_details
 
