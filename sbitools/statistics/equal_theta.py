@@ -127,8 +127,8 @@ class EqualTheta:
             The ratio, and its standard error, of the shape of the statistic; and the row of their
             median. Where neither scatters, the ratio is 1.
         """
-        size = max(self.emulator_scatter.max(), self.reference_scatter.max(), 1e-300)
-        least = (1e-6 * size) ** 2
+        size = max(self.emulator_scatter.max(), self.reference_scatter.max())
+        least = max((1e-6 * size) ** 2, 1e-300)
         squares = self._half_square, self.residuals.values**2
         rng = np.random.default_rng(derive(self.seed, 1))
         drawn = [rng.multinomial(len(s), np.full(len(s), 1 / len(s)), _RESAMPLED) / len(s)
@@ -198,7 +198,8 @@ class Responses:
     ) -> np.ndarray:
         """Slopes with every parameter; 0 with those that do not vary where this is known."""
         found = dict(zip(one.fit.names, one.fit.slopes(values, rows), strict=True))
-        return np.stack([found.get(p, np.zeros(values.shape[1])) for p in self.fit.names])
+        slopes = [found.get(p, np.zeros(values.shape[1])) for p in self.fit.names]
+        return np.array(slopes).reshape(len(slopes), values.shape[1])
 
     def curves(self, name: str) -> dict[str, dict[str, np.ndarray]]:
         """By parameter: slopes of one statistic, of its shape, and twice the floor of them."""
