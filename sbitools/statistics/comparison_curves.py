@@ -30,7 +30,8 @@ def curves_of_spectra(m: Measured, labels: dict[str, str]) -> dict[str, Any]:
     ratio, error, _ = one.scatter_ratio()
     for i, c in enumerate(m.live[:_CHANNELS]):
         of = f", {names[c]}" if names[c] else ""
-        scale = m.measure.scale[c] ** 2
+        scale = float(m.measure.scale[c])
+        scale = scale**2 if 1e-140 < scale < 1e140 else 1.0  # beyond: in units of the variance
         power = {name: np.exp(v[:, i].mean(0)) * scale for name, v in one.sides.items()}
         out.add(f"{symbol}{of}", "log", power, band[i])
         out.add(f"{symbol} / reference{of}", "ratio", {"emulator": np.exp(wide[i])}, band[i])

@@ -10,7 +10,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from sbitools import FieldSpec, FunctionSimulator, Parameter, ParameterSpace, SimulationStore, priors
+from sbitools import (
+    FieldSpec,
+    FunctionSimulator,
+    Parameter,
+    ParameterSpace,
+    SimulationStore,
+    priors,
+)
 from sbitools.errors import ShapeError, StoreError, TrainingError
 from sbitools.report.artifacts import load_statistics, save_statistics
 from sbitools.report.emulator_figures import emulator_blocks
