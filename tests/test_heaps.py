@@ -37,7 +37,7 @@ def test_a_part_whose_heap_has_no_end_is_refused(tmp_path, n):
     whole = part.read_bytes()
     check_heaps(part, len(whole))
     stop_short(part)
-    with pytest.raises(StoreError, match="a heap of HDF5 that has no end.*delete"):
+    with pytest.raises(StoreError, match=r"a heap of HDF5 that has no end.*delete"):
         SimulationStore.open(store.path)
     part.write_bytes(whole)
     SimulationStore.open(store.path).verify()

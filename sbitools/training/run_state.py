@@ -144,9 +144,7 @@ class RunState:
                 got=f"one with {sorted(config)[:5]}", fix="use another run_dir",
             )  # fmt: skip
         before = _BEFORE | config["options"]
-        self.compare(
-            before, [k for k in self.options if k in before or not k.startswith(_LATER)]
-        )
+        self.compare(before, [k for k in self.options if k in before or not k.startswith(_LATER)])
         try:
             for part, module in parts.items():
                 prefix = f"{part}/"
