@@ -181,8 +181,7 @@ def test_odd_names_of_parameters():
     [
         ("exit 3", "exit code 3"), ("kill -9 $$", "signal 9"), ("exit 0", "wrote no {output_f"),
         ("echo 1 > \"$1.tmp\"", "output.txt.tmp"), ("echo 1 2 > \"$1\"", "shape (2,)"),
-        ("echo one 2 3 > \"$1\"", "one"), (": > \"$1\"", "shape (0,)"),
-        ("mkdir \"$1\"", "a folder"),
+        ("echo one 2 3 > \"$1\"", "one"), (": > \"$1\"", "shape (0,)"), ("mkdir \"$1\"", "fold"),
         ("ln -s /absent \"$1\"", "o such file"), ("echo no luck >&2; exit 1", "no luck"),
         ("echo told; exit 1", "told"), ("mkfifo \"$1\"", "{folder}/output.txt"),
         ("head -c 1100000 /dev/zero | tr '\\0' ' ' > \"$1\"", "1100000 bytes"),

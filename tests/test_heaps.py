@@ -3,11 +3,10 @@
 import h5py
 import numpy as np
 import pytest
-from sbitools.store.tables import read_theta
 
 from sbitools import FieldSpec, Parameter, ParameterSpace, SimulationStore, priors
 from sbitools.errors import StoreError
-from sbitools.formats import open_array
+from sbitools.formats import open_array, read_theta
 from sbitools.formats.heaps import check_heaps
 
 SPACE = ParameterSpace([Parameter("a", priors.Uniform(0, 1), latex=r"\alpha", unit="K")])

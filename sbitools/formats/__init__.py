@@ -8,11 +8,12 @@ from .describing import Axis, Seen, describe
 from .describing_tables import Column, describe_table
 from .fields import Fields
 from .fingerprints import fingerprint
+from .joining import rows_for
 from .opening import open_array, open_fields
 from .tables import Table, read_table
 from .theta import read_theta
 
 __all__ = [
     "Axis", "Column", "Fields", "Seen", "Table", "describe", "describe_table", "fingerprint",
-    "open_array", "open_fields", "read_table", "read_theta",
+    "open_array", "open_fields", "read_table", "read_theta", "rows_for",
 ]  # fmt: skip

@@ -91,6 +91,21 @@ class Fields:
             return self._checked(slice(start, stop), (stop - start, *self.shape[1:]))
         return self._chosen(selection(rows, len(self), "simulations", StoreError))
 
+    def astype(self, dtype: str) -> Fields:
+        """The same fields in another dtype, converted as they are read.
+
+        Raises:
+            StoreError: where numbers would be cut: complex to real, or fractions to whole ones.
+        """
+        if np.dtype(dtype) == self.dtype:
+            return self
+        if not np.can_cast(self.dtype, dtype, "same_kind"):
+            raise StoreError(
+                str(self.path), expected=f"values that are {dtype} without loss of a part",
+                got=f"dtype {self.dtype}", fix="choose a dtype of the same kind",
+            )  # fmt: skip
+        return _Converted(self, dtype)
+
     def whole(self) -> np.ndarray:
         """Everything, seen as one field; an axis of length 1 that the format adds is left out."""
         return self[...]
@@ -114,3 +129,22 @@ class Fields:
         masked = any(isinstance(p, np.ma.MaskedArray) for p in parts)
         values = np.ma.concatenate(parts) if masked else np.concatenate(parts)
         return values if np.array_equal(ascending, rows) else values[where]
+
+
+class _Converted(Fields):
+    """Fields of another dtype."""
+
+    def __init__(self, fields: Fields, dtype: str) -> None:
+        self._fields = fields
+        super().__init__(
+            fields.path, fields.shape, dtype, attrs=fields.attrs, axis_names=fields.axis_names,
+            coords=fields.coords, kinds=fields.kinds, indices=fields.indices,
+        )  # fmt: skip
+
+    def _read(self, rows: Any) -> np.ndarray:
+        with np.errstate(over="ignore"):  # infinite then, and found as such
+            return self._fields[rows].astype(self.dtype)
+
+    def whole(self) -> np.ndarray:
+        with np.errstate(over="ignore"):
+            return self._fields.whole().astype(self.dtype)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from .fields import Fields
+from .reading import bad_file
 
 __all__ = ["NpyFields", "NpzFields", "map_npy", "npz_members"]
 
@@ -21,11 +22,12 @@ def map_npy(path: Path) -> np.ndarray:
     """The array of an .npy file, mapped.
 
     Raises:
-        ValueError: for any other file.
+        StoreError: for any other file, of which numpy would unpickle what it can.
     """
     with path.open("rb") as file:
         if file.read(len(_MAGIC)) != _MAGIC:
-            raise ValueError("no .npy file")
+            raise bad_file(path, "an array of numbers", "something else",
+                           "write plain numbers, for example with numpy.save")  # fmt: skip
     return np.load(path, mmap_mode="r", allow_pickle=False)
 
 

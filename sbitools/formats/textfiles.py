@@ -184,9 +184,16 @@ def _divider_of_rows(body: list[str], divider: str) -> str:
     return next((d for d in TEXT_DIVIDERS if body and all(d in line for line in body)), _WORDS)
 
 
+def _words(line: str) -> list[str]:
+    """Cells between blanks; quoted ones may have blanks, as in ECSV."""
+    if '"' in line:
+        return next(csv.reader([line.strip()], delimiter=" ", skipinitialspace=True))
+    return re.split(r"\s+", line.strip())
+
+
 def _cells(lines: list[str], divider: str) -> Iterator[list[str]]:
     if divider == _WORDS:
-        rows: Iterator[list[str]] = (re.split(r"\s+", line.strip()) for line in lines)
+        rows: Iterator[list[str]] = (_words(line) for line in lines)
     else:
         rows = csv.reader(io.StringIO("".join(lines), newline=""), delimiter=divider,
                           skipinitialspace=divider != "\t")  # fmt: skip

@@ -41,6 +41,9 @@ def line_figure(fields: Mapping[str, np.ndarray], label: str, x_label: str) -> s
         dots = {"marker": "o", "ms": 4} if len(values) < 65 else {}
         ax.plot(x, values, color=colour, lw=1.0, **dots)
         ax.set_title(name, loc="left")
+    everything = np.concatenate(list(fields.values()))
+    if everything.min() > 0 and everything.max() > 30 * everything.min():
+        axes[0, 0].set_yscale("log")
     axes[-1, 0].set_xlabel(x_label)
     figure.supylabel(label, fontsize=9)
     return embed(figure)

@@ -123,9 +123,13 @@ class ByAxes:
     centre: np.ndarray = field(init=False)
     scale: np.ndarray = field(init=False)
     edges: list[np.ndarray] = field(init=False)
+    logarithmic: bool = field(init=False)
 
     def __post_init__(self) -> None:
-        cells = [row[_seen(row)] if _seen(row).any() else row[:1] for row in self.sample]
+        self.least = self.sample.min(1)
+        self.logarithmic = self.plan.kind == "vector" and _spans(self.sample)
+        sample = np.log(self.sample) if self.logarithmic else self.sample
+        cells = [row[_seen(row)] if _seen(row).any() else row[:1] for row in sample]
         # Of the largest number first, so that no square overflows.
         largest = np.array([np.abs(row).max() or 1.0 for row in cells])
         self.centre = np.array([np.median(row) for row in cells])
@@ -152,19 +156,14 @@ class ByAxes:
 
         Returns:
             Of vectors: ``"entries"`` (B, n), and ``"cdf"`` (B, 1, n_levels), the share of entries
-            below each level. Of others: ``"power"``, ln P (B, C, n_bins), ``"cross"``, the
+            below each level; of positive ones that theta moves by large factors, of their
+            logarithms. Of others: ``"power"``, ln P (B, C, n_bins), ``"cross"``, the
             correlation coefficients (B, n_pairs, n_bins), ``"mean"`` and ``"variance"``, its
             logarithm, (B, C), ``"cdf"`` (B, C, n_levels), and ``"scattering"`` (B, C, n) where
             there is one. All of values from which the centre is taken and which are divided by
             the scale.
         """
-        cells = self.plan.cut(x)
-        shape = (-1, *[1] * len(self.plan.shape))
-        missing = ~_seen(cells) if self.plan.kind == "sphere" else None
-        cells -= self.centre.reshape(shape)
-        cells /= self.scale.reshape(shape)
-        if missing is not None:
-            cells[missing] = 0.0
+        cells = self.standard(x)
         flat = cells.reshape(*cells.shape[:2], -1)
         if self.plan.kind == "vector":
             return {"entries": flat[..., 0], "cdf": self._shares(flat.reshape(len(flat), 1, -1))}
@@ -180,6 +179,19 @@ class ByAxes:
         if self._scatters():
             out["scattering"] = self._scattering(cells)
         return out
+
+    def standard(self, x: np.ndarray) -> np.ndarray:
+        """Fields (B, *shape) without the centre, over the scale: (B, n_channels, *space)."""
+        cells = self.plan.cut(x)
+        if self.logarithmic:  # an emulator may fall below zero: that is far off, and finite
+            cells = np.log(np.maximum(cells, 1e-3 * self.least))
+        shape = (-1, *[1] * len(self.plan.shape))
+        missing = ~_seen(cells) if self.plan.kind == "sphere" else None
+        cells -= self.centre.reshape(shape)
+        cells /= self.scale.reshape(shape)
+        if missing is not None:
+            cells[missing] = 0.0
+        return cells
 
     def _shares(self, flat: np.ndarray) -> np.ndarray:
         """Share of values below each level, (B, C, n_levels); levels beyond the last are 1."""
@@ -225,6 +237,14 @@ class ByAxes:
         index = np.maximum(index, 0)
         total = np.bincount(index, weight * values, len(self._limits) - 1)
         return total / np.bincount(index, weight, len(self._limits) - 1)
+
+
+def _spans(sample: np.ndarray) -> bool:
+    """Whether entries (n_entries, n) are positive and most change by factors of three."""
+    if sample.min() <= 0:
+        return False
+    low, high = np.quantile(sample, [0.05, 0.95], axis=1)
+    return bool(np.median(high / low) > 3)
 
 
 def _edges(values: np.ndarray) -> np.ndarray:

@@ -30,7 +30,8 @@ def curves_of_spectra(m: Measured, labels: dict[str, str]) -> dict[str, Any]:
     ratio, error, _ = one.scatter_ratio()
     for i, c in enumerate(m.live[:_CHANNELS]):
         of = f", {names[c]}" if names[c] else ""
-        scale = m.measure.scale[c] ** 2
+        scale = float(m.measure.scale[c])
+        scale = scale**2 if 1e-140 < scale < 1e140 else 1.0  # beyond: in units of the variance
         power = {name: np.exp(v[:, i].mean(0)) * scale for name, v in one.sides.items()}
         out.add(f"{symbol}{of}", "log", power, band[i])
         out.add(f"{symbol} / reference{of}", "ratio", {"emulator": np.exp(wide[i])}, band[i])
@@ -74,7 +75,10 @@ def curves_of_entries(m: Measured, labels: dict[str, str]) -> dict[str, Any]:
     centre, scale = m.measure.centre, m.measure.scale
     means = {name: v.mean(0) * scale + centre for name, v in one.sides.items()}
     band, size = 2 * one.floor * one.unit * scale, np.abs(means["reference"])
-    if min(v.min() for v in means.values()) > 0 and size.max() > 30 * size.min():
+    if m.measure.logarithmic:
+        means = {name: np.exp(v) for name, v in means.items()}
+        out.add("mean", "log", means, np.expm1(band))
+    elif min(v.min() for v in means.values()) > 0 and size.max() > 30 * size.min():
         out.add("mean", "log", means, band / size)
     else:
         out.add("mean", "plain", means, band)
@@ -83,7 +87,8 @@ def curves_of_entries(m: Measured, labels: dict[str, str]) -> dict[str, Any]:
     ratio, error, _ = one.scatter_ratio()
     out.add("scatter / reference", "ratio", {"emulator": ratio}, 2 * error)
     labels |= {
-        "mean": "Mean of every entry.",
+        "mean": "Mean of every entry." if not m.measure.logarithmic else "Geometric mean of every "
+        "entry; what follows is of logarithms.",
         "difference of means [scatter]": "Difference at equal theta, in units of the scatter of "
         "the entry between seeds.",
         "scatter / reference": "Scatter between seeds at equal theta over that of the "
@@ -113,13 +118,13 @@ class _Curves:
 def correlations(one: EqualTheta) -> tuple[dict[str, np.ndarray], dict[str, float]]:
     """Correlation matrices of entries at equal theta, and their rms difference with its floor."""
     some = chosen(one.reference.shape[1], _ENTRIES)
-    share = 1.0 if one.residuals.share is None else one.residuals.share[some]
-    left = one.residuals.values[:, some] / (one.unit[some] * share)
+    # Without the emulator's mean: what a fit leaves of theta would look like correlation.
+    left = one.controlled.values[:, some] / one.unit[some]
     pairs = (one.first - one.second)[:, some] / one.unit[some]
 
     def reference(rows: np.ndarray) -> np.ndarray:
         covariance = left[rows].T @ left[rows]
-        if one.residuals.share is not None:  # half the emulator's own is in it
+        if not one.fit.repeats:  # half the emulator's own is in it
             covariance -= pairs[rows].T @ pairs[rows] / 4
         return _coefficients(covariance)
 
@@ -127,7 +132,7 @@ def correlations(one: EqualTheta) -> tuple[dict[str, np.ndarray], dict[str, floa
                 "emulator": _coefficients(pairs.T @ pairs)}  # fmt: skip
     matrices["difference"] = matrices["emulator"] - matrices["reference"]
     off = ~np.eye(len(some), dtype=bool)
-    signs = random_halves(one.clusters[one.residuals.rows], 60, derive(one.seed, 2))
+    signs = random_halves(one.clusters[one.controlled.rows], 60, derive(one.seed, 2))
     chance = [reference(s > 0)[off] - reference(s < 0)[off] for s in signs]
     sizes = np.sqrt((np.array(chance) ** 2).mean(1) / 2)
     return matrices, {
@@ -148,6 +153,7 @@ def value_pictures(m: Measured) -> dict[str, Any]:
     """The distribution of values of the drawn channels."""
     one, names, out = m.compared["cdf"], m.channel_names, {}
     chance = one.chance.reshape(-1, *one.shape)
+    log = "ln of the " if m.measure.logarithmic else ""
     for c in range(min(one.shape[0], _CHANNELS)):
         edges = m.measure.edges[c]
         if len(edges) < 2:
@@ -161,7 +167,7 @@ def value_pictures(m: Measured) -> dict[str, Any]:
         name = "" if vector else names[c]
         out[name or "values"] = {
             "x": centre + scale * (edges[1:] + edges[:-1]) / 2,
-            "x_label": "entry, standardised" if vector else f"{m.spec.name}{unit}",
+            "x_label": f"{log}entry, standardised" if vector else f"{m.spec.name}{unit}",
             "curves": curves,
             "noise_floor": 2 * np.diff(chance[:, c, : len(edges)]).std(0) / width,
         }

@@ -80,10 +80,10 @@ class EqualTheta:
         self.chance = chance / scale
 
     def _left(self, x: np.ndarray, mean: np.ndarray) -> Residuals:
-        plain = self.fit.residuals(x)
+        self.controlled = plain = self.fit.residuals(x)
         if self.fit.repeats:
             return plain
-        other = self.fit.residuals(x - mean)
+        self.controlled = other = self.fit.residuals(x - mean)
         sizes = [np.log((r.values**2).mean(0) + 1e-300).mean() for r in (plain, other)]
         if sizes[0] <= sizes[1]:
             return plain
@@ -93,7 +93,7 @@ class EqualTheta:
         own = np.maximum(square - self.emulator_scatter**2 / 2, square / 3)
         share = np.sqrt(np.where(square > 0, own / np.where(square > 0, square, 1.0), 1.0))
         how = f"the emulator's mean and {other.how}"
-        return Residuals(other.rows, other.values * share, how, share)
+        return Residuals(other.rows, other.values * share, how)
 
     @property
     def sides(self) -> dict[str, np.ndarray]:
@@ -127,8 +127,8 @@ class EqualTheta:
             The ratio, and its standard error, of the shape of the statistic; and the row of their
             median. Where neither scatters, the ratio is 1.
         """
-        size = max(self.emulator_scatter.max(), self.reference_scatter.max(), 1e-300)
-        least = (1e-6 * size) ** 2
+        size = max(self.emulator_scatter.max(), self.reference_scatter.max())
+        least = max((1e-6 * size) ** 2, 1e-300)
         squares = self._half_square, self.residuals.values**2
         rng = np.random.default_rng(derive(self.seed, 1))
         drawn = [rng.multinomial(len(s), np.full(len(s), 1 / len(s)), _RESAMPLED) / len(s)
@@ -151,12 +151,12 @@ class Responses:
     Args:
         compared: by the name of the statistic.
         fit: in theta.
-        last: of the statistics, to be used where no other one sees a parameter.
+        last: one of the statistics, to be used where no other one sees a parameter.
     """
 
     compared: dict[str, EqualTheta]
     fit: ThetaFit
-    last: str = ""
+    last: str
 
     def rows(self) -> dict[str, dict[str, float | str]]:
         """By parameter: rms slopes of the statistic that shows it best, and their difference."""
@@ -166,12 +166,14 @@ class Responses:
         for p, parameter in enumerate(self.fit.names):
             slopes = {name: (truth[p], emulated[p], _rms(chance[:, p]))
                       for name, (truth, emulated, chance) in found.items()}  # fmt: skip
-            clear = {name: float(_rms(truth) / (chance.mean() + 1e-300))
-                     for name, (truth, _, chance) in slopes.items()}  # fmt: skip
-            # The distribution answers to everything a little: it is asked last.
+            clear = {name: max(_rms(truth), _rms(emulated)) / (chance.mean() + 1e-300)
+                     for name, (truth, emulated, chance) in slopes.items()}  # fmt: skip
             first = {name: c for name, c in clear.items() if name != self.last}
-            best = first if max(first.values(), default=0) > _CLEAR or not clear else clear
-            shown = max(best, key=lambda name: best[name])
+            shown = max(first, key=lambda name: first[name], default=self.last)
+            # The distribution answers to everything a little: it is asked last. Of statistics
+            # that all say little, the best by chance is not chosen.
+            if clear[shown] < _CLEAR:
+                shown = self.last if clear[self.last] > _CLEAR else next(iter(clear))
             truth, emulated, chance = slopes[shown]
             out[parameter] = {
                 "seen in": shown, "reference": float(_rms(truth)),
@@ -183,13 +185,21 @@ class Responses:
     def _slopes(self, one: EqualTheta) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Of both sides (P, m), and of their difference by chance (n_splits, P, m)."""
         n = len(one.reference)
-        truth, emulated = (self.fit.slopes(v.reshape(n, -1) / one.unit)
+        truth, emulated = (self._named(one, v.reshape(n, -1) / one.unit)
                            for v in (one.reference, one.first))  # fmt: skip
         left, rows = one.residuals.values / one.unit, one.residuals.rows
         signed = [sign[:, None] * left for sign in one._signs[:60]]
         both = np.concatenate(signed, axis=1) * np.sqrt(2 * len(rows) / n)
-        chance = self.fit.slopes(both, rows).reshape(len(truth), len(signed), -1)
+        chance = self._named(one, both, rows).reshape(len(truth), len(signed), -1)
         return truth, emulated, chance.swapaxes(0, 1)
+
+    def _named(
+        self, one: EqualTheta, values: np.ndarray, rows: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Slopes with every parameter; 0 with those that do not vary where this is known."""
+        found = dict(zip(one.fit.names, one.fit.slopes(values, rows), strict=True))
+        slopes = [found.get(p, np.zeros(values.shape[1])) for p in self.fit.names]
+        return np.array(slopes).reshape(len(slopes), values.shape[1])
 
     def curves(self, name: str) -> dict[str, dict[str, np.ndarray]]:
         """By parameter: slopes of one statistic, of its shape, and twice the floor of them."""

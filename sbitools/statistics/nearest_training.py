@@ -61,9 +61,8 @@ def nearest_training(
 
 def _flat(measure: ByAxes, fields: np.ndarray) -> np.ndarray:
     """Standardised entries of vectors, the cells of the first channel of others; (B, n)."""
-    cells = measure.plan.cut(fields)
+    cells = measure.standard(fields)
     cells = cells.reshape(*cells.shape[:2], -1)
-    cells = (cells - measure.centre[:, None]) / measure.scale[:, None]
     return cells[..., 0] if measure.plan.kind == "vector" else cells[:, 0]
 
 

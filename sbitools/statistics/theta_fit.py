@@ -28,14 +28,11 @@ class Residuals(NamedTuple):
         rows: simulations it is known of, (n,).
         values: scaled such that their mean square is the variance at fixed theta, (n, m).
         how: a text: what was taken away.
-        share: of the scatter of what is left that is the reference's own, (m,), if the emulator's
-            mean was taken away with the emulator's scatter; None otherwise.
     """
 
     rows: np.ndarray
     values: np.ndarray
     how: str
-    share: np.ndarray | None = None
 
 
 class ThetaFit:
@@ -65,9 +62,9 @@ class ThetaFit:
         linear = np.column_stack([np.ones(self.n), self.u])
         self._designs = {"constant": linear[:, :1], "linear": linear,
                          "quadratic": np.column_stack([linear, *powers])}  # fmt: skip
-        # A third of the simulations is left to tell the scatter from the fit.
+        # With fewer than four simulations for each number of a fit, it takes up the scatter.
         self._designs = {name: _orthonormal(d) for name, d in self._designs.items()
-                         if name == "constant" or 3 * d.shape[1] <= 2 * self.n}  # fmt: skip
+                         if name == "constant" or 4 * d.shape[1] <= self.n}  # fmt: skip
 
     def of(self, rows: np.ndarray) -> ThetaFit:
         """The same for some of the simulations."""
@@ -98,7 +95,9 @@ class ThetaFit:
             variance = (rest**2).sum(0) / free
             score = float(np.log(variance * self.n / free + 1e-300).mean())
             if score < best - 1e-9:
-                best, left, how = score, rest * np.sqrt(self.n / free), name
+                # A fit passes nearer to the points that pull it most (leverage).
+                pull = np.minimum((basis**2).sum(1, keepdims=True), 0.9)
+                best, left, how = score, rest / np.sqrt(1 - pull), name
         return Residuals(np.arange(self.n), left, f"a {how} fit in theta")
 
     def slopes(self, values: np.ndarray, rows: np.ndarray | None = None) -> np.ndarray:

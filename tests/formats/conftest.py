@@ -36,7 +36,7 @@ def write_hdf5(path, x, unit=None):
 
 def write_chunks(path, x, unit=None):
     with h5py.File(path, "w") as file:
-        file.create_dataset("x", data=x, chunks=(2, *x.shape[1:]), compression="gzip")
+        file.create_dataset("x", data=x, chunks=(min(2, len(x)), *x.shape[1:]), compression="gzip")
 
 
 def write_netcdf3(path, x, unit=None):

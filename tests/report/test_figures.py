@@ -34,14 +34,43 @@ def test_emulator_figures_of_everything_a_system_may_give():
     assert emulator_blocks({}) == []
 
 
+def test_figures_of_a_comparison_at_equal_theta():
+    k, image = np.geomspace(0.1, 1, 6), np.arange(64.0).reshape(16, 4)
+    lines = {"reference": np.ones(6), "emulator": np.ones(6)}
+    curves = {"a": "log", "b": "ratio", "c": "plain", "d": "difference"}
+    statistics = {
+        "equal_theta": True, "k": k, "k_scale": "linear", "curves": dict.fromkeys(curves, lines),
+        "curve_kinds": curves, "noise_floor": dict.fromkeys(curves, np.full(6, 0.1)),
+        "pdfs": {name: {"x": k, "curves": lines} for name in ("T", "E")},
+        "matrices": {"reference": np.eye(3), "difference": np.zeros((3, 3))},
+        "errors": {f"quantity {i}": {"emulator": i, "floor": 1.0} for i in range(6)},
+        "responses": {"Omega": {"seen in": "mean", "reference": 1.0}},
+        "response_curves": {"Omega": {**lines, "floor": np.full(6, 0.1)}},
+        "fields": {"reference": image, "emulator": image}, "fields_range": np.array([0.0, 9.0]),
+        "fields_caption": "Other seeds.", "labels": {"errors": "At equal theta."},
+    }  # fmt: skip
+    blocks = emulator_blocks(statistics)
+    assert [block.block for block in blocks] == [
+        "figure", "figure", "figure", "figure", "table", "figure", "table"
+    ]  # fmt: skip
+    assert blocks[4].headings == ("against the reference", "emulator", "floor")
+    assert blocks[4].rows[3] == ("quantity 3", "3", "1")
+    assert blocks[6].rows == [("Omega", "mean", "1")]
+    assert "Nyquist" not in blocks[1].caption
+    series = {"fields": {"reference": k, "emulator": -k}, "fields_caption": "Other seeds."}
+    assert [block.block for block in emulator_blocks(series)] == ["figure"]
+
+
 def test_statistics_round_trip(tmp_path):
     statistics = {"k": np.arange(3.0), "n": 4, "labels": {"a": "text"}, "none": None,
-                  "curves": {"power": {"PM, 3 steps": np.ones(2)}}}  # fmt: skip
+                  "curves": {"power": {"PM, 3 steps": np.ones(2)}},
+                  "errors": {"P / reference": {"a~1/b~": 1.0}}}  # fmt: skip
     back = load_statistics(save_statistics(tmp_path, statistics))
     assert back["n"] == 4
     assert back["labels"] == {"a": "text"}
     assert np.array_equal(back["curves"]["power"]["PM, 3 steps"], np.ones(2))
     assert "none" not in back
+    assert back["errors"] == statistics["errors"]  # names may have a slash
 
 
 def test_contours_hold_their_share():
