@@ -67,7 +67,7 @@ def test_a_missing_file_and_bad_toml(tmp_path):
         load_config(bad)
     for encoding in ("utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-be"):
         bad.write_bytes("seed = 3\n".encode(encoding))
-        with pytest.raises(ConfigError, match=f"in {encoding[:6].upper()}.*save it as UTF-8"):
+        with pytest.raises(ConfigError, match=f"{encoding[:6].upper()}.*save it as UTF-8"):
             load_config(bad)
     bad.write_bytes("title = 'é'\n".encode("latin-1"))
     with pytest.raises(ConfigError, match="such as Latin-1"):
