@@ -21,22 +21,23 @@ from tests.plugins.gaussian import LineEmulator
 
 SPACE = ParameterSpace([Parameter("mu", priors.Normal(0.0, 1.0))])
 FIELD = FieldSpec("x", ("i",), (4,))
-THETA = SPACE.design(120, 1)
-X = THETA.float() + torch.from_numpy(np.random.default_rng(0).normal(size=(120, 4))).float()
+THETA = SPACE.design(240, 1)
+X = THETA.float() + torch.from_numpy(np.random.default_rng(0).normal(size=(240, 4))).float()
 SMALL = {"flow": "zuko_maf", "flow_transforms": 1, "flow_hidden": 8, "features": 4, "epochs": 1}
 
 
 def imported(path, n=120, first=0):
     return SimulationStore.from_arrays(
-        path, THETA[:n], X[:n], SPACE, FIELD, design="random", seeds=np.arange(n) + first
-    )
+        path, THETA[first:][:n], X[first:][:n], SPACE, FIELD, design="random",
+        seeds=np.arange(n) + first,
+    )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     """A store, a posterior, a repaired one, an emulator and a calibration."""
     folder = tmp_path_factory.mktemp("made")
-    store, fresh = imported(folder / "s"), imported(folder / "t", first=1000)
+    store, fresh = imported(folder / "s"), imported(folder / "t", first=120)
     posterior = sbitools.train(store, run_dir=folder / "run", batch_size=60, **SMALL)
     return {
         "store": store, "posterior": posterior,
@@ -57,7 +58,7 @@ SAVERS = {
     "Emulator.save": lambda m, p: LineEmulator().save(p),
     "save_checkpoint": lambda m, p: save_checkpoint(p, "posterior", {}, {"a": torch.ones(1)}),
     "from_arrays": lambda m, p: imported(p, 20),
-    "create": lambda m, p: SimulationStore.create(p, SPACE, FIELD, THETA, range(120)),
+    "create": lambda m, p: SimulationStore.create(p, SPACE, FIELD, THETA[:120], range(120)),
     "simulate": lambda m, p: sbitools.simulate(simulator(), 4, p, seed=1, workers=1,
                                                progress=False),
     "to_json": lambda m, p: m["result"].to_json(p),
