@@ -262,6 +262,25 @@ def test_emulated_fields_that_are_not_finite_are_counted(store):
         compare(simulator(lambda t, s: planes()(t, s) * math.nan), store)
 
 
+def test_no_parameters_one_theta_or_one_seed(tmp_path):
+    def noise(theta: Tensor, seeds: Tensor) -> Tensor:
+        return normal(seeds, (CELLS, CELLS))
+
+    for name, space, theta in (
+        ("none", ParameterSpace([]), torch.empty((16, 0), dtype=torch.float64)),
+        ("one", SPACE, SPACE.design(1, 0).repeat(16, 1)),
+    ):
+        held_out = store_of(tmp_path / name, simulator(noise, space=space), 16, theta=theta)
+        found = compare(simulator(noise, space=space), held_out)
+        assert found["responses"] == {}
+        assert "of the same theta" in found["labels"]["noise_floor"]
+    theta, seeds = SPACE.design(16, 0), torch.zeros(16, dtype=torch.int64)
+    x = planes()(theta, seeds)
+    one_seed = SimulationStore.from_arrays(tmp_path / "s", theta, x, SPACE, PLANES, seeds=seeds)
+    found = compare(simulator(planes()), one_seed)
+    assert "the floor is too low" in found["labels"]["errors"]
+
+
 def test_bad_arguments(tmp_path, store):
     few = store_of(tmp_path / "few", simulator(planes()), 7)
     with pytest.raises(StoreError, match="8 or more"):
