@@ -229,7 +229,7 @@ def test_any_field_reaches_the_report(tmp_path, dims, shape, kinds, dtype):
     assert all(np.isfinite(v) for row in found["errors"].values() for v in row.values())
     blocks = emulator_blocks(load_statistics(save_statistics(tmp_path, found)))
     assert blocks
-    captions = " ".join(b.caption for b in blocks if hasattr(b, "caption"))
+    captions = " ".join(getattr(block, "caption", "") for block in blocks)
     assert "initial conditions" not in captions
     assert "Nyquist" not in captions
 
