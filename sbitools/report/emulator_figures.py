@@ -144,7 +144,7 @@ def _spectra(statistics: Mapping[str, Any], labels: Mapping[str, str]) -> Figure
     )
     return Figure(
         _spectra_figure(statistics),
-        ", ".join([_TITLES.get(key, key) for key in statistics["curves"]]),
+        ", ".join(str(_TITLES.get(key, key)) for key in statistics["curves"]),
         f"{text} Grey band, where it is wider than the lines: noise floor. {floor}{mean}{nyquist}",
     )  # fmt: skip
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .bispectrum import Bispectrum, bispectrum
+from .comparison import compare
 from .control_variates import (
     ControlledCovariance,
     ControlledMean,
@@ -67,6 +68,7 @@ __all__ = [
     "SphericalSpectra",
     "angular_power",
     "bispectrum",
+    "compare",
     "controlled_covariance",
     "controlled_mean",
     "cross_correlation",

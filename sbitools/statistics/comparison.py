@@ -71,6 +71,12 @@ def compare(
     """
     seed = check_seed(seed)
     rows = _rows(emulator, store, n_fields)
+    if training is not None and training.output != store.output:
+        raise StoreError(
+            f"training store {training.path}", expected=f"{store.output.shape}, as held out",
+            got=f"{training.output.name} {training.output.shape}",
+            fix="pass the store that the emulator was fitted to, or None",
+        )  # fmt: skip
     plan = plan_axes(store.output)
     measure = ByAxes(plan, _sample(store, rows, plan, derive(seed, 2)))
     seeds = [mix(_fresh(seed, i, len(rows)), 1) for i in (0, 1)]

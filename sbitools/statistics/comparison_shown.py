@@ -13,6 +13,7 @@ from .field_pictures import field_pictures
 
 __all__ = ["shown"]
 
+_FEW = 8  # independent simulations, below which they say nothing of their scatter
 _FLOOR = (
     "what two random halves of the held-out simulations differ by, each simulation less {how}, "
     "scaled to {n} simulations on either side: what the reference itself would show under other "
@@ -42,6 +43,11 @@ def shown(measured: Measured, fields: dict[str, np.ndarray]) -> dict[str, Any]:
         "Differences are means over the held-out simulations, each at its own theta. Beside them, "
         f"the floor: {_FLOOR.format(how=how, n=len(measured.clusters))}."
     )
+    if len(np.unique(measured.clusters)) < _FEW:
+        labels["errors"] += (
+            " The held-out simulations share their seeds: their scatter between seeds is not "
+            "known, and the floor is too low."
+        )
     errors = _errors(measured)
     out: dict[str, Any] = {
         "equal_theta": True, "n": len(measured.clusters), "errors": errors,

@@ -160,6 +160,8 @@ class Responses:
 
     def rows(self) -> dict[str, dict[str, float | str]]:
         """By parameter: rms slopes of the statistic that shows it best, and their difference."""
+        if not self.fit.names:
+            return {}
         found = {name: tuple(slopes[..., one.scatters] for slopes in self._slopes(one))
                  for name, one in self.compared.items()}  # fmt: skip
         out: dict[str, dict[str, float | str]] = {}
