@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from sbitools.files import read_json
 
 from .artifacts import load_draws
 from .blocks import Block, Figure, Paragraph, Section, Table
-from .posterior_figures import corner
+from .posterior_figures import axis_bounds, corner
 
 if TYPE_CHECKING:
     from sbitools.chain.run import Run
@@ -68,8 +66,6 @@ def observation_section(run: Run) -> Section:
     folder = run.folder("observation")
     result, draws = read_json(folder / "result.json"), load_draws(folder / "draws.npz")
     space = run.reference.parameters.inferred
-    low, high = np.quantile(draws, 0.001, axis=0), np.quantile(draws, 0.999, axis=0)
-    margin = 0.05 * np.maximum(high - low, np.finfo(float).eps)
     rows = [
         (
             p.name, f"{r['mean']:.4g}", f"{r['sd']:.3g}", f"{r['low68']:.4g} to {r['high68']:.4g}",
@@ -79,9 +75,8 @@ def observation_section(run: Run) -> Section:
     ]  # fmt: skip
     blocks: list[Block] = [
         Figure(
-            corner(draws, None, space.labels, np.stack([low - margin, high + margin], axis=1),
-                   result["name"]),
-            "corner plot of the posterior of the observation", "", wide=True,
+            corner(draws, None, space.labels, axis_bounds(draws, space), result["name"]),
+            "corner plot of the posterior of the observation", "", wide=False,
         ),
         Table(("parameter", "mean", "sd", "68 %", "95 %", "unit"), rows,
               f"{result['n_draws']} draws, which are beside this report's folder in "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,10 +13,25 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from sbitools.calibration.check import Check
+    from sbitools.parameters import ParameterSpace
 
-__all__ = ["calibration_panel", "corner", "quantile_panel", "recovery_panel"]
+__all__ = ["axis_bounds", "calibration_panel", "corner", "quantile_panel", "recovery_panel"]
 
 _BINS, _SMOOTH, _LEVELS = 48, 1.3, (0.95, 0.68)
+
+
+def axis_bounds(
+    draws: np.ndarray, space: ParameterSpace, truth: np.ndarray | None = None
+) -> np.ndarray:
+    """Axes (P, 2) that hold nearly all draws (..., P) and never leave the prior's support."""
+    flat = draws.reshape(-1, draws.shape[-1])
+    low, high = np.quantile(flat, 0.001, axis=0), np.quantile(flat, 0.999, axis=0)
+    if truth is not None:
+        low, high = np.minimum(low, truth.min(0)), np.maximum(high, truth.max(0))
+    margin = 0.05 * np.maximum(high - low, np.finfo(float).eps)
+    laws: list[Any] = [parameter.prior for parameter in space]
+    low = np.maximum(low - margin, [law.low for law in laws])
+    return np.stack([low, np.minimum(high + margin, [law.high for law in laws])], axis=1)
 
 
 @styled

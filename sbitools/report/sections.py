@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from sbitools.chain.choosing import compares
 from sbitools.files import read_json
 
@@ -22,14 +20,13 @@ from .choosing import method_block, observation_section, remark_blocks, worth_se
 from .emulator_figures import emulator_blocks
 from .measures import measure_sections
 from .mending import mending_sections
-from .posterior_figures import calibration_panel, corner, recovery_panel
+from .posterior_figures import axis_bounds, calibration_panel, corner, recovery_panel
 from .tables import check_table, power_table, set_table, transfer_table
 
 if TYPE_CHECKING:
     from sbitools.calibration.check import Check
     from sbitools.calibration.sets import CheckSets
     from sbitools.chain.run import Run
-    from sbitools.parameters import ParameterSpace
 
 __all__ = ["build_sections", "calibration_sections"]
 
@@ -119,7 +116,7 @@ def _emulator(run: Run) -> Section:
 def _posteriors(run: Run) -> Section:
     examples = load_examples(run.folder("calibration") / "examples.npz")
     space = run.reference.parameters.inferred
-    bounds = _bounds(examples.draws, examples.truth, space)
+    bounds = axis_bounds(examples.draws, space, examples.truth)
     figures = [
         Figure(
             corner(draws, truth, space.labels, bounds, f"reference test {index}"),
@@ -138,17 +135,6 @@ def _posteriors(run: Run) -> Section:
         "to the 84 % quantile. Axes are the same in all of them and never leave the prior.",
         [Row(figures)],
     )  # fmt: skip
-
-
-def _bounds(draws: np.ndarray, truth: np.ndarray, space: ParameterSpace) -> np.ndarray:
-    """Axes that hold nearly all draws and never reach beyond the prior's support."""
-    flat = draws.reshape(-1, draws.shape[-1])
-    low = np.minimum(np.quantile(flat, 0.001, axis=0), truth.min(0))
-    high = np.maximum(np.quantile(flat, 0.999, axis=0), truth.max(0))
-    margin = 0.05 * np.maximum(high - low, np.finfo(float).eps)
-    laws: list[Any] = [parameter.prior for parameter in space]
-    low = np.maximum(low - margin, [law.low for law in laws])
-    return np.stack([low, np.minimum(high + margin, [law.high for law in laws])], axis=1)
 
 
 def _calibration(result: CheckSets) -> Section:
