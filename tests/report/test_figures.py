@@ -95,7 +95,7 @@ def test_marginals_of_a_prior_stay_flat_up_to_its_bounds():
     from matplotlib.figure import Figure
 
     ax = Figure().subplots()
-    _marginal(ax, np.linspace(0, 1, 48 * 100), 0.5, np.array([0.0, 1.0]))
+    _marginal(ax, np.linspace(0, 1, 48 * 100), np.array([0.0, 1.0]))
     x, density = ax.get_lines()[0].get_xydata().T
     assert (x[0], x[-1]) == (0, 1)
     assert density == pytest.approx(density.mean(), rel=0.03)  # 100 draws per bin, +-1
