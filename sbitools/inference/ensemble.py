@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from sbitools.densities.mixture import Mixture, stacking_weights
 from sbitools.seeds import derive
 from sbitools.training import TrainingHistory
-
-from .mixture import Mixture, stacking_weights
 
 if TYPE_CHECKING:
     from .estimator import EstimatorOptions

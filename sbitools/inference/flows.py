@@ -12,6 +12,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from sbitools.densities.normal import normal_log_prob
 from sbitools.errors import ConfigError
 from sbitools.seeds import derive, initial_weights
 
@@ -81,11 +82,6 @@ class ConditionalFlow(nn.Module):
         """log q(u | c), shape (B, n), for u (B, n, P) and c (B, F)."""
         z, log_det = self(u, c)
         return normal_log_prob(z) + log_det
-
-
-def normal_log_prob(z: Tensor) -> Tensor:
-    """Log density of the standard normal, over the last axis."""
-    return -0.5 * (z**2 + 1.8378770664093453).sum(-1)  # log(2 pi)
 
 
 class GaussianHead(nn.Module):

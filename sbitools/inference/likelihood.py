@@ -43,7 +43,7 @@ class LikelihoodOptions(PlainModel):
 
     Attributes:
         method: name of the method.
-        flow: ``"auto"``: the emulator of data vectors that NPE learns from, too
+        flow: ``"auto"``: the density of data vectors that NPE learns from, too
             (`sbitools.inference.vectors`); or the family of a flow, see `build_flow`. Chains ask
             it often: splines (zuko_nsf) follow sharper likelihoods, at several times the price.
         flow_hidden: width of the networks inside the flow.

@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from sbitools.densities.mixture import Mixture
 from sbitools.parameters import ParameterSpace
 from sbitools.simulator import FieldSpec
 
@@ -15,7 +16,6 @@ from .ensemble import fit_ensemble, member_options
 from .estimator import Estimator, EstimatorOptions
 from .job import Job, fit_network
 from .methods import Method, no_turns_of_vectors
-from .mixture import Mixture
 from .options import CommonOptions
 from .posterior import Posterior
 from .vectors import VectorEstimator, fitted_whole

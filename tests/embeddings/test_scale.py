@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sbitools import FieldSpec
+from sbitools.densities.lattice import Lattice
 from sbitools.embeddings import build_embedding
 from sbitools.embeddings.moments import measure
 from sbitools.embeddings.scale import Scaled
 from sbitools.errors import TrainingError
 from sbitools.inference.likelihood import Standardise as FlowScale
-from sbitools.inference.vectors.lattice import Lattice
 from sbitools.inference.vectors.scale import Standardise
 from sbitools.seeds import generator, initial_weights, normal
 

@@ -56,8 +56,8 @@ def few_steps(monkeypatch):
     """Laws hold at every step: a few are enough."""
     home = "sbitools.inference.vectors"
     monkeypatch.setattr(f"{home}.training._PAIRS", (500, 500))
-    for part in ("training", "fitting"):
-        monkeypatch.setattr(f"{home}.{part}.STEPS_PER_EPOCH", 4)
+    for part in (f"{home}.training", "sbitools.densities.fit"):
+        monkeypatch.setattr(f"{part}.STEPS_PER_EPOCH", 4)
 
 
 def learned(path, x, method, options, observe=None):

@@ -4,10 +4,10 @@ import pytest
 import torch
 
 import sbitools
+from sbitools.densities.mixture import Mixture
 from sbitools.errors import ConfigError, PosteriorError, TrainingError
 from sbitools.inference.job import Job
 from sbitools.inference.methods import find_method
-from sbitools.inference.mixture import Mixture
 from sbitools.inference.options import parse_options
 
 OPTIONS = {"flow": "zuko_maf", "flow_transforms": 1, "flow_hidden": 16, "features": 4,

@@ -7,12 +7,12 @@ from scipy import stats
 
 import sbitools
 from sbitools import FieldSpec, Parameter, ParameterSpace, SimulationStore, priors, seeds
-from sbitools.inference.mixture import select_members
+from sbitools.densities.lattice import Lattice
+from sbitools.densities.linear import LinearGaussian
+from sbitools.densities.mixture import select_members
+from sbitools.densities.stack import Stack
 from sbitools.inference.vectors import VectorEstimator
-from sbitools.inference.vectors.lattice import Lattice
-from sbitools.inference.vectors.linear import LinearGaussian
 from sbitools.inference.vectors.scale import Standardise
-from sbitools.inference.vectors.stack import Stack
 
 
 def stack(p=2, f=3, **options):

@@ -4,7 +4,7 @@ Which density is best depends on the problem and on the number of simulations. F
 held-out simulations say how much each counts:
 
 - ``linear``: linear and Gaussian, in closed form;
-- ``emulated linear``: the same on emulated data vectors (`sbitools.inference.vectors.emulate`);
+- ``emulated linear``: the same on emulated data vectors (`sbitools.densities.vector`);
 - ``emulated``: a stack of networks trained on emulated data vectors;
 - ``direct``: a stack trained on the simulations themselves.
 """
@@ -17,13 +17,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sbitools.inference.mixture import Mixture
+from sbitools.densities.linear import LinearGaussian
+from sbitools.densities.mixture import Mixture
+from sbitools.densities.stack import Stack
 from sbitools.seeds import derive
 from sbitools.simulator import FieldSpec
 
-from .linear import LinearGaussian
 from .scale import Standardise
-from .stack import Stack
 
 __all__ = ["GROUPS", "LONGEST", "VectorEstimator", "fitted_whole"]
 

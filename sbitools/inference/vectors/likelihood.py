@@ -1,4 +1,4 @@
-"""The likelihood of short data vectors: the density of the emulator that NPE learns from."""
+"""The likelihood of short data vectors: the density whose draws NPE learns from."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import math
 import torch
 from torch import Tensor
 
+from sbitools.densities.vector import VectorDensity, parameter_features
 from sbitools.embeddings.moments import varies
 from sbitools.errors import TrainingError
 from sbitools.inference.mcmc import Unnormalised
 from sbitools.parameters import ParameterSpace
 from sbitools.simulator import FieldSpec
 
-from .emulate import Emulator, parameter_features
 from .scale import Standardise
 
 __all__ = ["VectorLikelihood", "require_varying"]
@@ -52,7 +52,7 @@ class _VaryingScale(Standardise):
 
 
 class VectorLikelihood(Unnormalised):
-    """q(x | u) by the emulator of data vectors that NPE uses, too: strong where x is short.
+    """q(x | u) by the density of data vectors that NPE uses, too: strong where x is short.
 
     Args:
         parameters: the inferred parameters.
@@ -71,9 +71,9 @@ class VectorLikelihood(Unnormalised):
     ) -> None:  # fmt: skip
         super().__init__(parameters)
         self.embedding = _VaryingScale(spec)
-        self.emulator = Emulator(
-            len(parameters), math.prod(spec.shape), hidden=hidden, members=members,
-            components=components, seed=seed,
+        self.emulator = VectorDensity(
+            2 * len(parameters), math.prod(spec.shape), n_used=len(parameters), hidden=hidden,
+            members=members, components=components, seed=seed,
         )  # fmt: skip
 
     def features(self, x: Tensor) -> Tensor:

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from sbitools.densities.fit import STEPS_PER_EPOCH, OnEpoch
+from sbitools.densities.vector import VectorDensity, emulated_pairs
 from sbitools.seeds import derive, generator
 from sbitools.training import TrainingHistory
 
-from .emulate import Emulator, emulated_pairs
 from .estimator import GROUPS, VectorEstimator, fitted_whole
-from .fitting import STEPS_PER_EPOCH, Fit, OnEpoch
+from .fitting import Fit
 
 if TYPE_CHECKING:
     from sbitools.inference.job import Job
@@ -80,9 +81,9 @@ def fit_vectors(
     fit = Fit(job, estimator.embedding, run_dir, resume, on_epoch)
     groups: dict[str, Any] = estimator.groups
     expand = estimator.embedding.expand
-    groups["linear"].fit(fit.u, expand(fit.x))
+    groups["linear"].fit(fit.pairs.u, expand(fit.pairs.x))
     used, info = ["linear", "direct"], {}
-    if job.options.emulate and fit.x.shape[1] <= _LONGEST_EMULATED:
+    if job.options.emulate and fit.pairs.x.shape[1] <= _LONGEST_EMULATED:
         info["emulator"] = _learn_from_emulator(fit, groups)
         used = list(GROUPS)
     groups["direct"].set_dropout(0.1 if fit.few else 0.0)
@@ -90,7 +91,7 @@ def fit_vectors(
         "direct", groups["direct"], 800 if fit.few else fit.steps,
         lambda u, x, rng: (u, expand(x)),
     )  # fmt: skip
-    u, x = fit.held_out
+    u, x = fit.pairs.held_out
     weights = fit.select([groups[name] for name in used], u, expand(x))
     shares = dict.fromkeys(GROUPS, 0.0) | dict(zip(used, weights.tolist(), strict=True))
     estimator.mixture.weights.copy_(torch.tensor([shares[name] for name in GROUPS]))
@@ -98,17 +99,20 @@ def fit_vectors(
 
 
 def _learn_from_emulator(fit: Fit, groups: dict[str, Any]) -> dict[str, float]:
-    """Fit an emulator of x, and the two groups that learn from its pairs; its shares."""
+    """Fit a density of x, and the two groups that learn from its pairs; its shares."""
     options, n, seed = fit.options, len(fit.columns), fit.options.seed
-    emulator = Emulator(fit.u.shape[1], n, hidden=options.flow_hidden, members=options.members,
-                        components=options.components, seed=seed)  # fmt: skip
-    shares = fit.emulator(emulator)
+    wide = fit.pairs.u.shape[1]
+    density = VectorDensity(
+        2 * wide, n, n_used=wide, hidden=options.flow_hidden, members=options.members,
+        components=options.components, seed=seed,
+    )  # fmt: skip
+    shares = fit.likelihood(density)
     least, most = _PAIRS
     space, job = fit.job.store.parameters.inferred, fit.job
-    design = space.design(max(least, min(20 * fit.n, most)), derive(seed, _DESIGN_SEED))
+    design = space.design(max(least, min(20 * fit.pairs.n, most)), derive(seed, _DESIGN_SEED))
     made_u = job.method.coordinates(space, design).float()
-    simulated = fit.x[:, fit.columns]
-    made_x = emulated_pairs(emulator.eval(), made_u, simulated, fit.lattice, seed)
+    simulated = fit.pairs.x[:, fit.columns]
+    made_x = emulated_pairs(density.eval(), made_u, simulated, fit.lattice, seed)
     features = fit.embedding.expand(fit.with_constants(made_x))
     groups["emulated linear"].fit(made_u, features)
 
@@ -120,7 +124,7 @@ def _learn_from_emulator(fit: Fit, groups: dict[str, Any]) -> dict[str, float]:
 
     # Real simulations choose the epoch: some that the emulator was trained on, so that the
     # held-out ones stay for the weights.
-    real = fit.u[:2000], fit.embedding.expand(fit.x[:2000])
+    real = fit.pairs.u[:2000], fit.embedding.expand(fit.pairs.x[:2000])
     fit.run(
         "emulated", groups["emulated"], _EMULATED_STEPS, batches, real,
         lambda module, batch, rng: module.loss(*batch, rng).mean(), per_epoch=STEPS_PER_EPOCH,
@@ -132,7 +136,7 @@ def _learn_from_emulator(fit: Fit, groups: dict[str, Any]) -> dict[str, float]:
 def fit_likelihood(
     job: Job, likelihood: VectorLikelihood, run_dir: Path, resume: bool, on_epoch: OnEpoch | None
 ) -> tuple[TrainingHistory, dict[str, Any]]:
-    """Fit the emulator of x that a likelihood is; arguments as for `fit_vectors`."""
+    """Fit the density of x that a likelihood is; arguments as for `fit_vectors`."""
     fit = Fit(job, likelihood.embedding, run_dir, resume, on_epoch)
-    shares = fit.emulator(likelihood.emulator)
+    shares = fit.likelihood(likelihood.emulator)
     return fit.histories["emulator-mixtures"], {"weights": shares}

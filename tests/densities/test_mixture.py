@@ -5,8 +5,8 @@ import torch
 from scipy import stats
 
 from sbitools import FieldSpec, seeds
+from sbitools.densities.mixture import Mixture, stacking_weights
 from sbitools.inference.estimator import Estimator, EstimatorOptions
-from sbitools.inference.mixture import Mixture, stacking_weights
 
 SPEC = FieldSpec("x", ("i",), (3,))
 

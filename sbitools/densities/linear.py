@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from sbitools.inference.flows import normal_log_prob
+from .normal import normal_log_prob
 
 __all__ = ["LinearGaussian"]
 

@@ -1,9 +1,7 @@
-"""An emulator of data vectors, p(x | u), from the few simulations there are, and its pairs.
+"""A density of data vectors, p(x | u): three of different strength, and their shares.
 
-The simulation of a data vector is often simpler than its inversion: a likelihood of one mode gives
-a posterior of four. So the few simulations are spent on p(x | u) first, and the network for
-p(u | x) learns from as many emulated pairs as it likes. Held-out simulations decide later whether
-that was better.
+NPE spends the few simulations there are on it first and learns p(u | x) from as many emulated
+pairs as it likes; NLE is it; and the emulator of data vectors draws from it.
 """
 
 from __future__ import annotations
@@ -13,32 +11,33 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sbitools.inference.mixture import Mixture
 from sbitools.seeds import derive, generator
 
 from .lattice import Lattice
 from .linear import LinearGaussian
+from .mixture import Mixture
 from .stack import Stack
 
-__all__ = ["Emulator", "emulated_pairs", "parameter_features"]
+__all__ = ["VectorDensity", "emulated_pairs", "parameter_features"]
 
 # Emulated x stay within the range of the simulations, widened by this share of it on either side.
-_MARGIN = 0.5
+MARGIN = 0.5
 _CHUNK = 5000
 _SEED, _PAIRS = 9, 10
 
 
 def parameter_features(u: Tensor) -> Tensor:
-    """u and its prior probability: what an emulator is given, (N, 2 P)."""
+    """u and its prior probability: what a density of x is given, (N, 2 P)."""
     return torch.cat([u, 2 * torch.special.ndtr(u) - 1], dim=-1)
 
 
-class Emulator(nn.Module):
+class VectorDensity(nn.Module):
     """p(x | u) for standardised x: linear-Gaussian, affine and autoregressive, and their shares.
 
     Args:
-        n_parameters: length of u.
+        n_features: of u, see `parameter_features`.
         n: length of x.
+        n_used: the first of the features that the linear one looks at.
         hidden: width of the networks.
         members: in each stack.
         components: normals in each one-dimensional mixture.
@@ -48,14 +47,15 @@ class Emulator(nn.Module):
     parts = ("linear", "affine", "mixtures")
 
     def __init__(
-        self, n_parameters: int, n: int, *, hidden: int, members: int, components: int, seed: int
-    ) -> None:
+        self, n_features: int, n: int, *, n_used: int, hidden: int, members: int, components: int,
+        seed: int,
+    ) -> None:  # fmt: skip
         super().__init__()
-        size, seeds = (n, 2 * n_parameters), [derive(seed, _SEED, i) % (1 << 62) for i in (0, 1)]
+        size, seeds = (n, n_features), [derive(seed, _SEED, i) % (1 << 62) for i in (0, 1)]
         common = {"members": members, "hidden": hidden}
         self.mixture = Mixture(
             [
-                LinearGaussian(*size, n_parameters),
+                LinearGaussian(*size, n_used),
                 Stack(*size, components=0, seed=seeds[0], **common),
                 Stack(*size, components=components, seed=seeds[1], **common),
             ],
@@ -80,24 +80,24 @@ class Emulator(nn.Module):
 
 @torch.no_grad()
 def emulated_pairs(
-    emulator: Emulator, u: Tensor, simulated: Tensor, lattice: Lattice, seed: int
+    density: VectorDensity, u: Tensor, simulated: Tensor, lattice: Lattice, seed: int
 ) -> Tensor:
     """Standardised x (n, n_x), one for each u (n, P).
 
     Args:
-        emulator: trained.
+        density: fitted.
         u: parameters.
-        simulated: standardised x of the simulations, (N, n_x), that the emulator was trained on:
+        simulated: standardised x of the simulations, (N, n_x), that the density was fitted to:
             emulated ones stay near them.
         lattice: which entries are whole numbers.
         seed: of all randomness.
     """
     low, high = simulated.min(0).values, simulated.max(0).values
-    margin = _MARGIN * (high - low)
+    margin = MARGIN * (high - low)
     rng = generator(derive(seed, _PAIRS) % (1 << 62))
     parts = []
     for rows in u.split(_CHUNK):
-        z = torch.randn((len(rows), emulator.mixture.n_latents), generator=rng)
-        x = emulator.mixture.place(z, parameter_features(rows), torch.arange(len(rows)))
+        z = torch.randn((len(rows), density.mixture.n_latents), generator=rng)
+        x = density.mixture.place(z, parameter_features(rows), torch.arange(len(rows)))
         parts.append(lattice.snap(torch.minimum(torch.maximum(x, low - margin), high + margin)))
     return torch.cat(parts)

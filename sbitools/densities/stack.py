@@ -21,10 +21,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
-from sbitools.inference.flows import normal_log_prob
 from sbitools.seeds import generator
 
 from .affine import AffineHeads, dropped, uniform
+from .normal import normal_log_prob
 
 __all__ = ["Stack"]
 
