@@ -162,7 +162,8 @@ def _validate(run: Run, resume: bool) -> Outcome:
     else:
         from sbitools.statistics.comparison import compare
 
-        statistics = compare(run.emulator(), store)
+        training = run.store("reference/train")
+        statistics = compare(run.emulator(), store, training=training)
     path = save_statistics(run.folder("validation"), statistics)
     return {"statistics": path}, {"n": len(store)}
 
