@@ -168,7 +168,7 @@ class Emulator(ABC):
         seeds = check_seeds(seeds, len(theta))
         if not len(theta):
             self.module()  # an emulator that is not fitted says so
-            return torch.empty((0, *self.output.shape), dtype=torch.float32)
+            return torch.empty((0, *self.output.shape), dtype=self.output.torch_dtype)
         with single_precision(), torch.no_grad():
             return self.decode(theta, self.latent(theta, seeds))
 

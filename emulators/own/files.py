@@ -49,7 +49,7 @@ def make_store(
         source = None
         if settings.source is not None and simulator.source is not None:
             source = _open(settings.source, simulator.source, "source", stack)
-        theta = _theta(settings, simulator, len(x))
+        theta = _theta(settings, simulator, x)
         if source is not None and len(source) != len(x):
             raise StoreError(
                 f"{settings.source.file if settings.source else ''}",
@@ -109,7 +109,15 @@ def _open(field: FieldSettings, spec: FieldSpec, what: str, stack: contextlib.Ex
     return array
 
 
-def _theta(settings: OwnSettings, simulator: OwnSimulator, n: int) -> np.ndarray:
+def _theta(settings: OwnSettings, simulator: OwnSimulator, x: Any) -> np.ndarray:
+    n, numbered = len(x), None
+    if settings.index is not None:
+        if x.indices is None:
+            raise ConfigError(
+                "settings.index", expected="one file per simulation, with numbers in their names",
+                got=f"{settings.x.file}", fix="leave it out",
+            )  # fmt: skip
+        numbered = settings.index, x.indices
     if settings.theta is None:
         if len(simulator.parameters):
             raise ParameterError(
@@ -117,7 +125,10 @@ def _theta(settings: OwnSettings, simulator: OwnSimulator, n: int) -> np.ndarray
                 fix='name it: theta = "params.csv"',
             )  # fmt: skip
         return np.empty((n, 0))
-    theta = read_theta(settings.theta, simulator.parameters, settings.theta_dataset)
+    theta = read_theta(
+        settings.theta, simulator.parameters, settings.theta_dataset,
+        columns={p.name: p.column for p in settings.parameters if p.column}, numbered=numbered,
+    )  # fmt: skip
     if len(theta) != n:
         raise StoreError(
             f"{settings.theta}", expected=f"{n} rows, one for each field of {settings.x.file}",

@@ -22,7 +22,8 @@ class OwnParameter(PlainModel):
     """One column of the table, and the prior it was drawn from.
 
     Attributes:
-        name: of the column.
+        name: of the parameter, an identifier.
+        column: heading of its column, where that is not its name.
         prior: ``{kind = "uniform", low = 0.1, high = 0.5}``; kinds as in `sbitools.priors`.
         unit: as text, ``""`` if dimensionless.
         latex: for figures.
@@ -33,6 +34,7 @@ class OwnParameter(PlainModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
+    column: str | None = Field(None, exclude=True)
     prior: dict[str, Any]
     unit: str = ""
     latex: str | None = None
@@ -76,6 +78,8 @@ class OwnSettings(PlainModel):
         x: the fields. Without a ``file`` they come from a command, or by ``sbitools import``.
         theta: file of the parameter table, with one named column per parameter.
         theta_dataset: its name in a file of several.
+        index: column of the table that has the numbers in the names of files, of which there is
+            one per simulation; without, rows are in the order of these numbers.
         parameters: columns and priors.
         priors_confirmed: whether somebody has looked at the priors; the report says so if not.
         source: input fields besides theta, row by row with x.
@@ -92,6 +96,7 @@ class OwnSettings(PlainModel):
     x: FieldSettings
     theta: Place | None = Field(None, exclude=True)
     theta_dataset: str | None = Field(None, exclude=True)
+    index: str | None = None
     parameters: tuple[OwnParameter, ...] = ()
     priors_confirmed: bool = Field(False, exclude=True)
     source: FieldSettings | None = None

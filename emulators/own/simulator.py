@@ -26,7 +26,10 @@ class OwnSimulator:
 
     def __init__(self, settings: OwnSettings) -> None:
         self.parameters = ParameterSpace(
-            [Parameter.from_dict(p.model_dump(exclude_none=True)) for p in settings.parameters]
+            [
+                Parameter.from_dict(p.model_dump(exclude_none=True, exclude={"column"}))
+                for p in settings.parameters
+            ]
         )
         self.output = _spec(settings.x)
         self.source = None if settings.source is None else _spec(settings.source)

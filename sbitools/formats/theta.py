@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from sbitools.errors import ParameterError
 from sbitools.parameters import ParameterSpace
 from sbitools.plain import as_path
 
+from .joining import rows_for
 from .tables import Table, read_table
 from .textfiles import COUNTERS
 
@@ -17,8 +19,9 @@ __all__ = ["read_theta"]
 
 
 def read_theta(
-    path: str | Path, parameters: ParameterSpace, dataset: str | None = None
-) -> np.ndarray:
+    path: str | Path, parameters: ParameterSpace, dataset: str | None = None, *,
+    columns: Mapping[str, str] | None = None, numbered: tuple[str, np.ndarray] | None = None,
+) -> np.ndarray:  # fmt: skip
     """Theta, float64, (n, P), with columns in the order of `parameters`.
 
     Args:
@@ -26,22 +29,30 @@ def read_theta(
             .npy array of P columns, without names, is taken as it stands.
         parameters: whose names are looked up.
         dataset: name of the table in the file.
+        columns: headings of parameters that are called otherwise in the table.
+        numbered: the column that has numbers of simulations, and these numbers in the order that
+            is wanted, (n,): rows are put in this order.
 
     Raises:
         ParameterError: for missing columns, numbers that are none, or theta outside the priors.
         StoreError: for a damaged or foreign file.
     """
     path = as_path(path, "parameter table")
-    table = read_table(path, dataset, parameters.names)
-    for name in parameters.names:
+    headings = [(columns or {}).get(name, name) for name in parameters.names]
+    counter = [] if numbered is None else [numbered[0]]
+    table = read_table(path, dataset, [*headings, *counter])
+    for name in headings:
         if name in table.other:
             raise ParameterError(
                 f"column {name!r} of {path}", expected="real numbers", got=table.other[name],
                 fix="correct it, or write the parameters as float64",
             )  # fmt: skip
-    _check_order(table, parameters.names)
-    columns = [table.columns[name] for name in parameters.names]
-    theta = np.stack(columns, axis=1) if columns else np.empty((table.n, 0))
+    values = [table.columns[name] for name in headings]
+    theta = np.stack(values, axis=1) if values else np.empty((table.n, 0))
+    if numbered is None:
+        _check_order(table, headings)
+    else:
+        theta = theta[rows_for(table, numbered[1], numbered[0])]
     return parameters.check(theta, f"theta of {path.name}").numpy()
 
 

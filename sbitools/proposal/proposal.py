@@ -23,6 +23,7 @@ from sbitools.formats import (
 from sbitools.labels import is_missing, same_unit
 from sbitools.observed import read_field
 
+from .names import parameter_names, unit_in
 from .periodic import looks_periodic
 from .priors import ColumnPrior, propose_prior, stratified
 from .splits import Splits, propose_splits
@@ -66,7 +67,9 @@ class Proposal:
         dtype: that the store would have.
         unit: of the fields, ``""`` if the file states none.
         priors: of each column that is a parameter, by name.
+        names: of the parameters in these columns, identifiers.
         units: of these columns, where the file tells.
+        index: column that has the numbers of the files.
         left_out: other columns, each with the reason.
         design: ``"random"`` or ``"latin_hypercube"``, as far as the table tells.
         splits: into training, validation and test.
@@ -79,7 +82,9 @@ class Proposal:
     dtype: str
     unit: str
     priors: dict[str, ColumnPrior]
+    names: dict[str, str]
     units: dict[str, str]
+    index: str | None
     left_out: dict[str, str]
     design: str
     splits: Splits
@@ -116,19 +121,21 @@ def propose(files: Files, parameters: Sequence[str] | None = None) -> Proposal:
             fix="put simulations along the first axis, or make more of them",
         )  # fmt: skip
     priors, units, left_out, design, remarks = {}, {}, {}, "random", []
+    index = None
     if files.theta is not None:
         table = read_table(files.theta, files.theta_dataset)
         _check_rows(files, table, seen.n)
         priors, left_out = _columns(table, parameters)
-        units = {name: table.units[name] for name in priors if name in table.units}
+        units = {name: table.units.get(name) or unit_in(name) for name in priors}
         values = np.stack([table.columns[name] for name in priors], axis=1)
         bounds = [(p.prior["low"], p.prior["high"]) for p in priors.values()]
         design = "latin_hypercube" if stratified(values, bounds) else "random"
-        remarks = _table_remarks(table, values, indices)
+        remarks, index = _table_remarks(values), _numbers_of_files(table, indices)
     if files.observation is not None:
         _check_observation(files.observation, seen)
     return Proposal(
-        files, seen, axes, dtype, seen.unit or "", priors, units, left_out, design,
+        files, seen, axes, dtype, seen.unit or "", priors, parameter_names(priors), units, index,
+        left_out, design,
         propose_splits(good, len(priors)), (*_field_remarks(seen), *remarks),
     )  # fmt: skip
 
@@ -221,23 +228,19 @@ def _field_remarks(seen: Seen) -> list[str]:
     return remarks
 
 
-def _table_remarks(table: Table, values: np.ndarray, indices: np.ndarray | None) -> list[str]:
-    remarks, distinct = [], len(np.unique(values, axis=0))
-    if distinct < len(values):
-        remarks.append(
-            f"only {distinct} of {len(values)} rows of parameters are distinct: if simulations of "
-            "equal parameters share a volume, set group_size"
-        )
-    if indices is not None:
-        _check_order(table, indices)
-    return remarks
+def _table_remarks(values: np.ndarray) -> list[str]:
+    distinct = len(np.unique(values, axis=0))
+    if distinct == len(values):
+        return []
+    return [
+        f"only {distinct} of {len(values)} rows of parameters are distinct: if simulations of "
+        "equal parameters share a volume, set group_size"
+    ]
 
 
-def _check_order(table: Table, indices: np.ndarray) -> None:
-    """Refuse rows that have the numbers of the files in a column, in another order."""
-    for name, column in table.columns.items():
-        if np.array_equal(np.sort(column), np.sort(indices)) and (column != indices).any():
-            raise StoreError(
-                f"rows of {table.path}", expected=f"the order of the files, by {name!r}",
-                got="another order", fix=f"sort the table by {name!r}",
-            )  # fmt: skip
+def _numbers_of_files(table: Table, indices: np.ndarray | None) -> str | None:
+    """The column with the numbers in the names of the files, if there is one."""
+    if indices is None:
+        return None
+    same = (n for n, c in table.columns.items() if np.array_equal(np.sort(c), np.sort(indices)))
+    return next(same, None)

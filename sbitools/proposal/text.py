@@ -56,7 +56,7 @@ def proposal_text(p: Proposal, run_dir: str) -> str:
         _values(priors_confirmed=False),
     ]
     if f.theta is not None:
-        parts.append(_values(theta=f.theta, theta_dataset=f.theta_dataset))
+        parts.append(_values(theta=f.theta, theta_dataset=f.theta_dataset, index=p.index))
         parts += [_comment(_DESIGN[p.design]), _values(design=p.design)]
     parts += [
         _comment("Consecutive simulations that share a volume, so that they stay together."),
@@ -70,11 +70,14 @@ def proposal_text(p: Proposal, run_dir: str) -> str:
         _values(shape=list(p.seen.shape[1:]), dims=[a.name for a in p.axes],
                 axes=[a.kind for a in p.axes], dtype=p.dtype, unit=p.unit),
     ]  # fmt: skip
-    for name, column in p.priors.items():
+    for heading, column in p.priors.items():
         parts.append("\n[[settings.parameters]]")
         if column.doubt:
             parts.append(_comment(f"TO CONFIRM: {column.doubt}."))
-        parts.append(_values(name=name, unit=p.units.get(name, ""), prior=column.prior))
+        name = p.names[heading]
+        other = heading if heading != name else None
+        unit = p.units.get(heading, "")
+        parts.append(_values(name=name, column=other, unit=unit, prior=column.prior))
     if p.left_out:
         left = "; ".join(f"{name} ({why})" for name, why in p.left_out.items())
         parts.append(_comment(f"Columns that are no parameters: {left}."))

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
 import pytest
 import torch
 
 from emulators.emulator import Emulator
+from emulators.methods.diffusion.emulator import DiffusionEmulator
 from emulators.nbody.emulator import NBodyEmulator
 from emulators.nbody.simulator import NBodySimulator
 from emulators.reionization.emulator import ReionizationEmulator
@@ -16,7 +18,9 @@ from emulators.survey.simulator import TodSimulator
 from emulators.testing import check_emulator, check_resume
 from sbitools.campaign import simulate
 from sbitools.errors import ConfigError, ShapeError, StoreError, TrainingError
+from sbitools.simulator import FieldSpec
 from sbitools.store import SimulationStore
+from tests.emulators.methods.diffusion import small
 from tests.emulators.nbody import tiny
 from tests.emulators.reionization import tiny as toy_21cm
 from tests.emulators.test_intake import NO_SEEDS
@@ -66,10 +70,25 @@ def cones_21cm(path):
     return _reionization(path, "lightcone")
 
 
+def any_planes(path):
+    x = small.bubbles(small.SPACE.design(24, 0), small.PLANE.shape, 1)
+    store = small.store(path, x, small.SPACE.design(24, 0), small.PLANE)
+    return Case(DiffusionEmulator(small.SPACE, small.PLANE), store, small.OPTIONS)
+
+
+def any_series(path):
+    theta = small.SPACE.design(24, 0)
+    output = FieldSpec("series", ("channel", "t"), (2, 22), "float64", axes=("channel", "open"))
+    x = [small.gaussian(theta, (22,), 1), 1e9 * np.exp(small.gaussian(theta, (22,), 2))]
+    store = small.store(path, np.stack(x, axis=1), theta, output)
+    return Case(DiffusionEmulator(small.SPACE, output), store, small.OPTIONS)
+
+
 # A new emulator adds a row: name and a function of a path that returns a `Case`.
 EMULATORS = {
     "nbody": nbody, "scattering": scattering, "generated": generated,
-    "planes_21cm": planes_21cm, "cubes_21cm": cubes_21cm, "cones_21cm": cones_21cm,
+    "any_planes": any_planes, "any_series": any_series, "planes_21cm": planes_21cm,
+    "cubes_21cm": cubes_21cm, "cones_21cm": cones_21cm,
 }  # fmt: skip
 
 
@@ -109,7 +128,7 @@ def test_the_sessions_default_dtype_changes_nothing(case, tmp_path):
         empty = again.simulate(theta[:0], seeds[:0])
     finally:
         torch.set_default_dtype(torch.float32)
-    assert fields.dtype == empty.dtype == torch.float32
+    assert fields.dtype == empty.dtype == emulator.output.torch_dtype
 
 
 def test_latents_are_float32_or_refused(case):

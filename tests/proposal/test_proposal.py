@@ -7,6 +7,8 @@ import tomllib
 import numpy as np
 import pytest
 
+from emulators.own import system
+from emulators.own.settings import OwnSettings
 from sbitools.config import parse_config
 from sbitools.errors import ConfigError, ParameterError, SbitoolsError, StoreError
 from sbitools.proposal import Files, proposal_text, propose
@@ -92,6 +94,36 @@ def test_a_configuration_that_parses_and_leaves_out_what_is_no_parameter(files):
     sizes = config.reference
     assert sizes.n_train + sizes.n_validation + sizes.n_test == N
     assert config.settings["priors_confirmed"] is False
+
+
+def test_headings_that_are_no_names(tmp_path):
+    rng = np.random.default_rng(7)
+    np.save(tmp_path / "x.npy", rng.normal(size=(N, 5)))
+    values = rng.uniform(0, 1, (N, 3))
+    rows = [",".join(map(repr, row)) for row in values.tolist()]
+    (tmp_path / "t.csv").write_text("\n".join(["H0 [km/s/Mpc],lambda,log10(L)", *rows]) + "\n")
+    found = propose(Files(str(tmp_path / "x.npy"), str(tmp_path / "t.csv")))
+    config = parse_config(tomllib.loads(proposal_text(found, "results")))
+    settings = OwnSettings.model_validate(config.settings)
+    assert [(p.name, p.column, p.unit) for p in settings.parameters] == [
+        ("H0", "H0 [km/s/Mpc]", "km/s/Mpc"), ("lambda", None, ""), ("log10_L", "log10(L)", ""),
+    ]  # fmt: skip
+    store = system.provide(settings, "reference/train", {"reference/train": N}, tmp_path / "s")
+    assert np.allclose(store.theta.numpy(), values)
+
+
+def test_rows_are_joined_by_the_numbers_of_files(tmp_path):
+    order = np.random.default_rng(8).permutation(N)
+    for i in range(N):
+        np.save(tmp_path / f"run_{i}.npy", np.full(4, i / N))
+    rows = [f"{i},{i / N!r}" for i in order.tolist()]
+    (tmp_path / "t.csv").write_text("\n".join(["number,a", *rows]) + "\n")
+    found = propose(Files(str(tmp_path / "run_{index}.npy"), str(tmp_path / "t.csv")), ["a"])
+    assert found.index == "number"
+    config = parse_config(tomllib.loads(proposal_text(found, "results")))
+    settings = OwnSettings.model_validate(config.settings)
+    store = system.provide(settings, "reference/train", {"reference/train": N}, tmp_path / "s")
+    assert np.allclose(store.read(store.done)[:, 0], store.theta[:, 0])
 
 
 def test_chosen_columns(files):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -15,11 +15,12 @@ from emulators.options import fast_bfloat16, parse_options
 from sbitools.errors import ConfigError, StoreError
 from sbitools.parameters import ParameterSpace, as_space
 from sbitools.precision import single_precision
-from sbitools.seeds import derive, generator, normal
+from sbitools.seeds import derive, generator, normal, simulation_seeds
 from sbitools.simulator import FieldSpec, as_spec
 from sbitools.training import TrainingHistory, run_training
 
 from .batches import WhiteBatches
+from .correction import correct
 from .field_network import FieldModel, FieldNetwork
 from .field_options import FieldOptions
 from .layout import Layout
@@ -39,6 +40,8 @@ __all__ = ["DiffusionEmulator"]
 # Cells of fields that are denoised at the same time, and of those that the transform is fitted to.
 _CELLS = {"cpu": 1 << 17, "cuda": 1 << 23}
 _FITTED = 1 << 26
+_MISSED = 0.15  # of ln P, from which on cells are better not made normal
+_CORRECTED = 256  # simulations that powers are compared for
 _CODE = 1
 """To be raised whenever the same simulations give other white fields."""
 _GAIN = 2e-3  # of the validation loss: what the network has to be better by, or it is left out
@@ -105,13 +108,13 @@ class DiffusionEmulator(Emulator):
         options = options.sized(self.layout, len(store.done))
         x, theta = self._some(store)
         stated = options.symmetries
-        white = Whitening.fit(x, theta, self.parameters, self.layout, stated or ())
+        white = self._whiten(x, theta, stated or (), options)
         if stated is None:  # what the transform found is what the network is built for
             stated = () if any(white.varies) else ("shift",)
         self._build(options.model_copy(update={"symmetries": stated}), white)
         if not options.network:
             self.learned = False
-            self.module().requires_grad_(False)
+            self._finish(x, theta)
             return TrainingHistory(stopped="no network")
         batches = WhiteBatches(
             store, self._white, condition(self.parameters, store.theta).float(), self.layout,
@@ -126,8 +129,38 @@ class DiffusionEmulator(Emulator):
             identity={"store": store.digest(), "white": _CODE}, optimizer_threads=options.pieces,
         )  # fmt: skip
         self.learned = history.best_validation_loss < (1 - _GAIN) * before
-        self.module().requires_grad_(False)  # a fitted emulator is a function of its arguments
+        self._finish(x, theta)
         return history
+
+    def _whiten(
+        self, x: np.ndarray, theta: Tensor, symmetries: Sequence[str], options: FieldOptions
+    ) -> Whitening:
+        """With cells made normal if Gaussian fields can then have the power of simulations."""
+        found = []
+        for linear in (False, True):
+            white = Whitening.fit(x, theta, self.parameters, self.layout, symmetries, linear)
+            self.options, self.whitening, self.learned = options, white, False
+            found.append((self._correct(x, theta), white))
+            white.gain[...] = 0
+            if found[0][0] <= _MISSED:
+                break
+        return found[-1][1] if found[-1][0] < 0.5 * found[0][0] else found[0][1]
+
+    def _finish(self, x: np.ndarray, theta: Tensor) -> None:
+        self.module().requires_grad_(False)  # a fitted emulator is a function of its arguments
+        self._correct(x, theta)
+
+    def _correct(self, x: np.ndarray, theta: Tensor) -> float:
+        """Set the power of emulated fields right, those of at most 256 theta; what is missed."""
+        step = -(-len(x) // _CORRECTED)
+        x, theta = x[::step], theta[::step]
+        salts = iter(range(1 << 30))
+
+        def emulate() -> np.ndarray:
+            seeds = simulation_seeds(derive(self.options.seed, 21, next(salts)), range(len(x)))
+            return self.decode(theta, self.latent(theta, torch.from_numpy(seeds))).numpy()
+
+        return correct(self._fitted(self.whitening), x, theta, emulate)
 
     def latent(self, theta: Tensor, seeds: Tensor) -> Tensor:
         """White noise, float32, (B, K, *space)."""

@@ -9,11 +9,12 @@ and the distribution over all simulations is none that a field of one theta has.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
+from scipy.optimize import minimize_scalar
 from scipy.special import ndtri
 
 from .terms import choose
@@ -23,9 +24,8 @@ __all__ = ["Marginal", "fit_marginal"]
 _FEWEST = 1e-3  # share of cells at 0 from which on they are a channel of their own
 _NODES = 201  # of a map by ranks
 _BEYOND = 0.25  # of the range of transformed cells: so much farther emulated ones may lie
-_WIDTHS = (0.02, 0.1, 0.3, 1.0, 3.0)  # of signed logarithms, in standard deviations
-_GAPS = (1e-3, 1e-2, 0.05, 0.2, 0.6, 2.0)  # from the bound of a logarithm to the extreme cell
-_POWERS = (0.0, 0.25, 0.5, 0.75, 1.25, 1.5, 2.0)
+_WIDTHS = (1e-4, 10.0)  # of signed logarithms, in standard deviations
+_GAPS = (1e-3, 10.0)  # from the extreme cell to the bound of a logarithm, in the same unit
 
 
 @dataclass(frozen=True)
@@ -101,6 +101,10 @@ class Marginal:
         low, high = min(self.low, float(ends[0])), max(self.high, float(ends[1]))
         return replace(self, low=low, high=high)
 
+    def straight(self, x: np.ndarray) -> Marginal:
+        """The straight line of the same center and scale, for values as far as those of `x`."""
+        return Marginal("none", self.center, self.scale, low=np.inf, high=-np.inf).reaching(x)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
         return asdict(self) | {"x": list(self.x), "y": list(self.y)}
@@ -123,39 +127,48 @@ def fit_marginal(cells: np.ndarray, held_out: np.ndarray) -> Marginal:
     zeros = _FEWEST < share < 1 - _FEWEST
     shown = every[every != 0] if zeros else every
     center, scale = _size(shown)
-    tried = [Marginal("none", center, scale), *_others(center, scale, shown)]
+    tried = [Marginal("none", center, scale), *_others(center, scale, shown, cells, zeros)]
 
-    def scores(candidate: Marginal) -> np.ndarray:
-        rows = (row[row != 0] if zeros else row for row in held_out)
-        return np.array([_score(candidate, row) for row in rows])
-
-    best = choose(tried, scores)
+    best = choose(tried, lambda candidate: _scores(candidate, held_out, zeros))
     seen = best.forward(shown)
     return replace(best, low=float(seen.min()), high=float(seen.max()), zeros=zeros)
 
 
 def _size(x: np.ndarray) -> tuple[float, float]:
-    """Mean and standard deviation, that a few huge cells do not spoil; 1 for no spread."""
+    """Median and standard deviation, in range; for no spread, the size itself."""
     unit = float(np.abs(x).max()) or 1.0
     y = x / unit  # squares of 1e-30 and 1e30 are out of range in other precisions
-    center, scale = float(y.mean()), float(y.std())
+    center, scale = float(np.median(y)), float(y.std())
     if scale <= 1e-12 * max(abs(center), 1e-300):
         return float(center * unit), abs(center * unit) or 1.0
     return center * unit, scale * unit
 
 
-def _others(center: float, scale: float, shown: np.ndarray) -> list[Marginal]:
+def _others(
+    center: float, scale: float, shown: np.ndarray, cells: np.ndarray, zeros: bool
+) -> list[Marginal]:  # fmt: skip
+    """One of every kind, the best for `cells`; bounds are beyond all that are shown."""
     u = (shown - center) / scale
     if float(u.std()) < 1e-6:
         return []
-    out = [Marginal("asinh", center, scale, w) for w in reversed(_WIDTHS)]
-    out += [Marginal("power", center, scale, p) for p in _POWERS]
-    for sign in (1.0, -1.0):
-        edge = float((sign * u).min())
-        out += [Marginal("log", center, scale, edge - g, sign) for g in reversed(_GAPS)]
-    if (shown > 0).all():  # the plain logarithm
-        out.append(Marginal("log", 0.0, scale, 0.0))
-    return [*out, _ranks(center, scale, u)]
+
+    def fitted(make: Callable[[float], Marginal], low: float, high: float) -> Marginal:
+        found = minimize_scalar(
+            lambda v: -_scores(make(v), cells, zeros).mean(), bounds=(low, high),
+            method="bounded", options={"xatol": 0.02, "maxiter": 20},
+        )  # fmt: skip
+        return make(float(found.x))  # pyright: ignore[reportAttributeAccessIssue]
+
+    def logarithm(sign: float, edge: float) -> Callable[[float], Marginal]:
+        return lambda v: Marginal("log", center, scale, edge - float(np.exp(v)), sign)
+
+    out = [Marginal("log", 0.0, scale, 0.0)] if (shown > 0).all() else []
+    widths, gaps = np.log(_WIDTHS), np.log(_GAPS)
+    out.append(fitted(lambda v: Marginal("asinh", center, scale, float(np.exp(v))), *widths))
+    out.append(fitted(lambda v: Marginal("power", center, scale, v), 0.0, 2.0))
+    out += [fitted(logarithm(s, float((s * u).min())), *gaps) for s in (1.0, -1.0)]
+    known = cells[cells != 0] if zeros else cells.ravel()
+    return [*out, _ranks(center, scale, (known - center) / scale)]
 
 
 def _ranks(center: float, scale: float, u: np.ndarray) -> Marginal:
@@ -169,12 +182,15 @@ def _ranks(center: float, scale: float, u: np.ndarray) -> Marginal:
     return Marginal("rank", center, scale, x=tuple(x.tolist()), y=tuple(y.tolist()))
 
 
+def _scores(candidate: Marginal, rows: np.ndarray, zeros: bool) -> np.ndarray:
+    return np.array([_score(candidate, row[row != 0] if zeros else row) for row in rows])
+
+
 def _score(candidate: Marginal, x: np.ndarray) -> float:
     """Mean log density of the cells of one simulation."""
     if len(x) < 2:
         return 0.0
     y = candidate.forward(x)
-    # The scale is the same for all candidates but that of the plain logarithm, where it is too.
     spread = float(y.std()) + 1e-9
     return float(candidate.log_slope(x).mean() - np.log(spread))
 

@@ -16,14 +16,10 @@ from typing import Any
 
 import numpy as np
 
+from .glm import FLOOR, log_means
 from .modes import Modes
 
 __all__ = ["Spectrum", "products"]
-
-_ROUNDS = 40
-_STEP = 2.0  # of a logarithm in one round, at most
-_FLOOR = 1e-12  # power of modes that have none, in units of the mean power
-_RIDGE = 0.02
 
 
 def products(amplitudes: np.ndarray, modes: Modes) -> np.ndarray:
@@ -65,11 +61,11 @@ class Spectrum:
         for i in range(c):
             own = found[:, :, i, i].mean(0)
             for _ in range(2 if i else 1):  # once more with weights that are known by then
-                weight = 1 / np.maximum(np.exp(terms @ powers[i]), _FLOOR * own.max() + 1e-300)
+                weight = 1 / np.maximum(np.exp(terms @ powers[i]), FLOOR * own.max() + 1e-300)
                 if i:
                     slopes[i, :i] = _regress(terms, found, i, weight)
                 left = _left(terms, found, i, slopes[i, :i])
-                powers[i] = _log_power(terms, left, counts)
+                powers[i] = log_means(terms, left, counts)
         return cls(powers, slopes)
 
     def scores(self, terms: np.ndarray, found: np.ndarray, counts: np.ndarray) -> np.ndarray:
@@ -90,11 +86,14 @@ class Spectrum:
             out[i] = left * np.exp(-0.5 * (terms @ self.log_power[i]))[modes.bins]
         return out
 
-    def colour(self, white: np.ndarray, terms: np.ndarray, modes: Modes) -> np.ndarray:
-        """Inverse of `whiten`."""
+    def colour(
+        self, white: np.ndarray, terms: np.ndarray, modes: Modes, gain: np.ndarray
+    ) -> np.ndarray:
+        """Inverse of `whiten`, with powers larger by the exponential of terms @ gain[channel]."""
         out = np.empty_like(white)
         for i in range(len(white)):
-            out[i] = white[i] * np.exp(0.5 * (terms @ self.log_power[i]))[modes.bins]
+            size = np.exp(0.5 * (terms @ (self.log_power[i] + gain[i])))
+            out[i] = white[i] * size[modes.bins]
             for j in range(i):
                 out[i] += (terms @ self.slopes[i, j])[modes.bins] * out[j]
         return out
@@ -129,26 +128,4 @@ def _left(terms: np.ndarray, found: np.ndarray, i: int, slopes: np.ndarray) -> n
     a = np.einsum("nt,jtb->nbj", terms, slopes)
     cross = np.einsum("nbj,nbj->nb", a, found[:, :, :i, i])
     square = np.einsum("nbj,nbjk,nbk->nb", a, found[:, :, :i, :i], a)
-    return np.maximum(own - 2 * cross + square, _FLOOR * own)
-
-
-def _log_power(terms: np.ndarray, power: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Coefficients (T, bins) of the logarithm of power (n, bins), by Fisher scoring."""
-    floor = _FLOOR * power.mean() + 1e-300
-    power = np.maximum(power, floor)
-    start = np.log(power.mean(0))
-    out = np.zeros((terms.shape[1], power.shape[1]))
-    out[0] = start
-    gram = terms.T @ terms
-    # Bins of few modes know little: what depends on theta there is held back a little.
-    ridge = _RIDGE * len(terms) / (1 + counts)[:, None, None] * np.eye(terms.shape[1])
-    ridge[:, 0, 0] = 0
-    systems = gram + ridge
-    for _ in range(_ROUNDS):
-        miss = terms.T @ (power * np.exp(-(terms @ out)) - 1)
-        pull = (ridge @ out.T[..., None])[..., 0].T
-        step = np.linalg.solve(systems, (miss - pull).T[..., None])[..., 0].T
-        out += np.clip(step, -_STEP, _STEP)
-        if np.abs(step).max() < 1e-6:
-            break
-    return out
+    return np.maximum(own - 2 * cross + square, FLOOR * own)

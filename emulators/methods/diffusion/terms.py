@@ -97,7 +97,8 @@ def choose(candidates: Sequence[T], scores: Callable[[T], np.ndarray], errors: f
     Args:
         candidates: at least one, simple ones first.
         scores: of every held-out simulation, (m,), by one candidate; higher is better.
-        errors: of the difference, by which a later one must beat the best so far.
+        errors: of the difference, by which a later one must beat the best so far; or by as many
+            in the number of simulations that it is better for.
     """
     best, value = candidates[0], scores(candidates[0])
     for other in candidates[1:]:
@@ -105,7 +106,11 @@ def choose(candidates: Sequence[T], scores: Callable[[T], np.ndarray], errors: f
         gain = its - value
         if not np.isfinite(its).all():
             continue
-        if gain.mean() > errors * gain.std() / np.sqrt(max(len(gain) - 1, 1)):
+        n = max(len(gain) - 1, 1)
+        # By the mean, or by most of them, where a few with heavy tails hide the mean.
+        sure = gain.mean() > errors * gain.std() / np.sqrt(n)
+        most = gain.mean() > 0 and (gain > 0).mean() > 0.5 + 0.5 * errors / np.sqrt(n)
+        if sure or most:
             best, value = other, its
     return best
 

@@ -1,8 +1,9 @@
 """Fields to white noise that is normal, as far as maps without a network can take them, and back.
 
 Each channel is made about normal cell by cell (`marginal`; where many cells are exactly 0, a
-further channel says where), then freed of its mean and spread (`profile`), then of its spectrum
-and of the other channels (`spectrum`). Which maps these are is what held-out simulations choose.
+further channel says where), then freed of its mean and spread (`profile`), its distribution
+made normal for each theta (`shape`), then freed of its spectrum and of the other channels
+(`spectrum`). Which maps these are is what held-out simulations choose.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from .layout import Layout
 from .marginal import Marginal, fit_marginal
 from .modes import Modes
 from .profile import Profile, fit_profile
+from .shape import Shape, fit_shape
 from .spectrum import Spectrum, products
 from .terms import Terms, choose, possible_terms
 from .zeros import filled, signed_depth
@@ -37,6 +39,7 @@ class Whitening:
         layout: of the fields.
         marginals: of each channel.
         profiles: of each channel and each channel of zeros.
+        shapes: of the same.
         terms: functions of theta that powers are followed by.
         mean_terms: the same for means and spreads.
         spectrum: of what is left.
@@ -45,23 +48,31 @@ class Whitening:
 
     def __init__(
         self, parameters: ParameterSpace, layout: Layout, marginals: Sequence[Marginal],
-        profiles: Sequence[Profile], terms: Terms, mean_terms: Terms, spectrum: Spectrum,
-        isotropic: bool,
+        profiles: Sequence[Profile], shapes: Sequence[Shape], terms: Terms, mean_terms: Terms,
+        spectrum: Spectrum, isotropic: bool,
     ) -> None:  # fmt: skip
         self.parameters, self.layout = parameters, layout
-        self.marginals, self.profiles = list(marginals), list(profiles)
+        self.marginals, self.profiles, self.shapes = marginals, profiles, shapes
         self.terms, self.mean_terms, self.spectrum = terms, mean_terms, spectrum
         self.isotropic = isotropic
         self.modes = Modes(layout.space, layout.kinds, isotropic)
+        self.gain = np.zeros_like(spectrum.log_power)  # see `correction`
 
     @classmethod
     def fit(
         cls, x: np.ndarray, theta: Tensor, parameters: ParameterSpace, layout: Layout,
-        symmetries: Sequence[str] = (),
+        symmetries: Sequence[str] = (), linear: bool = False,
     ) -> Self:  # fmt: skip
-        """Of simulations x (n, *shape) with theta (n, P): every other one is held out."""
+        """Of simulations x (n, *shape) with theta (n, P): every other one is held out.
+
+        With `linear`, cells are not made normal, unless many are exactly 0: a Gaussian field then
+        has the spectrum of the simulations, whatever else it lacks.
+        """
         folded, held = layout.fold(x), np.arange(len(x)) % 2 == 1
         marginals = [_marginal(folded[:, c], held) for c in range(layout.channels)]
+        if linear:
+            marginals = [m if m.zeros else m.straight(folded[:, c])
+                         for c, m in enumerate(marginals)]  # fmt: skip
         inner = np.stack([_inner(row, marginals, layout) for row in folded])
         mean_terms = _mean_terms(inner, theta, parameters, held)
         told = mean_terms(parameters, theta)
@@ -69,15 +80,26 @@ class Whitening:
         profiles = [fit_profile(inner[:, k], told, held, free) for k in range(inner.shape[1])]
         for i, row in enumerate(told):
             inner[i] = [p.forward(f, row) for p, f in zip(profiles, inner[i], strict=True)]
+        shapes = [fit_shape(inner[:, k], told, held, linear) for k in range(inner.shape[1])]
+        for i, row in enumerate(told):
+            inner[i] = [s.forward(f, row) for s, f in zip(shapes, inner[i], strict=True)]
         kinds = [True, False] if len(layout.space) > 1 and "turn" not in symmetries else [True]
         kinds = kinds if inner.size <= _MOST else kinds[:1]
         terms, isotropic, spectrum = _spectra(inner, theta, parameters, layout, held, kinds)
-        return cls(parameters, layout, marginals, profiles, terms, mean_terms, spectrum, isotropic)
+        return cls(
+            parameters, layout, marginals, profiles, shapes, terms, mean_terms, spectrum, isotropic
+        )
 
     @property
     def channels(self) -> int:
         """K: those of the fields, and those of zeros."""
         return len(self.profiles)
+
+    @property
+    def field_channels(self) -> list[int]:
+        """Which of the K channels are values, not zeros."""
+        each = [1 + m.zeros for m in self.marginals]
+        return [sum(each[:c]) for c in range(len(each))]
 
     @property
     def varies(self) -> tuple[bool, ...]:
@@ -91,7 +113,10 @@ class Whitening:
         out = np.empty((len(x), self.channels, *self.layout.space), dtype=np.float32)
         for i, folded in enumerate(self.layout.fold(x)):
             inner = _inner(folded, self.marginals, self.layout)
-            flat = [p.forward(f, told[i]) for p, f in zip(self.profiles, inner, strict=True)]
+            flat = [
+                s.forward(p.forward(f, told[i]), told[i])
+                for p, s, f in zip(self.profiles, self.shapes, inner, strict=True)
+            ]
             white = self.spectrum.whiten(
                 self.modes.forward(np.stack(flat)), powers[i], self.modes
             )  # fmt: skip
@@ -99,13 +124,18 @@ class Whitening:
         return out
 
     def inverse(self, white: np.ndarray, theta: Tensor) -> np.ndarray:
-        """White fields (B, K, *space) to fields (B, *shape), float64."""
+        """White fields (B, K, *space) to fields (B, *shape), float64; exact without a gain."""
         told, powers = self._told(theta)
         out = np.empty((len(white), self.layout.channels, *self.layout.space))
         for i, w in enumerate(white.astype(np.float64)):
-            coloured = self.spectrum.colour(self.modes.forward(w), powers[i], self.modes)
+            coloured = self.spectrum.colour(
+                self.modes.forward(w), powers[i], self.modes, self.gain
+            )
             inner = self.modes.inverse(coloured)
-            flat = [p.inverse(f, told[i]) for p, f in zip(self.profiles, inner, strict=True)]
+            flat = [
+                p.inverse(s.inverse(f, told[i]), told[i])
+                for p, s, f in zip(self.profiles, self.shapes, inner, strict=True)
+            ]
             out[i] = _outer(np.stack(flat), self.marginals)
         return self.layout.unfold(out)
 
@@ -115,9 +145,13 @@ class Whitening:
     def arrays(self) -> dict[str, np.ndarray]:
         """What was measured, by names; changed in place, so is this map."""
         out = {"log_power": self.spectrum.log_power, "slopes": self.spectrum.slopes}
+        out["gain"] = self.gain
         for k, p in enumerate(self.profiles):
             for name in ("mean", "log_size", "place", "spread"):
                 out[f"{name}_{k}"] = getattr(p, name)
+        for k, s in enumerate(self.shapes):
+            for name in ("nodes", "first", "gaps"):
+                out[f"{name}_{k}"] = getattr(s, name)
         return out
 
     def to_dict(self) -> dict[str, Any]:
@@ -139,11 +173,16 @@ class Whitening:
             Profile(*(empty[f"{name}_{k}"] for name in ("mean", "log_size", "place", "spread")))
             for k in range(n)
         ]
-        return cls(
+        shapes = [
+            Shape(*(empty[f"{name}_{k}"] for name in ("nodes", "first", "gaps"))) for k in range(n)
+        ]
+        found = cls(
             parameters, layout, [Marginal.from_dict(m) for m in values["marginals"]], profiles,
-            Terms.from_dict(values["terms"]), Terms.from_dict(values["mean_terms"]),
+            shapes, Terms.from_dict(values["terms"]), Terms.from_dict(values["mean_terms"]),
             Spectrum(empty["log_power"], empty["slopes"]), values["isotropic"],
         )  # fmt: skip
+        found.gain = empty["gain"]
+        return found
 
 
 def _marginal(x: np.ndarray, held: np.ndarray) -> Marginal:
