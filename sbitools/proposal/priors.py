@@ -9,7 +9,7 @@ import numpy as np
 
 __all__ = ["ColumnPrior", "propose_prior", "round_bounds", "stratified"]
 
-_REACH = 3.0  # mean gaps between samples by which a bound may lie beyond the outermost one
+_REACH = 5.0  # mean gaps between samples by which a bound may lie beyond the outermost one
 _CLEAR = 1e-3  # p-value below which a column is not uniform
 _FEW = 12  # distinct whole numbers that may be categories
 
@@ -40,7 +40,7 @@ def round_bounds(values: np.ndarray) -> tuple[float, float]:
     """The roundest numbers just outside of all values.
 
     The range of n draws from a uniform prior is short of the prior's by one mean gap at each end,
-    on average; bounds of priors are round numbers. The roundest within three gaps is taken.
+    on average; bounds of priors are round numbers. The roundest within five gaps is taken.
     """
     least, most = float(values.min()), float(values.max())
     reach = _REACH * (most - least) / max(1, len(values) - 1)

@@ -50,7 +50,7 @@ def test_bounds_hold_all_values():
         low, high = round_bounds(values)
         assert low <= values.min() < values.max() <= high
         width = np.ptp(values)
-        assert high - low <= width * (1 + 6.0 / (len(values) - 1)) * (1 + 1e-9)
+        assert high - low <= width * (1 + 10.0 / (len(values) - 1)) * (1 + 1e-9)
 
 
 def test_what_speaks_against_a_uniform_prior_is_said():
