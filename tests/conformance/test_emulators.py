@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from emulators.emulator import Emulator
+from emulators.methods.vector.emulator import VectorEmulator
 from emulators.nbody.emulator import NBodyEmulator
 from emulators.nbody.simulator import NBodySimulator
 from emulators.reionization.emulator import ReionizationEmulator
@@ -17,6 +18,7 @@ from emulators.testing import check_emulator, check_resume
 from sbitools.campaign import simulate
 from sbitools.errors import ConfigError, ShapeError, StoreError, TrainingError
 from sbitools.store import SimulationStore
+from tests.emulators.methods.vector import toys
 from tests.emulators.nbody import tiny
 from tests.emulators.reionization import tiny as toy_21cm
 from tests.emulators.test_intake import NO_SEEDS
@@ -66,10 +68,16 @@ def cones_21cm(path):
     return _reionization(path, "lightcone")
 
 
+def vectors(path):
+    store = toys.store(path, 64)
+    return Case(VectorEmulator(store.parameters, store.output), store, toys.SHORT)
+
+
 # A new emulator adds a row: name and a function of a path that returns a `Case`.
 EMULATORS = {
     "nbody": nbody, "scattering": scattering, "generated": generated,
     "planes_21cm": planes_21cm, "cubes_21cm": cubes_21cm, "cones_21cm": cones_21cm,
+    "vectors": vectors,
 }  # fmt: skip
 
 
