@@ -69,7 +69,7 @@ def cones_21cm(path):
 
 
 def vectors(path):
-    store = toys.store(path, 64)
+    store = toys.store(path, 64, space=toys.PLAIN)
     return Case(VectorEmulator(store.parameters, store.output), store, toys.SHORT)
 
 

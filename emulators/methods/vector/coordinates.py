@@ -85,8 +85,8 @@ class Coordinates:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Coordinates:
         """Inverse of `to_dict`."""
-        lists = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-        return cls(**lists)
+        kinds, counts, low, high = (tuple(values[k]) for k in ("kinds", "counts", "low", "high"))
+        return cls(kinds, counts, low, high, values["degree"])
 
 
 def possible_coordinates(
@@ -109,7 +109,7 @@ def _ranged(
 ) -> Coordinates:  # fmt: skip
     counts, low, high = [], [], []
     for i, (p, kind) in enumerate(zip(parameters, kinds, strict=True)):
-        counts.append(len(p.categories) if kind == "category" else 1)
+        counts.append(len(p.categories or ()) if kind == "category" else 1)
         value = theta[:, i] if kind == "category" else _value(p, theta[:, i], kind)
         low.append(float(value.min()))
         high.append(float(value.max()))

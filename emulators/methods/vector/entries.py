@@ -67,6 +67,11 @@ class Entries(nn.Module):
         spread = x.abs().median(0).values > 0
         return [plain, torch.where(positive, 1, plain), torch.where(positive | ~spread, plain, 2)]
 
+    @property
+    def scale(self) -> Tensor:
+        """Of mapped entries, before they are numbers of order 1; of x where that is plain."""
+        return self.std * torch.where(self.kind == 0, self.unit, torch.ones_like(self.unit))
+
     def forward(self, x: Tensor) -> Tensor:
         """(N, n) to numbers of mean 0 and standard deviation 1."""
         return (self._mapped(x) - self.mean) / self.std

@@ -27,9 +27,9 @@ _TRIED = 3000  # simulations by which maps are chosen
 
 
 class Places(NamedTuple):
-    """Where the entries that vary lie: `index` (n,) of the flattened vector, its last axis."""
+    """Where the entries that vary lie: `at` (n,) of the flattened vector, its last axis."""
 
-    index: Tensor
+    at: Tensor
     length: int
 
 
@@ -132,7 +132,8 @@ def _regressed(
     polynomial = Polynomial(coordinates, len(terms), y.shape[1])
     bends = neighbours(*places, entries.kind)
     # Curves are smooth in the units of the entries, and ratios of spreads whatever the unit.
-    curves, ratios = Smoother(bends, entries.std), Smoother(bends, torch.ones_like(entries.std))
+    scale = entries.scale
+    curves, ratios = Smoother(bends, scale), Smoother(bends, torch.ones_like(scale))
     weight = torch.ones(len(y), dtype=y.dtype)
     b = a[:, : sum(spread.terms)]
     plain, mean = Regression(b, spread.terms, weight, ratios), polynomial
@@ -146,7 +147,11 @@ def _regressed(
         else:
             polynomial.set(*regression.fit(y))
             e = y - polynomial(c)
-        spread.set(*_spread(e, b, plain))
+        weights, constant = _spread(e, b, plain)
+        # So are spreads themselves; each is known to this part of itself.
+        noise = torch.full_like(scale, (2 * len(y)) ** -0.5)
+        smooth = ratios((constant + scale.log())[None], noise)[0]
+        spread.set(weights, smooth - scale.log())
         logs = spread(c)
         weight = (-2 * (logs - logs.mean(0)).mean(1)).clamp(*_WEIGHTS).exp()
     response = Response(y.shape[1], mean, spread)

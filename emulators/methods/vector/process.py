@@ -36,10 +36,9 @@ class Processes(nn.Module):
 
     def __init__(self, points: int, n: int, modes: int) -> None:
         super().__init__()
-        double = {"dtype": torch.float64}
-        self.register_buffer("points", torch.zeros(points, n, **double))
-        self.register_buffer("logs", torch.zeros(modes, 3 + n, **double))
-        self.register_buffer("alpha", torch.zeros(modes, points, **double))
+        self.register_buffer("points", torch.zeros(points, n, dtype=torch.float64))
+        self.register_buffer("logs", torch.zeros(modes, 3 + n, dtype=torch.float64))
+        self.register_buffer("alpha", torch.zeros(modes, points, dtype=torch.float64))
 
     @classmethod
     def fit(cls, c: Tensor, t: Tensor, noise: Tensor) -> tuple[Processes, Tensor]:

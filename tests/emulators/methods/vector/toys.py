@@ -14,6 +14,7 @@ SPACE = ParameterSpace(
         Parameter("kind", None, inferred=False, categories=("faint", "bright")),
     ]
 )
+PLAIN = ParameterSpace([*SPACE[:2], Parameter("boost", priors.Uniform(0, 1), inferred=False)])
 SPEC = FieldSpec("spectrum", ("band",), (8,), unit="mK")
 QUICK = {"network": False}
 SHORT = {"epochs": 1, "members": 1, "hidden": 8, "components": 2}
@@ -24,19 +25,20 @@ _MODES = 20 + 4 * np.arange(8)
 
 def mean(theta: np.ndarray) -> np.ndarray:
     """Band powers (N, 8)."""
-    a, n, bright = np.asarray(theta).T[:, :, None]
-    return a * _BANDS**n * (1 + bright)
+    a, n, boost = np.asarray(theta).T[:, :, None]
+    return a * _BANDS**n * (1 + boost)
 
 
-def spectra(n: int, seed: int, unit: float = 1.0) -> tuple[torch.Tensor, torch.Tensor]:
+def spectra(
+    n: int, seed: int, unit: float = 1.0, space: ParameterSpace = SPACE
+) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
     """Theta (n, 3), and band powers with the scatter of a finite number of modes."""
-    theta, rng = SPACE.design(n, seed), np.random.default_rng(seed)
+    theta, rng = space.design(n, seed), np.random.default_rng(seed)
     x = mean(theta.numpy()) * rng.chisquare(_MODES, (n, 8)) / _MODES
     return theta, torch.from_numpy(unit * x)
 
 
-def store(path, n: int = 120, seed: int = 1, spec: FieldSpec = SPEC, unit: float = 1.0):
+def store(path, n: int = 120, seed: int = 1, unit: float = 1.0, space: ParameterSpace = SPACE):
     """A store of `spectra`."""
-    theta, x = spectra(n, seed, unit)
-    x = x.to(spec.torch_dtype).view(n, *spec.shape)
-    return SimulationStore.from_arrays(path, theta, x, SPACE, spec)
+    theta, x = spectra(n, seed, unit, space)
+    return SimulationStore.from_arrays(path, theta, x.float(), space, SPEC)
