@@ -20,7 +20,8 @@ TEXT_DIVIDERS = ("\t", ",", ";")
 COUNTERS = ("", "index", "Unnamed: 0")  # columns that number the rows
 _WORDS = ""  # cells between blanks
 _COMMENT = "#"
-_UNIT = re.compile(r"[\[(]([^\[\]()]*)[\])]\s*$")  # "h [km/s]"
+# "h [km/s]"; round brackets after a blank only: log10(L) has no unit.
+_UNIT = re.compile(r"(?:\[([^\[\]]*)\]|\s\(([^()]*)\))\s*$")
 _NAME = re.compile(
     r"(?![\d.+-])[^\s()\[\],;]+\s*([\[(][^\[\]()]*[\])])?"
 )  # not words of a sentence
@@ -60,7 +61,9 @@ def read_text(path: Path, names: list[str]) -> tuple[list[str], list[list[str]]]
 
 def read_units(path: Path, names: list[str]) -> dict[str, str]:
     """Units of columns: of ECSV, of a comment ``units: ...``, or of names such as ``h [km/s]``."""
-    units = {n: m[1].strip() for n in names if (m := _UNIT.search(n)) and m.start()}
+    units = {
+        n: (m[1] or m[2] or "").strip() for n in names if (m := _UNIT.search(n)) and m.start()
+    }
     for line in filter(_is_comment, _lines(path)):
         text = _titles(line).strip()
         for found in _ECSV.finditer(text):

@@ -1,4 +1,4 @@
-"""The emulator of any field: what it takes and refuses, its sizes, and that its fields are right."""
+"""The emulator of any field: what it takes and refuses, its sizes, and what its fields are."""
 
 from __future__ import annotations
 
