@@ -12,8 +12,9 @@ from scipy.stats import multivariate_t
 __all__ = ["EXACT", "exact_planes", "exact_vectors"]
 
 _AMPLITUDES, _SLOPES = 1001, 401  # several of each within a standard deviation of the posterior
-_DRAWS, _DEFENSIVE = 20_000, 0.1
+_DRAWS, _DEFENSIVE, _STEPS = 20_000, 0.1, 10
 
+_Sample = tuple[np.ndarray, np.ndarray]
 Exact = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
@@ -64,7 +65,7 @@ def exact_planes(theta: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarr
 def exact_vectors(
     theta: np.ndarray, x: np.ndarray, draws: int = _DRAWS, seed: int = 1
 ) -> tuple[np.ndarray, np.ndarray]:
-    """By importance sampling from a t distribution at the maximum, and a tenth from the prior.
+    """By importance sampling from a t distribution, fitted step by step, and from the prior.
 
     Args:
         theta: truths (n, 4).
@@ -82,46 +83,45 @@ def exact_vectors(
     def log_likelihood(points: np.ndarray, row: np.ndarray) -> np.ndarray:
         return -0.5 * (((row - band_powers(points)[0]) @ root.T) ** 2).sum(1)
 
+    def log_posterior(points: np.ndarray, row: np.ndarray) -> np.ndarray:
+        inside = ((points > low) & (points < high)).all(1)
+        return np.where(inside, log_likelihood(np.clip(points, low, high), row), -np.inf)
+
+    def proposed(centre: np.ndarray, covariance: np.ndarray, row: np.ndarray, n: int) -> _Sample:
+        shape, n_prior = multivariate_t(centre, covariance, df=5), int(_DEFENSIVE * n)
+        points = np.concatenate(
+            [shape.rvs(n - n_prior, random_state=rng), rng.uniform(low, high, (n_prior, len(low)))]
+        )
+        density = np.logaddexp(  # of the mixture that all of them were drawn from
+            np.log1p(-_DEFENSIVE) + shape.logpdf(points),
+            np.where(((points > low) & (points < high)).all(1),
+                     np.log(_DEFENSIVE) - np.log(high - low).sum(), -np.inf),
+        )  # fmt: skip
+        return points, log_posterior(points, row) - density
+
     logs, errors = [], []
     for truth, row in zip(theta, x.astype(np.float64), strict=True):
-        centre, covariance = _maximum(truth, row, root, low, high)
-        shape = multivariate_t(centre, 1.5 * covariance, df=5)
-        n_prior = int(_DEFENSIVE * draws)
-        points = np.concatenate(
-            [shape.rvs(draws - n_prior, random_state=rng),
-             rng.uniform(low, high, (n_prior, len(low)))]
-        )  # fmt: skip
-        inside = ((points > low) & (points < high)).all(1)
-        points = points[inside]
-        # Of the mixture that they are drawn from; those outside weigh nothing.
-        share = n_prior / draws
-        proposal = np.logaddexp(
-            np.log(1 - share) + shape.logpdf(points),
-            np.log(share) - np.log(high - low).sum(),
-        )
-        weights = log_likelihood(points, row) - proposal
+        centre, covariance = (low + high) / 2, np.diag((high - low) ** 2 / 12)
+        for _ in range(_STEPS):
+            points, weights = proposed(centre, 1.5 * covariance, row, draws // 4)
+            share = _tempered(weights)
+            centre = share @ points
+            covariance = (share * (points - centre).T) @ (points - centre)
+        _, weights = proposed(centre, 1.5 * covariance, row, draws)
         evidence = logsumexp(weights) - np.log(draws)
-        relative = np.zeros(draws)
-        relative[: len(weights)] = np.exp(weights - evidence)
         logs.append(log_likelihood(truth[None], row)[0] - evidence)
-        errors.append(relative.std() / np.sqrt(draws))
+        errors.append(np.exp(weights - evidence).std() / np.sqrt(draws))
     return np.array(logs), np.array(errors)
 
 
-def _maximum(
-    start: np.ndarray, row: np.ndarray, root: np.ndarray, low: np.ndarray, high: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Of the likelihood times a wide normal, within the prior; and the covariance there."""
-    width, theta = high - low, start.copy()
-    prior = np.diag(12 / width**2)
-    steps = 1e-4 * np.diag(width)
-    for _ in range(20):
-        here = band_powers(theta[None])[0]
-        slope = (band_powers(theta + steps)[0] - here) @ root.T / (1e-4 * width)[:, None]
-        precision = slope @ slope.T + prior
-        step = np.linalg.solve(precision, slope @ (root @ (row - here[0])))
-        theta = np.clip(theta + 0.7 * step, low + 1e-3 * width, high - 1e-3 * width)
-    return theta, np.linalg.inv(precision)
+def _tempered(weights: np.ndarray) -> np.ndarray:
+    """Weights that sum to 1, to the highest power of 1/2^i at which a twentieth of them count."""
+    share = np.full(len(weights), 1 / len(weights))
+    for i in range(30):
+        share = np.exp(weights / 2**i - logsumexp(weights / 2**i))
+        if 1 / (share**2).sum() >= len(weights) / 20:
+            break
+    return share
 
 
 EXACT: dict[str, Exact] = {"a": exact_planes, "e": exact_vectors}

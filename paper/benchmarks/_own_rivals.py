@@ -23,6 +23,7 @@ import torch
 
 from sbitools import ParameterSpace, Posterior, SimulationStore
 from sbitools.embeddings.moments import measure
+from sbitools.inference.vectors import fitted_whole
 from sbitools.repairs.measure import held_out_log_prob
 from sbitools.seeds import derive
 
@@ -71,17 +72,11 @@ def _rows(store: SimulationStore) -> tuple[torch.Tensor, torch.Tensor]:
 
 def _embedding(posterior: Any, x: torch.Tensor) -> Any:
     """Our network with fresh weights and the scale of these simulations; None if ours has none."""
-    if not hasattr(_first(posterior.estimator), "embedding"):
+    if fitted_whole(posterior.options, posterior.observed):
         return None
     network = posterior.options.build(posterior.observed, posterior.options.seed)
     network.set_moments(measure([network.values(x)], posterior.observed))
     return network
-
-
-def _first(estimator: Any) -> Any:
-    """One member of a mixture."""
-    members = getattr(estimator, "members", None)
-    return members[0] if members is not None else estimator
 
 
 def _sbi(
