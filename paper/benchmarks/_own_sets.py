@@ -127,7 +127,7 @@ def _series(theta: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def band_powers(theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Means (n, 40) of the band powers, and their covariance (40, 40), which theta does not change.
+    """Means (n, 40) of band powers, and their covariance (40, 40), which theta does not change.
 
     A power law that turns over, with wiggles that fade.
     """
