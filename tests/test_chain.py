@@ -256,7 +256,7 @@ def test_a_repair_is_made_if_asked_for_and_shown_in_the_report(copy):
 
 
 def test_draws_are_those_of_a_repair_that_helps(copy, field, tmp_path, capsys, monkeypatch):
-    from sbitools.chain import records
+    from sbitools.chain import observing, records
 
     wanted = ["repair.method=recalibrate", "repair.folds=2", "repair.n_draws=50", "repair.n=40"]
     changed = [argument for value in wanted for argument in ("--set", value)]
@@ -274,7 +274,7 @@ def test_draws_are_those_of_a_repair_that_helps(copy, field, tmp_path, capsys, m
     found = records.read_json(copy.parent / "results" / "repair" / "result.json")
     for chosen, helps in (("recalibrate", True), ("recalibrate", False), (None, False)):
         found["chosen"], found["tried"]["recalibrate"]["helps"] = chosen, helps
-        monkeypatch.setattr(records, "read_json", lambda path: found)
+        monkeypatch.setattr(observing, "read_json", lambda path: found)
         draws, out = told("after", *changed)
         assert np.array_equal(draws, before) is not helps
         assert ("repair: recalibrate" in out) is helps

@@ -12,6 +12,7 @@ import torch
 
 from emulators.testing import check_emulator
 from sbitools import FieldSpec, SimulationStore
+from sbitools.emulation import known_methods
 from sbitools.errors import StoreError
 from sbitools.report.blocks import Table
 from sbitools.report.emulator_figures import emulator_blocks
@@ -76,6 +77,20 @@ def test_the_example_is_a_system(ripple, fitted, store, tmp_path):
     again = system.load_emulator(fitted.save(tmp_path / "checkpoint"))
     theta, seeds = store.theta[:3], store.seeds[:3]
     assert torch.equal(again.simulate(theta, seeds), fitted.simulate(theta, seeds))
+
+
+def test_a_system_may_take_a_method_that_is_there(ripple, store, tmp_path):
+    if "diffusion" not in known_methods():
+        pytest.skip("the distribution was installed before it named the method")
+    system = ripple.SimpleRippleSystem()
+    assert isinstance(system, System)
+    emulator = system.emulator(system.settings())
+    emulator.fit(store, {"network": False}, run_dir=tmp_path / "fit")
+    again = system.load_emulator(emulator.save(tmp_path / "fitted"))
+    fields = again.simulate(store.theta[:500], store.seeds[:500])
+    truth = store.read(range(500))
+    assert (fields.mean(0) - truth.mean(0)).abs().max() < 0.15  # 0.02 by chance, 1.25 the ripple
+    assert abs(fields.std() / truth.std() - 1) < 0.1
 
 
 @pytest.mark.parametrize("page", ["README.md", "tutorials/01_chain.py"])

@@ -21,7 +21,7 @@ from .settings import FieldSettings, OwnSettings
 from .simulator import OwnSimulator
 from .split import split
 
-__all__ = ["make_store"]
+__all__ = ["filled_store", "make_store"]
 
 
 def make_store(
@@ -74,6 +74,24 @@ def make_store(
         raise StoreError(
             str(settings.x.file), expected="simulations with finite values", got=failure,
             fix="repair the files; if a value stands for pixels that nobody sees, mask them",
+        )  # fmt: skip
+    return store
+
+
+def filled_store(field: str, name: str, path: Path) -> SimulationStore:
+    """The store `name` that a command or an import has filled.
+
+    Raises:
+        ConfigError: if there is none, or simulations are still missing.
+    """
+    store = SimulationStore.open(path) if path.exists() else None
+    pending = None if store is None else store.counts()["pending"]
+    if store is None or pending:
+        raise ConfigError(
+            f"simulations of {field!r}", expected="files of simulations, or a program",
+            got="neither" if store is None else f"{pending} that are missing in {path}",
+            fix=f"name files in [settings] (x.file and theta), or run `sbitools simulate CONFIG "
+            f"--store {name} --command '...'`, or `sbitools import`",
         )  # fmt: skip
     return store
 

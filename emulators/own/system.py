@@ -30,12 +30,16 @@ class OwnSystem:
 
     def provide(
         self, settings: OwnSettings, name: str, sizes: Mapping[str, int], path: Path
-    ) -> SimulationStore | None:
-        """The store `name` of some of the simulations; see `files.make_store`."""
-        if settings.x.file is None:
-            return None
-        from .files import make_store
+    ) -> SimulationStore:
+        """The store `name` of some of the simulations; see `files.make_store`.
 
+        Raises:
+            ConfigError: if there are no files, and the store is not filled by other means.
+        """
+        from .files import filled_store, make_store
+
+        if settings.x.file is None:
+            return filled_store(settings.x.name, name, path)
         return make_store(settings, self.simulator(settings), name, sizes, path)
 
     def signature(self, settings: OwnSettings) -> str:

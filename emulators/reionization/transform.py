@@ -30,6 +30,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from emulators.methods.diffusion.zeros import signed_distance
+
 __all__ = ["CODE", "FieldTransform"]
 
 CODE = 3
@@ -149,7 +151,7 @@ class FieldTransform:
         inner = tuple(slice(a, a + n) for (a, _), n in zip(widths, x.shape[1:], strict=True))
         out = np.empty(x.shape, dtype=np.float32)
         for field, bubbles in zip(out, ionised, strict=True):
-            distance = _signed_distance(np.pad(bubbles, widths, mode="wrap"))
+            distance = signed_distance(np.pad(bubbles, widths, mode="wrap"))
             field[:] = np.tanh(distance[inner] / self.edge)
         return torch.from_numpy(out).to(x)
 
@@ -161,16 +163,6 @@ class FieldTransform:
     def from_dict(cls, values: Mapping[str, Any]) -> FieldTransform:
         """Inverse of `to_dict`."""
         return cls(**values)
-
-
-def _signed_distance(bubbles: np.ndarray) -> np.ndarray:
-    """Cells from the nearest edge between neighbours, positive within bubbles."""
-    from scipy.ndimage import distance_transform_edt
-
-    if bubbles.all() or not bubbles.any():
-        return np.full(bubbles.shape, np.inf if bubbles.all() else -np.inf)
-    inside, outside = (np.asarray(distance_transform_edt(b)) for b in (bubbles, ~bubbles))
-    return np.where(bubbles, inside - 0.5, 0.5 - outside)
 
 
 def _forward(x: Tensor, p: float) -> Tensor:

@@ -10,6 +10,7 @@ import torch
 
 from emulators.emulator import Emulator
 from emulators.methods.diffusion.emulator import DiffusionEmulator
+from emulators.methods.vector.emulator import VectorEmulator
 from emulators.nbody.emulator import NBodyEmulator
 from emulators.nbody.simulator import NBodySimulator
 from emulators.reionization.emulator import ReionizationEmulator
@@ -21,6 +22,7 @@ from sbitools.errors import ConfigError, ShapeError, StoreError, TrainingError
 from sbitools.simulator import FieldSpec
 from sbitools.store import SimulationStore
 from tests.emulators.methods.diffusion import small
+from tests.emulators.methods.vector import toys
 from tests.emulators.nbody import tiny
 from tests.emulators.reionization import tiny as toy_21cm
 from tests.emulators.test_intake import NO_SEEDS
@@ -84,11 +86,16 @@ def any_series(path):
     return Case(DiffusionEmulator(small.SPACE, output), store, small.OPTIONS)
 
 
+def vectors(path):
+    store = toys.store(path, 64, space=toys.PLAIN)
+    return Case(VectorEmulator(store.parameters, store.output), store, toys.SHORT)
+
+
 # A new emulator adds a row: name and a function of a path that returns a `Case`.
 EMULATORS = {
     "nbody": nbody, "scattering": scattering, "generated": generated,
     "any_planes": any_planes, "any_series": any_series, "planes_21cm": planes_21cm,
-    "cubes_21cm": cubes_21cm, "cones_21cm": cones_21cm,
+    "cubes_21cm": cubes_21cm, "cones_21cm": cones_21cm, "vectors": vectors,
 }  # fmt: skip
 
 

@@ -93,7 +93,7 @@ def test_every_link_has_its_target_and_every_picture_its_words(page):
     ids = {a["id"] for _, a in tags if "id" in a}
     targets = {(a["href"] or "#")[1:] for t, a in tags if t == "a"}
     assert targets <= ids
-    assert len(targets) == 12
+    assert len(targets) == 13
     pictures = [a for t, a in tags if t == "img"]
     assert len(pictures) >= 8
     assert all(a.get("alt") for a in pictures)

@@ -17,39 +17,39 @@ from .glm import log_means
 from .modes import Modes
 from .whitening import Whitening
 
-__all__ = ["correct"]
+__all__ = ["correct", "powers"]
 
-_ROUNDS = 3
 _MOST = 1.5  # of the logarithm, in all
 _PART = 0.8  # of what is found, each time: powers of other modes follow
 
 
 def correct(
-    whitening: Whitening, x: np.ndarray, theta: Tensor, emulate: Callable[[], np.ndarray]
-) -> float:
-    """Change `whitening.gain` until emulated fields have the power of `x`.
+    whitening: Whitening, theta: Tensor, target: np.ndarray, emulate: Callable[[], np.ndarray],
+    rounds: int,
+) -> float:  # fmt: skip
+    """Change `whitening.gain` until emulated fields have the power that is wanted.
 
     Args:
         whitening: changed.
-        x: simulations, (n, *shape).
-        theta: theirs, (n, P).
-        emulate: other fields of the same theta, as `whitening` is at the time.
+        theta: of the fields, (n, P).
+        target: see `powers`.
+        emulate: fields of `theta`, as `whitening` is at the time.
+        rounds: times that the gain is moved, and fields are made again.
 
     Returns:
         Mean absolute logarithm of the ratio of powers that is left, over all modes.
     """
     modes, terms = whitening.modes, whitening.terms(whitening.parameters, theta)
-    target, channels = _powers(whitening, x, terms), whitening.field_channels
-    best = np.inf, whitening.gain.copy()
+    best, channels = (np.inf, whitening.gain.copy()), whitening.field_channels
     known = modes.counts**0.5
     known[0] = 0  # the mean has no power here
-    for round_ in range(_ROUNDS + 1):
-        off = target - _powers(whitening, emulate(), terms)
+    for round_ in range(rounds + 1):
+        off = target - powers(whitening, theta, emulate())
         values = np.einsum("nt,ctb->ncb", terms, off)
         size = float((np.abs(values) * known).mean() / known.mean())
         if size < best[0]:
             best = size, whitening.gain.copy()
-        if round_ < _ROUNDS:
+        if round_ < rounds:
             off[:, :, 0] = 0
             moved = whitening.gain[channels] + _PART * off
             whitening.gain[channels] = np.clip(moved, -_MOST, _MOST)
@@ -57,13 +57,13 @@ def correct(
     return best[0]
 
 
-def _powers(whitening: Whitening, x: np.ndarray, terms: np.ndarray) -> np.ndarray:
+def powers(whitening: Whitening, theta: Tensor, x: np.ndarray) -> np.ndarray:
     """Coefficients of the logarithm of the power of each channel, (C, T, bins)."""
     folded, modes = whitening.layout.fold(x), whitening.modes
-    units = [m.scale for m in whitening.marginals]
+    terms = whitening.terms(whitening.parameters, theta)
     out = []
-    for c, unit in enumerate(units):
-        found = np.stack([_power(f[c] / unit, modes) for f in folded])
+    for c, m in enumerate(whitening.marginals):
+        found = np.stack([_power(f[c] / m.scale, modes) for f in folded])
         out.append(log_means(terms, found, modes.counts))
     return np.stack(out)
 

@@ -20,7 +20,7 @@ from sbitools.simulator import FieldSpec, as_spec
 from sbitools.training import TrainingHistory, run_training
 
 from .batches import WhiteBatches
-from .correction import correct
+from .correction import correct, powers
 from .field_network import FieldModel, FieldNetwork
 from .field_options import FieldOptions
 from .layout import Layout
@@ -42,6 +42,8 @@ _CELLS = {"cpu": 1 << 17, "cuda": 1 << 23}
 _FITTED = 1 << 26
 _MISSED = 0.15  # of ln P, from which on cells are better not made normal
 _CORRECTED = 256  # simulations that powers are compared for
+_FEW = 64  # of which fields are made by the network, too
+_ROUNDS = 3
 _CODE = 1
 """To be raised whenever the same simulations give other white fields."""
 _GAIN = 2e-3  # of the validation loss: what the network has to be better by, or it is left out
@@ -147,20 +149,38 @@ class DiffusionEmulator(Emulator):
         return found[-1][1] if found[-1][0] < 0.5 * found[0][0] else found[0][1]
 
     def _finish(self, x: np.ndarray, theta: Tensor) -> None:
+        """Set the power of emulated fields right.
+
+        Those of the network take long: a few are made, and compared with what they are without it
+        for the same noise, so that most of chance cancels.
+        """
         self.module().requires_grad_(False)  # a fitted emulator is a function of its arguments
+        learned, self.learned = self.learned, False
         self._correct(x, theta)
+        self.learned = learned
+        if not learned:
+            return
+        white = self._fitted(self.whitening)
+        every, few = (slice(None, None, -(-len(x) // n)) for n in (_CORRECTED, _FEW))
+        target = powers(white, theta[every], x[every])
+        self.learned = False
+        for part, sign in ((few, 1), (every, -1)):
+            fields = self._made(theta[part], 0)
+            target = target + sign * powers(white, theta[part], fields)
+        self.learned = True
+        correct(white, theta[few], target, lambda: self._made(theta[few], 0), 1)
 
     def _correct(self, x: np.ndarray, theta: Tensor) -> float:
-        """Set the power of emulated fields right, those of at most 256 theta; what is missed."""
+        """The same without a network; what is missed."""
         step = -(-len(x) // _CORRECTED)
         x, theta = x[::step], theta[::step]
-        salts = iter(range(1 << 30))
+        salts, white = iter(range(1, 1 << 30)), self._fitted(self.whitening)
+        target = powers(white, theta, x)
+        return correct(white, theta, target, lambda: self._made(theta, next(salts)), _ROUNDS)
 
-        def emulate() -> np.ndarray:
-            seeds = simulation_seeds(derive(self.options.seed, 21, next(salts)), range(len(x)))
-            return self.decode(theta, self.latent(theta, torch.from_numpy(seeds))).numpy()
-
-        return correct(self._fitted(self.whitening), x, theta, emulate)
+    def _made(self, theta: Tensor, salt: int) -> np.ndarray:
+        seeds = simulation_seeds(derive(self.options.seed, 21, salt), range(len(theta)))
+        return self.decode(theta, self.latent(theta, torch.from_numpy(seeds))).numpy()
 
     def latent(self, theta: Tensor, seeds: Tensor) -> Tensor:
         """White noise, float32, (B, K, *space)."""

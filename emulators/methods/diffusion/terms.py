@@ -16,8 +16,7 @@ from sbitools.priors.base import ndtr
 __all__ = ["Terms", "choose", "condition", "possible_terms"]
 
 _WIDE = 3.0  # largest over smallest value from which on a logarithm may be the better coordinate
-_PER_TERM = 4  # simulations that one term takes
-_DEGREES = (0, 1, 2, 3, 4)
+_PER_TERM = (1, 2, 4, 4, 4)  # simulations that one term takes, by the degree
 _REACH = 1.5  # coordinates are -1 to 1 where there were simulations: beyond, polynomials explode
 
 T = TypeVar("T")
@@ -75,20 +74,24 @@ class Terms:
 
 
 def possible_terms(parameters: ParameterSpace, theta: Tensor, n: int) -> list[Terms]:
-    """Those that `n` simulations with theta (N, P) can tell from chance, simple ones first."""
+    """Those that `n` simulations with theta (N, P) can tell from chance, simple ones first.
+
+    No dependence on theta at all is left out where there are simulations enough for straight
+    lines: parameters are there because they do something.
+    """
     plain = tuple("prior" for _ in parameters)
     lowest, highest = (np.asarray(getattr(theta, f)(0).values) for f in ("min", "max"))
     logs = tuple(
         "log" if a > 0 and b > _WIDE * a else "prior" for a, b in zip(lowest, highest, strict=True)
     )
     out = []
-    for degree in _DEGREES:
+    for degree, each in enumerate(_PER_TERM):
         for kinds in dict.fromkeys([plain, logs] if degree else [plain]):
             x = _coordinates(parameters, theta, kinds)
             terms = Terms(kinds, tuple(x.min(0).tolist()), tuple(x.max(0).tolist()), degree)
-            if not degree or (len(parameters) and terms.n * _PER_TERM <= n):
+            if not degree or (len(parameters) and terms.n * each <= n):
                 out.append(terms)
-    return out
+    return out[1:] or out
 
 
 def choose(candidates: Sequence[T], scores: Callable[[T], np.ndarray], errors: float = 2.0) -> T:

@@ -28,6 +28,7 @@ from .zeros import filled, signed_depth
 __all__ = ["Whitening"]
 
 _CELLS = 2048  # of each channel and simulation, that its map is chosen by
+_SURE = 1.0  # errors, by which a polynomial of a higher degree has to be better
 _MOST = 1 << 25  # modes of all simulations that several kinds of bins are compared on
 
 
@@ -230,7 +231,7 @@ def _mean_terms(
         slopes = np.linalg.lstsq(told[~held], means[~held], rcond=None)[0]
         return -((means[held] - told[held] @ slopes) ** 2).sum(1)
 
-    return choose(possible_terms(parameters, theta, int((~held).sum())), scores)
+    return choose(possible_terms(parameters, theta, int((~held).sum())), scores, _SURE)
 
 
 def _spectra(
@@ -249,7 +250,7 @@ def _spectra(
         return fitted.scores(told[held], each[held], counts)
 
     tried = [(t, True) for t in possible_terms(parameters, theta, int((~held).sum()))]
-    best = choose(tried, scores)
+    best = choose(tried, scores, _SURE)
     best = choose([best, *((best[0], False) for k in kinds if not k)], scores)
     each, counts = found[best[1]]
     return *best, Spectrum.fit(best[0](parameters, theta), each, counts)

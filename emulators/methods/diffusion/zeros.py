@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.ndimage import distance_transform_edt, gaussian_filter
 
-__all__ = ["EDGE", "filled", "signed_depth"]
+__all__ = ["EDGE", "filled", "signed_depth", "signed_distance"]
 
 EDGE = 2.0
 """Cells from an edge over which depth saturates."""
@@ -24,7 +24,7 @@ def signed_depth(empty: np.ndarray, periodic: Sequence[bool]) -> np.ndarray:
     widths = [(min(pad, n),) * 2 if p else (0, 0)
               for n, p in zip(empty.shape, periodic, strict=True)]  # fmt: skip
     inner = tuple(slice(a, a + n) for (a, _), n in zip(widths, empty.shape, strict=True))
-    return np.tanh(_signed_distance(np.pad(empty, widths, mode="wrap"))[inner] / EDGE)
+    return np.tanh(signed_distance(np.pad(empty, widths, mode="wrap"))[inner] / EDGE)
 
 
 def filled(x: np.ndarray, empty: np.ndarray, periodic: Sequence[bool]) -> np.ndarray:
@@ -41,7 +41,7 @@ def filled(x: np.ndarray, empty: np.ndarray, periodic: Sequence[bool]) -> np.nda
     return np.where(empty, total / (weight + _FAINT), x)
 
 
-def _signed_distance(empty: np.ndarray) -> np.ndarray:
+def signed_distance(empty: np.ndarray) -> np.ndarray:
     """Cells from the nearest edge between neighbours, positive within empty regions."""
     if empty.all() or not empty.any():
         return np.full(empty.shape, np.inf if empty.all() else -np.inf)

@@ -136,6 +136,12 @@ def test_priors_are_mentioned_until_they_are_confirmed(files):
     assert system.remarks(settings(files, priors_confirmed=True)) == []
 
 
+def test_without_files_nothing_is_simulated(files):
+    with pytest.raises(ConfigError, match="--command"):
+        made(files, x={"shape": [6, 2], "dims": ["i", "channel"]})
+    assert not (files / "reference-train").exists()
+
+
 def test_a_store_that_is_there_is_opened(files):
     first = made(files)
     again = made(files)

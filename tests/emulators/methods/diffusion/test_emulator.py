@@ -1,4 +1,4 @@
-"""The emulator of any field: what it takes and refuses, its sizes, and what its fields are."""
+"""The emulator of any field: what it takes and refuses, its sizes, its fields."""
 
 from __future__ import annotations
 
@@ -184,7 +184,7 @@ def test_the_network_is_left_out_where_it_is_no_better(tmp_path):
 
 
 def test_the_network_learns_what_maps_cannot(tmp_path):
-    """Rings: power and cells are right without it, and no ring is there."""
+    """Pulses: power and cells are right without it, and no pulse is there."""
     theta = SPACE.design(128, 0)
     rng = np.random.default_rng(0)
     x = 0.1 * rng.standard_normal((128, 64))
@@ -193,7 +193,7 @@ def test_the_network_learns_what_maps_cannot(tmp_path):
             field += 3 * np.exp(-0.5 * (((np.arange(64) - at + 32) % 64 - 32) / 2.0) ** 2)
     output = FieldSpec("pulses", ("t",), (64,))
     emulator = DiffusionEmulator(SPACE, output)
-    options = OPTIONS | {"steps": 500, "batch_size": 16, "widths": (24, 32), "sampler_steps": 12}
+    options = OPTIONS | {"steps": 150, "batch_size": 16, "widths": (24, 32), "sampler_steps": 12}
     options |= {"checkpoint_seconds": 1e9}
     emulator.fit(store(tmp_path / "store", x, theta, output), options, run_dir=tmp_path / "fit")
     assert emulator.learned

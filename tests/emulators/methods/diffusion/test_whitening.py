@@ -175,6 +175,8 @@ def test_terms_are_as_many_as_simulations_can_tell():
     theta = SPACE.design(N, 0)
     most = max(t.n for t in possible_terms(SPACE, theta, 32))
     assert most * 4 <= 32
+    assert [t.degree for t in possible_terms(SPACE, theta, 6)] == [1, 1]  # of u, and of ln theta
+    assert [t.degree for t in possible_terms(SPACE, theta, 5)] == [0]
     some = possible_terms(SPACE, theta, 32)[-1]
     assert Terms.from_dict(some.to_dict()) == some
     values = some(SPACE, theta)
