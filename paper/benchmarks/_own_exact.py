@@ -11,7 +11,7 @@ from scipy.stats import multivariate_t
 
 __all__ = ["EXACT", "exact_planes", "exact_vectors"]
 
-_AMPLITUDES, _SLOPES = 1001, 401  # several of each within a standard deviation of the posterior
+_AMPLITUDES, _SLOPES = 501, 201  # several of each within a standard deviation of the posterior
 _DRAWS, _DEFENSIVE, _STEPS = 20_000, 0.1, 10
 
 _Sample = tuple[np.ndarray, np.ndarray]

@@ -98,15 +98,17 @@ def _sbi(
         inference = NPE(prior, density_estimator=build, show_progress_bars=False)
         inference.append_simulations(theta.float(), x.float())
         flow = inference.train(max_num_epochs=epochs).eval()
+        return _within_prior(flow, prior, *test)
+
+
+@torch.no_grad()
+def _within_prior(flow: Any, prior: Any, theta: torch.Tensor, x: torch.Tensor) -> np.ndarray:
+    """log density (n,) of theta (n, P), one for each x, of the flow cut off at the prior."""
     out = []
-    with torch.no_grad():
-        for truth, data in zip(
-            test[0].float().split(_BATCH), test[1].float().split(_BATCH), strict=True
-        ):
-            log = flow.log_prob(truth[None], data)[0].double()
-            draws = flow.sample((_DRAWS,), data)
-            inside = prior.support.check(draws).double().sum(0)
-            out.append(log - torch.log((inside + 1) / (_DRAWS + 1)))
+    for truth, data in zip(theta.float().split(_BATCH), x.float().split(_BATCH), strict=True):
+        log = flow.log_prob(truth[None], data)[0].double()
+        inside = prior.support.check(flow.sample((_DRAWS,), data)).double().sum(0)
+        out.append(log - torch.log((inside + 1) / (_DRAWS + 1)))
     return torch.cat(out).numpy()
 
 
