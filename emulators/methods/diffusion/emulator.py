@@ -144,7 +144,7 @@ class DiffusionEmulator(Emulator):
             self.options, self.whitening, self.learned = options, white, False
             found.append((self._correct(x, theta), white))
             white.gain[...] = 0
-            if found[0][0] <= _MISSED:
+            if found[0][0] <= _MISSED * max(1.0, 128 / len(x)):
                 break
         return found[-1][1] if found[-1][0] < 0.5 * found[0][0] else found[0][1]
 

@@ -224,7 +224,8 @@ def _mean_terms(
     inner: np.ndarray, theta: Tensor, parameters: ParameterSpace, held: np.ndarray
 ) -> Terms:
     means = inner.reshape(*inner.shape[:2], -1).mean(2)
-    means = means / np.maximum(means.std(0), 1e-300)
+    spread = means.std(0)
+    means = (means - means.mean(0)) / np.where(spread > 1e-9 * np.abs(means).max(0), spread, 1.0)
 
     def scores(terms: Terms) -> np.ndarray:
         told = terms(parameters, theta)
