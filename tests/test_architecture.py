@@ -39,6 +39,7 @@ LAYERS = {
     "sbitools.formats": ("sbitools.store", "sbitools.campaign", "sbitools.training"),
     "sbitools.store": ("sbitools.campaign", "sbitools.training", "sbitools.inference"),
     "sbitools.training": ("sbitools.inference", "sbitools.calibration", "sbitools.report"),
+    "sbitools.densities": ("sbitools.inference", "sbitools.calibration", "sbitools.report"),
     "sbitools.inference": ("sbitools.calibration", "sbitools.report", "sbitools.cli"),
     "sbitools.calibration": ("sbitools.inference", "sbitools.training", "sbitools.networks",
                              "sbitools.embeddings", "sbitools.cli"),
