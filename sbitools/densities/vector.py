@@ -18,7 +18,7 @@ from .linear import LinearGaussian
 from .mixture import Mixture
 from .stack import Stack
 
-__all__ = ["VectorDensity", "emulated_pairs", "parameter_features"]
+__all__ = ["MARGIN", "VectorDensity", "emulated_pairs", "parameter_features"]
 
 # Emulated x stay within the range of the simulations, widened by this share of it on either side.
 MARGIN = 0.5
