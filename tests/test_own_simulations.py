@@ -147,9 +147,11 @@ def test_priors_are_confirmed_as_they_were():
 def test_a_command_that_ended_well_is_not_run_again(tmp_path):
     count = "from pathlib import Path; p = Path('n'); p.write_text(p.read_text() + 'x')"
     (tmp_path / "n").write_text("")
-    for _ in range(2):
-        ended = running.Commands(tmp_path)("count", [sys.executable, "-c", count])
+    first, ended = (
+        running.Commands(tmp_path)("count", [sys.executable, "-c", count]) for _ in range(2)
+    )
     assert (tmp_path / "n").read_text() == "x"
+    assert first == ended
     assert ended.seconds > 0
     assert ended.megabytes > 1
     for _ in range(2):
