@@ -46,7 +46,7 @@ def simulate_by_command(
                 "--command", expected="stores of reference simulations", got=f"--store {name}",
                 fix="emulated simulations come from the emulator: leave --command out for them",
             )  # fmt: skip
-    for stage in [s for s in STAGES.values() if s.name in wanted]:
+    for stage in [s for s in STAGES.values() if s.name in wanted and s.wanted(run)]:
         simulator = _simulator(run, stage.name, command)
         _check_store(run, stage.name, simulator)
         run_stage(run, _by_command(stage, simulator), announce)

@@ -8,8 +8,7 @@ import pytest
 from sbitools import Parameter, ParameterSpace, priors
 from sbitools.report.artifacts import load_statistics, save_statistics
 from sbitools.report.emulator_figures import emulator_blocks
-from sbitools.report.posterior_figures import _marginal, contour_heights
-from sbitools.report.sections import _bounds
+from sbitools.report.posterior_figures import _marginal, axis_bounds, contour_heights
 
 
 def test_emulator_figures_of_everything_a_system_may_give():
@@ -85,7 +84,7 @@ def test_axes_of_corner_plots_stay_inside_the_prior():
     space = ParameterSpace([Parameter("a", priors.Uniform(0, 1)),
                             Parameter("b", priors.Normal(0, 1))])  # fmt: skip
     points = np.random.default_rng(0).random((2, 500, 2))
-    (low, high), (below, above) = _bounds(points, points[:, 0], space)
+    (low, high), (below, above) = axis_bounds(points, space, points[:, 0])
     assert (low, high) == (0, 1)
     assert below < 0
     assert above > 1

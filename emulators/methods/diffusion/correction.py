@@ -46,7 +46,7 @@ def correct(
     for round_ in range(rounds + 1):
         off = target - powers(whitening, theta, emulate())
         values = np.einsum("nt,ctb->ncb", terms, off)
-        size = float((np.abs(values) * known).mean() / known.mean())
+        size = float((np.abs(values) * known).mean() / max(known.mean(), 1e-300))
         if size < best[0]:
             best = size, whitening.gain.copy()
         if round_ < rounds:

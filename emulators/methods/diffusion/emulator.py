@@ -143,8 +143,8 @@ class DiffusionEmulator(Emulator):
             white = Whitening.fit(x, theta, self.parameters, self.layout, symmetries, linear)
             self.options, self.whitening, self.learned = options, white, False
             found.append((self._correct(x, theta), white))
-            white.gain[...] = 0
-            if found[0][0] <= _MISSED:
+            white.gain[...], white.edges[...] = 0, 0
+            if found[0][0] <= _MISSED * max(1.0, 128 / len(x)):
                 break
         return found[-1][1] if found[-1][0] < 0.5 * found[0][0] else found[0][1]
 
@@ -168,6 +168,7 @@ class DiffusionEmulator(Emulator):
             fields = self._made(theta[part], 0)
             target = target + sign * powers(white, theta[part], fields)
         self.learned = True
+        self._set_edges(x[few], theta[few])
         correct(white, theta[few], target, lambda: self._made(theta[few], 0), 1)
 
     def _correct(self, x: np.ndarray, theta: Tensor) -> float:
@@ -175,8 +176,22 @@ class DiffusionEmulator(Emulator):
         step = -(-len(x) // _CORRECTED)
         x, theta = x[::step], theta[::step]
         salts, white = iter(range(1, 1 << 30)), self._fitted(self.whitening)
+        self._set_edges(x, theta)
         target = powers(white, theta, x)
         return correct(white, theta, target, lambda: self._made(theta, next(salts)), _ROUNDS)
+
+    def _set_edges(self, x: np.ndarray, theta: Tensor) -> None:
+        white = self._fitted(self.whitening)
+        if not any(m.zeros for m in white.marginals):
+            return
+        seeds = simulation_seeds(derive(self.options.seed, 22), range(len(x)))
+        noise = self.latent(theta, torch.from_numpy(seeds))
+        if self.learned:
+            rows = [slice(i, i + 1) for i in range(len(noise))]  # memory is that of one
+            noise = torch.cat([self._sampled(theta[r], noise[r]) for r in rows])
+        folded = self.layout.fold(x)
+        shares = [float((folded[:, c] == 0).mean()) for c in range(folded.shape[1])]
+        white.set_edges(noise.numpy(), theta, shares)
 
     def _made(self, theta: Tensor, salt: int) -> np.ndarray:
         seeds = simulation_seeds(derive(self.options.seed, 21, salt), range(len(theta)))

@@ -22,6 +22,7 @@ from .terms import choose
 __all__ = ["Marginal", "fit_marginal"]
 
 _FEWEST = 1e-3  # share of cells at 0 from which on they are a channel of their own
+_TIES = 0.05  # values, to cells, below which they are taken for counts
 _NODES = 201  # of a map by ranks
 _BEYOND = 0.25  # of the range of transformed cells: so much farther emulated ones may lie
 _WIDTHS = (1e-4, 10.0)  # of signed logarithms, in standard deviations
@@ -42,6 +43,8 @@ class Marginal:
         y: their values.
         low: smallest transformed cell.
         high: largest one.
+        least: below it there is no cell: 0 where none is negative.
+        most: above it there is none.
         zeros: cells that are exactly 0 are a channel of their own.
     """
 
@@ -54,6 +57,8 @@ class Marginal:
     y: tuple[float, ...] = ()
     low: float = -np.inf
     high: float = np.inf
+    least: float = -np.inf
+    most: float = np.inf
     zeros: bool = False
 
     def forward(self, x: np.ndarray) -> np.ndarray:
@@ -80,7 +85,7 @@ class Marginal:
             y = _unpower(y, self.number)
         elif self.kind == "rank":
             y = _by_nodes(y, self.y, self.x)
-        return y * self.scale + self.center
+        return np.clip(y * self.scale + self.center, self.least, self.most)
 
     def log_slope(self, x: np.ndarray) -> np.ndarray:
         """Logarithm of the derivative, without the constant of `scale`."""
@@ -99,7 +104,12 @@ class Marginal:
         shown = x[x != 0] if self.zeros else x
         ends = self.forward(np.array([shown.min(), shown.max()], dtype=np.float64))
         low, high = min(self.low, float(ends[0])), max(self.high, float(ends[1]))
-        return replace(self, low=low, high=high)
+        least, most = float(shown.min()), float(shown.max())
+        width = most - least  # the tails of a steep map, beyond what was seen, end here
+        return replace(
+            self, low=low, high=high, least=0.0 if least >= 0 else least - width,
+            most=0.0 if most <= 0 else most + width,
+        )  # fmt: skip
 
     def straight(self, x: np.ndarray) -> Marginal:
         """The straight line of the same center and scale, for values as far as those of `x`."""
@@ -122,6 +132,7 @@ def fit_marginal(cells: np.ndarray, held_out: np.ndarray) -> Marginal:
         cells: of one channel and some simulations, (n, cells), float64.
         held_out: of others, (m, cells).
     """
+    cells, held_out = _dithered(cells), _dithered(held_out)
     every = np.concatenate([cells.ravel(), held_out.ravel()])
     share = float((every == 0).mean())
     zeros = _FEWEST < share < 1 - _FEWEST
@@ -132,6 +143,20 @@ def fit_marginal(cells: np.ndarray, held_out: np.ndarray) -> Marginal:
     best = choose(tried, lambda candidate: _scores(candidate, held_out, zeros))
     seen = best.forward(shown)
     return replace(best, low=float(seen.min()), high=float(seen.max()), zeros=zeros)
+
+
+def _dithered(x: np.ndarray) -> np.ndarray:
+    """Values of which many are the same, as counts, moved by up to half their distance.
+
+    No density is compared at single values. Zeros stay what they are.
+    """
+    values = np.unique(x)
+    shown = x[x != 0]
+    if len(values) > _TIES * max(shown.size, 1) or len(values) < 3:
+        return x
+    gap = float(np.diff(values).min())
+    noise = np.random.default_rng(0).uniform(-0.5, 0.5, x.shape) * gap
+    return np.where(x == 0, x, x + noise)
 
 
 def _size(x: np.ndarray) -> tuple[float, float]:
@@ -168,7 +193,7 @@ def _others(
     out.append(fitted(lambda v: Marginal("power", center, scale, v), 0.0, 2.0))
     out += [fitted(logarithm(s, float((s * u).min())), *gaps) for s in (1.0, -1.0)]
     known = cells[cells != 0] if zeros else cells.ravel()
-    return [*out, _ranks(center, scale, (known - center) / scale)]
+    return [*out, _ranks(center, scale, (known - center) / scale)] if known.size else out
 
 
 def _ranks(center: float, scale: float, u: np.ndarray) -> Marginal:

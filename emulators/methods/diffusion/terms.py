@@ -8,10 +8,11 @@ from itertools import combinations_with_replacement
 from typing import Any, TypeVar
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from sbitools.parameters import ParameterSpace
-from sbitools.priors.base import ndtr
+from sbitools.priors.base import Prior, ndtr
 
 __all__ = ["Terms", "choose", "condition", "possible_terms"]
 
@@ -23,8 +24,18 @@ T = TypeVar("T")
 
 
 def condition(parameters: ParameterSpace, theta: Tensor) -> Tensor:
-    """The prior's cumulative distribution of each of theta (B, P), -1 to 1, float64."""
-    return 2 * ndtr(parameters.to_unconstrained(theta).double()) - 1
+    """The prior's cumulative distribution of each of theta (B, P), -1 to 1, float64.
+
+    Of categories, it is their number.
+    """
+    theta = torch.as_tensor(theta).double()
+    out = torch.zeros(theta.shape, dtype=torch.float64)
+    for i, p in enumerate(parameters):
+        if p.categories or not isinstance(p.prior, Prior):
+            out[:, i] = 2 * theta[:, i] / max(len(p.categories or ()) - 1, 1) - 1
+        else:
+            out[:, i] = 2 * ndtr(p.prior.to_unconstrained(theta[:, i]).double()) - 1
+    return out
 
 
 @dataclass(frozen=True)

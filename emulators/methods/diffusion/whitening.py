@@ -8,7 +8,7 @@ made normal for each theta (`shape`), then freed of its spectrum and of the othe
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -58,6 +58,7 @@ class Whitening:
         self.isotropic = isotropic
         self.modes = Modes(layout.space, layout.kinds, isotropic)
         self.gain = np.zeros_like(spectrum.log_power)  # see `correction`
+        self.edges = np.zeros(len(self.marginals))  # depth from which on cells are 0
 
     @classmethod
     def fit(
@@ -126,8 +127,27 @@ class Whitening:
 
     def inverse(self, white: np.ndarray, theta: Tensor) -> np.ndarray:
         """White fields (B, K, *space) to fields (B, *shape), float64; exact without a gain."""
-        told, powers = self._told(theta)
         out = np.empty((len(white), self.layout.channels, *self.layout.space))
+        for i, inner in enumerate(self._inside(white, theta)):
+            out[i] = _outer(inner, self.marginals, self.edges)
+        return self.layout.unfold(out)
+
+    def set_edges(self, white: np.ndarray, theta: Tensor, shares: Sequence[float]) -> None:
+        """Let as many cells of emulated fields be 0 as of simulations.
+
+        Args:
+            white: fields as `inverse` gets them, (B, K, *space).
+            theta: theirs, (B, P).
+            shares: of the cells of each channel of simulations that are 0.
+        """
+        depths = [k + 1 for k in self.field_channels]
+        kept = np.stack(list(self._inside(white, theta)))
+        for c, (m, k) in enumerate(zip(self.marginals, depths, strict=True)):
+            self.edges[c] = np.quantile(kept[:, k], 1 - shares[c]) if m.zeros else 0.0
+
+    def _inside(self, white: np.ndarray, theta: Tensor) -> Iterator[np.ndarray]:
+        """Channels (K, *space) that are about normal and that say what is 0, of each field."""
+        told, powers = self._told(theta)
         for i, w in enumerate(white.astype(np.float64)):
             coloured = self.spectrum.colour(
                 self.modes.forward(w), powers[i], self.modes, self.gain
@@ -137,8 +157,7 @@ class Whitening:
                 p.inverse(s.inverse(f, told[i]), told[i])
                 for p, s, f in zip(self.profiles, self.shapes, inner, strict=True)
             ]
-            out[i] = _outer(np.stack(flat), self.marginals)
-        return self.layout.unfold(out)
+            yield np.stack(flat)
 
     def _told(self, theta: Tensor) -> tuple[np.ndarray, np.ndarray]:
         return self.mean_terms(self.parameters, theta), self.terms(self.parameters, theta)
@@ -146,7 +165,7 @@ class Whitening:
     def arrays(self) -> dict[str, np.ndarray]:
         """What was measured, by names; changed in place, so is this map."""
         out = {"log_power": self.spectrum.log_power, "slopes": self.spectrum.slopes}
-        out["gain"] = self.gain
+        out["gain"], out["edges"] = self.gain, self.edges
         for k, p in enumerate(self.profiles):
             for name in ("mean", "log_size", "place", "spread"):
                 out[f"{name}_{k}"] = getattr(p, name)
@@ -182,7 +201,7 @@ class Whitening:
             shapes, Terms.from_dict(values["terms"]), Terms.from_dict(values["mean_terms"]),
             Spectrum(empty["log_power"], empty["slopes"]), values["isotropic"],
         )  # fmt: skip
-        found.gain = empty["gain"]
+        found.gain, found.edges = empty["gain"], empty["edges"]
         return found
 
 
@@ -211,12 +230,12 @@ def _inner(folded: np.ndarray, marginals: Sequence[Marginal], layout: Layout) ->
     return np.stack(out)
 
 
-def _outer(inner: np.ndarray, marginals: Sequence[Marginal]) -> np.ndarray:
+def _outer(inner: np.ndarray, marginals: Sequence[Marginal], edges: np.ndarray) -> np.ndarray:
     """Inverse of `_inner`, (K, *n) to (C, *n)."""
     out, rest = [], iter(inner)
-    for m in marginals:
+    for m, edge in zip(marginals, edges, strict=True):
         x = m.inverse(next(rest))
-        out.append(np.where(next(rest) > 0, 0.0, x) if m.zeros else x)
+        out.append(np.where(next(rest) > edge, 0.0, x) if m.zeros else x)
     return np.stack(out)
 
 
@@ -224,7 +243,8 @@ def _mean_terms(
     inner: np.ndarray, theta: Tensor, parameters: ParameterSpace, held: np.ndarray
 ) -> Terms:
     means = inner.reshape(*inner.shape[:2], -1).mean(2)
-    means = means / np.maximum(means.std(0), 1e-300)
+    spread = means.std(0)
+    means = (means - means.mean(0)) / np.where(spread > 1e-9 * np.abs(means).max(0), spread, 1.0)
 
     def scores(terms: Terms) -> np.ndarray:
         told = terms(parameters, theta)

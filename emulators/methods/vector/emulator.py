@@ -118,7 +118,7 @@ class VectorEmulator(Emulator):
         c = coordinates(self.parameters, theta)
         v = response(y + unit * noise, c)
         history = TrainingHistory(stopped="closed form")
-        if options.network:
+        if options.learns(len(rows), len(varying)):
             history = self._learn(
                 model.density, c.float(), v.float(), store, rows, options, run_dir, resume,
                 on_epoch,

@@ -11,7 +11,7 @@ from emulators.methods.diffusion.field_options import FieldOptions
 from emulators.methods.diffusion.layout import Layout
 from emulators.methods.diffusion.method import method
 from emulators.methods.diffusion.sizes import choose_sizes, padded
-from sbitools import FieldSpec, ParameterSpace
+from sbitools import FieldSpec, Parameter, ParameterSpace, priors
 from sbitools.emulation import GROUP, Method, Task, find_method, known_methods
 from sbitools.errors import ConfigError, ShapeError, StoreError
 
@@ -142,6 +142,31 @@ def test_cells_without_signal_stay_exactly_zero(tmp_path):
     np.testing.assert_allclose((fields == 0).mean(), (x == 0).mean(), atol=0.05)
     per_theta = (fields == 0).mean((1, 2)), (x == 0).mean((1, 2))
     assert np.corrcoef(*per_theta)[0, 1] > 0.5
+
+
+def test_cells_that_are_rarely_not_zero_stay_rare(tmp_path):
+    theta = SPACE.design(64, 0)
+    x = (np.random.default_rng(0).standard_normal((64, 16, 16)) > 2.5) * 1.0  # 0.6 %
+    emulator = DiffusionEmulator(SPACE, PLANE)
+    emulator.fit(store(tmp_path / "store", x, theta, PLANE), QUICK, run_dir=tmp_path / "fit")
+    fields = emulator.simulate(theta, torch.arange(64)).numpy()
+    assert set(np.unique(fields)) <= {0.0, 1.0}
+    assert 0.2 < fields.mean() / x.mean() < 5  # an edge that is not found gives 10
+
+
+def test_counts_and_categories(tmp_path):
+    kind = Parameter("kind", None, categories=("a", "b"))
+    kinds = ParameterSpace([Parameter("rate", priors.Uniform(1.0, 4.0)), kind])
+    theta = kinds.design(64, 0)
+    rates = theta[:, :1, None] * (1 + theta[:, 1:, None])
+    x = np.random.default_rng(0).poisson(rates, (64, 16, 16))
+    emulator = DiffusionEmulator(kinds, PLANE)
+    told = store(tmp_path / "store", x, theta, PLANE, kinds)
+    emulator.fit(told, QUICK, run_dir=tmp_path / "fit")
+    fields = emulator.simulate(theta, torch.arange(64)).numpy()
+    assert fields.min() >= 0
+    assert fields.max() < 2 * x.max()
+    assert np.corrcoef(fields.mean((1, 2)), x.mean((1, 2)))[0, 1] > 0.9
 
 
 def test_channels_keep_their_units_and_their_correlation(tmp_path):

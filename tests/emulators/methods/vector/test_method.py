@@ -40,6 +40,14 @@ def test_what_it_suits(case):
         assert (fit.rank > other) == (rank == 2)
 
 
+def test_networks_learn_only_from_enough_simulations():
+    options = VectorOptions()
+    assert options.learns(100, 10)
+    assert not options.learns(99, 10)
+    assert VectorOptions(network=True).learns(32, 128)
+    assert not VectorOptions(network=False).learns(10**6, 1)
+
+
 def test_a_source_is_refused():
     fit = method.suits(Task(toys.SPACE, toys.SPEC, 100, toys.SPEC))
     assert fit.rank is None

@@ -17,7 +17,7 @@ SPACE = ParameterSpace(
 PLAIN = ParameterSpace([*SPACE[:2], Parameter("boost", priors.Uniform(0, 1), inferred=False)])
 SPEC = FieldSpec("spectrum", ("band",), (8,), unit="mK")
 QUICK = {"network": False}
-SHORT = {"epochs": 1, "members": 1, "hidden": 8, "components": 2}
+SHORT = {"network": True, "epochs": 1, "members": 1, "hidden": 8, "components": 2}
 
 _BANDS = np.arange(1, 9) / 4
 _MODES = 20 + 4 * np.arange(8)
