@@ -66,10 +66,12 @@ def test_power_of_planes_is_that_of_the_likelihood():
 def test_the_exact_posterior_of_planes_is_a_density_of_the_right_shape():
     theta = np.array([[1.2, 2.1]])
     x = sets.SETS["a"].simulate(theta, np.random.default_rng(5))
-    steps = np.linspace(-0.15, 0.15, 13)
-    near = theta + np.stack(np.meshgrid(steps, steps, indexing="ij"), -1).reshape(-1, 2)
+    # Along the degeneracy, and off it by t: small scales fix amplitude x 3.25^-slope.
+    amplitude, t = np.meshgrid(np.arange(1.0, 1.65, 0.05), np.arange(-0.1, 0.11, 0.02))
+    slope = 2.1 + np.log(amplitude / 1.2) / np.log(3.25) + t
+    near = np.stack([amplitude, slope], axis=-1).reshape(-1, 2)
     log, _ = exact.exact_planes(near, np.repeat(x, len(near), 0))
-    assert np.exp(log).sum() * 0.025**2 == pytest.approx(1.0, abs=0.02)
+    assert np.exp(log).sum() * 0.05 * 0.02 == pytest.approx(1.0, abs=0.02)
     k = np.hypot(*np.meshgrid(*[np.fft.fftfreq(64, 1 / 64)] * 2, indexing="ij"))
     seen = np.abs(np.fft.fft2(x[0].astype(float), norm="ortho"))[k > 0] ** 2
 
@@ -145,9 +147,11 @@ def test_priors_are_confirmed_as_they_were():
 def test_a_command_that_ended_well_is_not_run_again(tmp_path):
     count = "from pathlib import Path; p = Path('n'); p.write_text(p.read_text() + 'x')"
     (tmp_path / "n").write_text("")
-    for _ in range(2):
-        ended = running.Commands(tmp_path)("count", [sys.executable, "-c", count])
+    first, ended = (
+        running.Commands(tmp_path)("count", [sys.executable, "-c", count]) for _ in range(2)
+    )
     assert (tmp_path / "n").read_text() == "x"
+    assert first == ended
     assert ended.seconds > 0
     assert ended.megabytes > 1
     for _ in range(2):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from _own_sets import SETS, band_powers
@@ -42,8 +43,8 @@ def exact_planes(theta: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarr
     total = np.stack([np.bincount(where, row) for row in power])[:, 1:]
     count = np.bincount(where)[1:]
     log_k = np.log(values[1:]) / 2 - np.log(8)
-    (low, high), slopes = SETS["a"].bounds
-    axes = np.linspace(low, high, _AMPLITUDES), np.linspace(*slopes, _SLOPES)
+    (low, high), (first, last) = SETS["a"].bounds
+    axes = np.linspace(low, high, _AMPLITUDES), np.linspace(first, last, _SLOPES)
 
     def minus_two_log(amplitude: np.ndarray, slope: np.ndarray, row: np.ndarray) -> np.ndarray:
         scaled = row @ np.exp(log_k[:, None] * slope)
@@ -52,7 +53,7 @@ def exact_planes(theta: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
     logs = []
     for truth, row in zip(theta, total, strict=True):
-        grid = -minus_two_log(axes[0][:, None], axes[1], row) / 2
+        grid: Any = -minus_two_log(axes[0][:, None], axes[1], row) / 2
         at = -minus_two_log(truth[:1], truth[1:], row)[0] / 2
         for axis in (1, 0):
             weights = np.full(len(axes[axis]), axes[axis][1] - axes[axis][0])
@@ -88,7 +89,8 @@ def exact_vectors(
         return np.where(inside, log_likelihood(np.clip(points, low, high), row), -np.inf)
 
     def proposed(centre: np.ndarray, covariance: np.ndarray, row: np.ndarray, n: int) -> _Sample:
-        shape, n_prior = multivariate_t(centre, covariance, df=5), int(_DEFENSIVE * n)
+        shape: Any = multivariate_t(centre, covariance, df=5)  # pyright: ignore[reportArgumentType]
+        n_prior = int(_DEFENSIVE * n)
         points = np.concatenate(
             [shape.rvs(n - n_prior, random_state=rng), rng.uniform(low, high, (n_prior, len(low)))]
         )

@@ -61,7 +61,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                            chosen.epochs)  # fmt: skip
         told["minutes"][name] = (time.perf_counter() - begun) / 60
     truths, fields = _rows(test)
-    np.savez(chosen.folder / "scores.npz", theta=truths, x=fields, **found)
+    everything: dict[str, Any] = {"theta": truths, "x": fields, **found}
+    np.savez(chosen.folder / "scores.npz", **everything)
     (chosen.folder / "rivals.json").write_text(json.dumps(told))
     return 0
 
@@ -88,8 +89,9 @@ def _sbi(
     from sbi.neural_nets import posterior_nn
     from sbi.utils import BoxUniform
 
-    ends = [p.prior.to_dict() for p in parameters]
-    prior = BoxUniform(*(torch.tensor([float(e[k]) for e in ends]) for k in ("low", "high")))
+    ends: list[Any] = [p.prior for p in parameters]
+    low, high = (torch.tensor([float(getattr(e, k)) for e in ends]) for k in ("low", "high"))
+    prior = BoxUniform(low, high)
     build: Any = model
     if network is not None:
         build = posterior_nn(model, embedding_net=network, z_score_x="none")
