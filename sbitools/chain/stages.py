@@ -147,6 +147,8 @@ def _epochs(run: Run, table: Literal["train", "emulator"]) -> int | None:
     model = None if run.emulation is None else run.emulation.options
     if table == "train":
         model = find_method(run.config.train.get("method", "npe")).options
+    if model is not None and "steps" in model.model_fields:
+        return None  # its epochs follow from its steps
     default = model.model_fields.get("epochs") if model is not None else None
     chosen = getattr(run.config, table).get("epochs", default.default if default else None)
     return chosen if isinstance(chosen, int) else None

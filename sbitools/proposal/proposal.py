@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from sbitools.axes import SPACE
-from sbitools.errors import ParameterError, ShapeError, StoreError
+from sbitools.emulation import Task, choose_method
+from sbitools.errors import ConfigError, ParameterError, ShapeError, StoreError
 from sbitools.formats import (
     Axis,
     Fields,
@@ -22,6 +23,9 @@ from sbitools.formats import (
 )
 from sbitools.labels import is_missing, same_unit
 from sbitools.observed import read_field
+from sbitools.parameters import Parameter, ParameterSpace
+from sbitools.priors import from_dict
+from sbitools.simulator import FieldSpec
 
 from .names import parameter_names, unit_in
 from .periodic import looks_periodic
@@ -73,6 +77,8 @@ class Proposal:
         left_out: other columns, each with the reason.
         design: ``"random"`` or ``"latin_hypercube"``, as far as the table tells.
         splits: into training, validation and test.
+        method: of emulation, ``"auto"``, or ``"none"`` where there is none for these fields.
+        why: that method would be chosen, or there is none.
         warnings: what a reader should know before anything runs.
     """
 
@@ -88,6 +94,8 @@ class Proposal:
     left_out: dict[str, str]
     design: str
     splits: Splits
+    method: str
+    why: str
     warnings: tuple[str, ...]
 
 
@@ -133,10 +141,14 @@ def propose(files: Files, parameters: Sequence[str] | None = None) -> Proposal:
         remarks, index = _table_remarks(values), _numbers_of_files(table, indices)
     if files.observation is not None:
         _check_observation(files.observation, seen)
+    splits = propose_splits(good, len(priors))
+    method, why = _method(seen, axes, dtype, priors, splits)
+    if method == "none":
+        splits = propose_splits(good, len(priors), emulate=False)
     return Proposal(
         files, seen, axes, dtype, seen.unit or "", priors, parameter_names(priors), units, index,
         left_out, design,
-        propose_splits(good, len(priors)), (*_field_remarks(seen), *remarks),
+        splits, method, why, (*_field_remarks(seen), *remarks),
     )  # fmt: skip
 
 
@@ -153,6 +165,23 @@ def _axes(fields: Fields, seen: Seen) -> tuple[Axis, ...]:
             axis = replace(axis, kind="periodic", reason=reason)
         out.append(axis)
     return tuple(out)
+
+
+def _method(
+    seen: Seen, axes: tuple[Axis, ...], dtype: str, priors: dict[str, ColumnPrior], splits: Splits
+) -> tuple[str, str]:
+    """Whether a method can emulate these fields, and which or why not."""
+    names = parameter_names(priors)
+    space = ParameterSpace(
+        [Parameter(names[k], from_dict(column.prior)) for k, column in priors.items()]
+    )
+    dims, kinds = tuple(a.name for a in axes), tuple(a.kind for a in axes)
+    output = FieldSpec("x", dims, seen.shape[1:], dtype, axes=kinds)
+    try:
+        method, why = choose_method(Task(space, output, splits.train))
+    except ConfigError as error:
+        return "none", f"no method can emulate these fields: {error.got}"
+    return "auto", f"{method.name}, at present: {why}"
 
 
 def _check_observation(file: str, seen: Seen) -> None:

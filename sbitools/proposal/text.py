@@ -35,6 +35,7 @@ def proposal_lines(p: Proposal) -> list[str]:
         f"split: {k.train} to learn from, {k.validation} to validate an emulator, {k.test} to test"
     )
     lines.append(k.sentence)
+    lines.append(f"emulator: {p.why}")
     return [*lines, *(f"note: {text}" for text in p.warnings)]
 
 
@@ -88,9 +89,9 @@ def proposal_text(p: Proposal, run_dir: str) -> str:
         "\n[emulator]",
         _comment(
             '"auto": a method that suits the fields; the report says which and why. "none": the '
-            "posterior is trained on your simulations alone."
+            f"posterior is trained on your simulations alone. Here: {p.why}."
         ),
-        _values(method="auto" if k.validation else "none"),
+        _values(method=p.method),
         "\n[repair]",
         _comment(
             'Corrections fitted to test simulations, each judged by others; "auto" tries all.'
