@@ -11,7 +11,7 @@ EXTRAS ?=
 
 TORCH := 2.13.0
 # Folders of tests that one of two processes takes; the other takes all the others.
-SCIENCE := calibration embeddings gate inference labels networks observation repairs report statistics
+SCIENCE := calibration densities embeddings formats gate inference labels networks observation proposal repairs report statistics
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
