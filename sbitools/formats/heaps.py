@@ -7,6 +7,7 @@ end of the heap. Free space of size 0 has no next object (HDF5 up to 2.0 does no
 from __future__ import annotations
 
 import errno
+import mmap
 from pathlib import Path
 
 __all__ = ["check_heaps"]
@@ -24,22 +25,25 @@ def check_heaps(path: Path, head: int = 1 << 18) -> None:
         head: bytes from its beginning in which heaps lie.
     """
     with path.open("rb") as stream:
-        _check(stream.read(head), path)
-        end = stream.seek(0, 2)
-        if end > head:
-            stream.seek(max(head, end - _TAIL))
-            _check(stream.read(_TAIL), path)
+        size = stream.seek(0, 2)
+        if not size:
+            return
+        # Mapped: nothing of a large head is copied.
+        with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            _check(data, 0, min(head, size), path)
+            if size > head:
+                _check(data, max(head, size - _TAIL), size, path)
 
 
-def _check(data: bytes, path: Path) -> None:
-    at = data.find(_HEAP)
+def _check(data: mmap.mmap, start: int, stop: int, path: Path) -> None:
+    at = data.find(_HEAP, start, stop)
     while at >= 0:
         place, end = at + 16, at + int.from_bytes(data[at + 8 : at + 16], "little")
-        while place + _OBJECT <= min(end, len(data)):
+        while place + _OBJECT <= min(end, stop):
             size = int.from_bytes(data[place + 8 : place + 16], "little")
             free = data[place : place + 2] == b"\0\0"
             step = size if free else _OBJECT + (size + 7) // 8 * 8
             if step < 1:
                 raise OSError(errno.EINVAL, "a heap of HDF5 that has no end", str(path))
             place += step
-        at = data.find(_HEAP, at + 8)
+        at = data.find(_HEAP, at + 8, stop)
