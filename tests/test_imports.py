@@ -130,7 +130,7 @@ def test_bad_table_files(tmp_path):
     with pytest.raises(ParameterError, match="sigma_8"):
         read_theta(tmp_path / "u.npz", SPACE)
     (tmp_path / "t.csv").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(StoreError, match="readable text table"):
+    with pytest.raises(StoreError, match="text table in UTF-8"):
         read_theta(tmp_path / "t.csv", SPACE)
     with pytest.raises(StoreError, match=r"missing\.txt"):
         read_theta(tmp_path / "missing.txt", SPACE)

@@ -18,7 +18,7 @@ from sbitools.labels import stated_unit
 from .columns import Columns, require_columns, side_by_side
 from .hdf5_files import Hdf5Fields, hdf5_members, open_hdf5
 from .numpy_files import map_npy, npz_members
-from .reading import bad_file, choose
+from .reading import bad_file, choose, refuse_name
 from .textfiles import COUNTERS
 
 __all__ = ["from_array", "from_hdf5", "from_npz"]
@@ -26,6 +26,7 @@ __all__ = ["from_array", "from_hdf5", "from_npz"]
 
 def from_array(path: Path, dataset: str | None, wanted: list[str] | None) -> Columns:
     """Columns of an .npy file: records with names, or a matrix without."""
+    refuse_name(path, dataset, "an .npy file, which has one array and no names")
     array = map_npy(path)
     if array.dtype.names is not None:
         return _records(path, array, wanted, {})
