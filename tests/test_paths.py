@@ -132,13 +132,12 @@ def test_no_path_is_taken_as_it_comes():
     passing = {
         ("store/contents.py", "open"), ("store/store.py", "export_design"),
         ("store/imports.py", "import_files"), ("inference/posterior.py", "save"),
-        ("inference/posterior.py", "load"), ("repairs/posterior.py", "save"),
-        ("repairs/posterior.py", "load"), ("repairs/posterior.py", "save_with_base"),
-        ("repairs/posterior.py", "load_repaired"), ("calibration/result.py", "to_html"),
+        ("inference/posterior.py", "load"), ("calibration/result.py", "to_html"),
+        *(("inference/repaired/posterior.py", n) for n in ("save", "load", "_save_with_base")),
+        ("inference/repaired/saved.py", "load_repaired"), ("inference/saved.py", "_load"),
         ("embeddings/pretrain.py", "pretrain"), ("checkpoint.py", "rebuild"),
         ("formats/reading.py", "reading"), ("formats/reading.py", "foreign"),
-        ("inference/saved.py", "save"),
-        ("inference/saved.py", "load"), ("training/loop.py", "run_training"),
+        ("inference/saved.py", "save"), ("inference/saved.py", "load"), ("training/loop.py", "run_training"),
         *(("files.py", name) for name in ("read_file", "_open_regular", "_check_mode")),
     }  # fmt: skip
     root, missing = Path(sbitools.__file__).parent, set()
