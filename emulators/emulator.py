@@ -142,6 +142,22 @@ class Emulator(ABC):
             TrainingError: before `fit` or `load`.
         """
 
+    def _require_store(self, store: SimulationStore, fewest: int) -> None:
+        """Raise `StoreError` unless `store` has `fewest` simulations of what this stands for."""
+        same = store.output == self.output and store.parameters.digest() == (
+            self.parameters.digest()
+        )
+        if not same or len(store.done) < fewest:
+            raise StoreError(
+                f"store {store.path}",
+                expected=f"{fewest} or more simulations of {self.output.name} "
+                f"{self.output.shape} in {self.output.unit or 'no unit'}, parameters "
+                f"{self.parameters.names} with the same priors",
+                got=f"{len(store.done)} of {store.output.name} {store.output.shape} in "
+                f"{store.output.unit or 'no unit'}, parameters {store.parameters.names}",
+                fix="fit to a store of the simulator that the emulator stands for",
+            )  # fmt: skip
+
     def _fitted(self, part: _Part | None) -> _Part:
         """What `fit` or `load` makes.
 

@@ -239,6 +239,12 @@ def _repair_settings(run: Run) -> dict[str, Any]:
     return {"options": run.config.repair.model_dump(), "seed": run.seed("repair")}
 
 
+def _report_settings(run: Run) -> dict[str, Any]:
+    remarks = getattr(run.system, "remarks", None)
+    said = {} if remarks is None else {"remarks": remarks(run.settings)}
+    return {"options": run.config.report.model_dump()} | said
+
+
 def _report(run: Run, resume: bool) -> Outcome:
     from sbitools.report import write_report
 
@@ -274,7 +280,7 @@ _LIST = (
           observation_settings, observe, wanted=lambda run: run.config.observation is not None),
     Stage("report", "report",
           _reads("calibration", "validation", "choice", "repair", "observation"),
-          lambda run: {"options": run.config.report.model_dump()}, _report),
+          _report_settings, _report),
 )  # fmt: skip
 STAGES: dict[str, Stage] = {stage.name: stage for stage in _LIST}
 

@@ -30,23 +30,19 @@ class Splits(NamedTuple):
     sentence: str
 
 
-def propose_splits(n: int, n_parameters: int, group_size: int = 1, emulate: bool = True) -> Splits:
+def propose_splits(n: int, n_parameters: int, emulate: bool = True) -> Splits:
     """Half for tests, up to 512; a few to validate an emulator with; the others to learn from.
 
     Args:
         n: simulations that can be used.
         n_parameters: that are inferred.
-        group_size: simulations that stay together.
         emulate: whether there is an emulator to be validated.
     """
-    groups = n // group_size
-    test = min(max(1, groups // 2), max(1, _MOST_TESTS // group_size))
+    test = min(max(1, n // 2), _MOST_TESTS)
     low, high = _VALIDATION
-    validation = min(high, max(low, groups // 20)) if emulate and groups >= 4 * low else 0
-    train = max(1, groups - test - validation)
-    return Splits(
-        train * group_size, validation * group_size, test * group_size, _power(test, n_parameters)
-    )
+    validation = min(high, max(low, n // 20)) if emulate and n >= 4 * low else 0
+    train = max(1, n - test - validation)
+    return Splits(train, validation, test, _power(test, n_parameters))
 
 
 def _power(n_tests: int, n_parameters: int) -> str:

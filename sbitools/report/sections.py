@@ -16,12 +16,13 @@ from .bookkeeping import (
     provenance_section,
     training_section,
 )  # fmt: skip
-from .choosing import method_block, observation_section, remark_blocks, worth_section
 from .emulator_figures import emulator_blocks
 from .measures import measure_sections
 from .mending import mending_sections
+from .observing import observation_section
 from .posterior_figures import axis_bounds, calibration_panel, corner, recovery_panel
 from .tables import check_table, power_table, set_table, transfer_table
+from .worth import worth_section
 
 if TYPE_CHECKING:
     from sbitools.calibration.check import Check
@@ -64,7 +65,9 @@ def build_sections(run: Run, result: CheckSets, facts: dict[str, Any]) -> list[S
 
 
 def _remarks(run: Run) -> list[Section]:
-    blocks = remark_blocks(run)
+    """What the system has to say to every reader."""
+    remarks = getattr(run.system, "remarks", None)
+    blocks: list[Block] = [Paragraph(t) for t in remarks(run.settings)] if remarks else []
     lead = "What the system has to say before anything else."
     return [Section("remarks", "To be confirmed", lead, blocks)] if blocks else []
 
@@ -102,7 +105,10 @@ def _checks(result: CheckSets) -> Section:
 def _emulator(run: Run) -> Section:
     statistics = load_statistics(run.folder("validation") / "statistics.npz")
     history = read_json(run.folder("emulator") / "history.json")
-    blocks = [method_block(run), *emulator_blocks(statistics)]
+    emulation = run.emulation
+    assert emulation is not None  # noqa: S101  (the run has an emulator)
+    blocks: list[Block] = [Paragraph(f"Method: {emulation.name}; {emulation.why}.")]
+    blocks += emulator_blocks(statistics)
     other = statistics.get("equal_theta") or "fields_caption" in statistics
     same = "at the same parameters" if other else "from the same initial conditions"
     blocks.append(curve(history, "emulator", "loss of the emulator"))

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from emulators.emulator import Emulator, check_latent, fit_inputs
 from emulators.options import fast_bfloat16, parse_options
-from sbitools.errors import ConfigError, StoreError
+from sbitools.errors import ConfigError
 from sbitools.parameters import ParameterSpace, as_space
 from sbitools.precision import single_precision
 from sbitools.seeds import derive, generator, normal, simulation_seeds
@@ -106,7 +106,7 @@ class DiffusionEmulator(Emulator):
                 "emulator option sampler", expected=f"one of {SAMPLERS}", got="'distilled'",
                 fix="leave it out",
             )  # fmt: skip
-        self._check_store(store)
+        self._require_store(store, FEWEST)
         options = options.sized(self.layout, len(store.done))
         x, theta = self._some(store)
         stated = options.symmetries
@@ -314,18 +314,3 @@ class DiffusionEmulator(Emulator):
         done = store.done
         rows = done[:: -(-len(done) // n)]
         return np.concatenate([store.read([row]).numpy() for row in rows]), store.theta[rows]
-
-    def _check_store(self, store: SimulationStore) -> None:
-        same = store.output == self.output and store.parameters.digest() == (
-            self.parameters.digest()
-        )
-        if not same or len(store.done) < FEWEST:
-            raise StoreError(
-                f"store {store.path}",
-                expected=f"{FEWEST} or more simulations of {self.output.name} "
-                f"{self.output.shape} in {self.output.unit or 'no unit'}, parameters "
-                f"{self.parameters.names} with the same priors",
-                got=f"{len(store.done)} of {store.output.name} {store.output.shape} in "
-                f"{store.output.unit or 'no unit'}, parameters {store.parameters.names}",
-                fix="fit to a store of the simulator that the emulator stands for",
-            )  # fmt: skip

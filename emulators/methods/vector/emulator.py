@@ -17,7 +17,7 @@ from sbitools.densities.fit import DensityFit, Pairs
 from sbitools.densities.lattice import Lattice
 from sbitools.densities.vector import VectorDensity
 from sbitools.embeddings.moments import measure
-from sbitools.errors import ConfigError, StoreError
+from sbitools.errors import ConfigError
 from sbitools.parameters import ParameterSpace, as_space
 from sbitools.precision import single_precision
 from sbitools.seeds import derive, generator, normal
@@ -95,7 +95,7 @@ class VectorEmulator(Emulator):
         """
         run_dir = fit_inputs(store, run_dir)
         options = parse_options(VectorOptions, config)
-        self._check_store(store)
+        self._require_store(store, FEWEST)
         rows = store.done[:_MOST_ROWS]
         x, theta = store.read(rows).reshape(len(rows), -1), store.theta[rows]
         moments = measure([x], FieldSpec(self.output.name, ("i",), x.shape[1:],
@@ -236,18 +236,3 @@ class VectorEmulator(Emulator):
         fit.stacks(density, lambda c, v, rng: (v, c))
         fit.shares(density, v[score], c[score])
         return fit.histories["emulator-affine"]
-
-    def _check_store(self, store: SimulationStore) -> None:
-        same = store.output == self.output and store.parameters.digest() == (
-            self.parameters.digest()
-        )
-        if not same or len(store.done) < FEWEST:
-            raise StoreError(
-                f"store {store.path}",
-                expected=f"{FEWEST} or more simulations of {self.output.name} "
-                f"{self.output.shape} in {self.output.unit or 'no unit'}, parameters "
-                f"{self.parameters.names} with the same priors",
-                got=f"{len(store.done)} of {store.output.name} {store.output.shape} in "
-                f"{store.output.unit or 'no unit'}, parameters {store.parameters.names}",
-                fix="fit to a store of the simulator that the emulator stands for",
-            )  # fmt: skip
