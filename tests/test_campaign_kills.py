@@ -35,6 +35,8 @@ class Slow:
 
     def simulate(self, theta, s):
         (self.folder / f"{os.getpid()}.pid").touch()
+        if (self.folder / "leaves").exists():
+            (self.folder / "s" / "parts" / ".part-half-written.0123abcd.tmp").touch()
         if (self.folder / "full").exists():  # a quota, enforced by the kernel
             hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
             resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
@@ -165,6 +167,11 @@ def test_kill_workers_at_three_random_moments(tmp_path, uninterrupted):
     assert len(killed) == 3
     assert_equals(store, uninterrupted)
     assert not workers(tmp_path)
+
+
+def test_what_a_killed_writer_left_is_gone_at_the_end(tmp_path, uninterrupted):
+    (tmp_path / "leaves").touch()
+    assert_equals(run(tmp_path, pause=0.0, workers=1), uninterrupted)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

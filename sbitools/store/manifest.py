@@ -333,7 +333,12 @@ def lock(path: Path, *, exclusive: bool) -> Iterator[None]:
     with _holding(path, _LOCK, exclusive, _LOCK_SECONDS):
         if exclusive:
             _clean(path)
-        yield
+        try:
+            yield
+        finally:
+            if exclusive:  # a worker may have been killed while it wrote
+                with contextlib.suppress(StoreError):
+                    _clean(path)
 
 
 @contextlib.contextmanager
