@@ -10,7 +10,7 @@ TORCH_INDEX ?=
 EXTRAS ?=
 
 TORCH := 2.13.0
-# Folders of tests that one of two processes takes; the other takes all the others.
+# Folders of tests that one of the processes of pytest takes.
 SCIENCE := calibration densities embeddings formats gate inference labels networks observation proposal repairs report statistics
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
@@ -20,7 +20,7 @@ ONE_THREAD := OMP_NUM_THREADS=1 MPLBACKEND=Agg
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test lint types test-fast test-science test-tools test-slow benchmarks tables clean
+.PHONY: help setup demo test lint types test-fast test-tools test-science test-emulators test-tutorials test-slow benchmarks tables clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,15 +51,22 @@ lint: $(READY)  ## ruff: rules and format
 types: $(READY)  ## pyright
 	$(BIN)/pyright
 
-# Two processes of pytest, one for each core; each takes about half of the time.
+# Two processes of pytest at a time, one for each core; what takes longest begins first.
 test-fast: $(READY)  ## the fast tests, with the tutorials at their small setting
-	@$(MAKE) --no-print-directory --jobs 2 test-science test-tools
+	@$(MAKE) --no-print-directory --jobs 2 test-tools test-science test-emulators test-tutorials
+
+test-tools: $(READY)
+	$(ONE_THREAD) $(BIN)/python -m pytest --ignore tests/emulators --ignore tests/test_tutorials.py \
+	  $(addprefix --ignore tests/,$(SCIENCE))
 
 test-science: $(READY)
 	$(ONE_THREAD) $(BIN)/python -m pytest $(addprefix tests/,$(SCIENCE))
 
-test-tools: $(READY)
-	$(ONE_THREAD) SBITOOLS_SMALL=1 $(BIN)/python -m pytest $(addprefix --ignore tests/,$(SCIENCE))
+test-emulators: $(READY)
+	$(ONE_THREAD) $(BIN)/python -m pytest tests/emulators
+
+test-tutorials: $(READY)
+	$(ONE_THREAD) $(BIN)/python -m pytest tests/test_tutorials.py
 
 test-slow: $(READY)  ## the tests that take minutes
 	$(ONE_THREAD) $(BIN)/python -m pytest -m slow --timeout 3600

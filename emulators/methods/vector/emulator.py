@@ -41,7 +41,7 @@ __all__ = ["VectorEmulator"]
 _MOST_ROWS = 200_000  # simulations that are learned from
 _ROWS = 4096  # vectors that are made at a time
 _SPREAD, _ORDER = 31, 32  # keys of seeds
-_CODE = 1
+_CODE = 2
 """To be raised whenever the same simulations give other numbers to the networks."""
 
 
@@ -128,8 +128,8 @@ class VectorEmulator(Emulator):
         return history
 
     def latent(self, theta: Tensor, seeds: Tensor) -> Tensor:
-        """White noise, float32, (B, n_latents): the last number chooses a density."""
-        return normal(seeds, (self.module().density.mixture.n_latents,))
+        """White noise, float32, (B, n_latents)."""
+        return normal(seeds, (self.module().n_latents,))
 
     def decode(self, theta: Tensor, latent: Tensor) -> Tensor:
         """Data vectors (B, *shape).
@@ -142,7 +142,7 @@ class VectorEmulator(Emulator):
             ShapeError: for a latent of another shape.
         """
         model, coordinates = self.module(), self._fitted(self.coordinates)
-        latent = check_latent(latent, (len(theta), model.density.mixture.n_latents)).detach()
+        latent = check_latent(latent, (len(theta), model.n_latents)).detach()
         device = model.constant.device
         c = coordinates(self.parameters, theta)
         with torch.no_grad():

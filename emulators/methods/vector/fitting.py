@@ -65,7 +65,7 @@ def fit_response(
     fold = folds(group)
     told, kind = _chosen(x[few], [_Told(*n).some(few) for n in numbers], fold[few], places)
     told = next(_Told(*n) for n in numbers if n[0] == told.coordinates)
-    response = _regressed(Entries.fit(x, kind), x, told, places, processes=True)
+    response = _regressed(Entries.fit(x, kind), x, told, places, fold)
     e = response.standard(x, told.c)
     response.shape = _shape(e, fold)
     some = slice(None, None, -(-len(x) // _TRIED))
@@ -104,9 +104,7 @@ def _predicted(x: Tensor, told: _Told, kind: Tensor, fold: Tensor, places: Place
     out = torch.empty_like(x)
     for k in fold.unique().tolist():
         held = fold == k
-        response = _regressed(
-            Entries.fit(x[~held], kind), x[~held], told.some(~held), places, processes=False
-        )
+        response = _regressed(Entries.fit(x[~held], kind), x[~held], told.some(~held), places)
         response.shape = Shape.fit(response.standard(x[~held], told.c[~held]), own=False)
         out[held] = response.marginals(x[held], told.c[held])
     return out
@@ -123,9 +121,9 @@ def _shape(e: Tensor, fold: Tensor) -> Shape:
 
 
 def _regressed(
-    entries: Entries, x: Tensor, told: _Told, places: Places, processes: bool
-) -> Response:  # fmt: skip
-    """Mean and spread: by polynomials alone, or the mean by processes."""
+    entries: Entries, x: Tensor, told: _Told, places: Places, fold: Tensor | None = None
+) -> Response:
+    """Mean and spread: by polynomials alone, or the mean by processes if there are folds (N,)."""
     coordinates, c = told
     y, a, terms = entries(x), coordinates.multiplied(c), coordinates.terms
     spread = Polynomial(coordinates, SPREAD_DEGREE, y.shape[1])
@@ -139,8 +137,8 @@ def _regressed(
     plain, mean = Regression(b, spread.terms, weight, ratios), polynomial
     for i in range(_ROUNDS):
         regression = Regression(a, terms, weight, curves)
-        if processes and i == _ROUNDS - 1:
-            mean, beyond = Modes.fit(regression, a, c, y, weight)
+        if fold is not None and i == _ROUNDS - 1:
+            mean, beyond = Modes.fit(regression, a, c, y, weight, fold)
             e = y - mean(c)
             # Fitted residuals are too small, predicted ones too large: of their product, neither.
             e = e * (beyond.square().mean(0) / e.square().mean(0).clamp(min=1e-300)) ** 0.25

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .process import Processes
-from .shrinkage import Regression
+from .shrinkage import Regression, choose_correlation
 
 __all__ = ["Modes"]
 
@@ -43,7 +43,7 @@ class Modes(nn.Module):
 
     @classmethod
     def fit(
-        cls, regression: Regression, a: Tensor, c: Tensor, y: Tensor, weight: Tensor
+        cls, regression: Regression, a: Tensor, c: Tensor, y: Tensor, weight: Tensor, fold: Tensor
     ) -> tuple[Modes, Tensor]:
         """Modes of y (N, n), and what each simulation lacks if the others predict it.
 
@@ -53,8 +53,9 @@ class Modes(nn.Module):
             c: numbers (N, Q) of theta.
             y: of order 1.
             weight: of each simulation, (N,).
+            fold: of each simulation, (N,), by which the correlation of what is left is chosen.
         """
-        w, b, factor = regression.explained(y)
+        w, b, factor = regression.explained(y, lambda e: choose_correlation(e, fold))
         constant = b + (weight @ (a @ w)) / weight.sum()
         white = torch.linalg.solve_triangular(factor, (a @ w + b - constant).T, upper=False).T
         _, s, vt = torch.linalg.svd(white, full_matrices=False)
@@ -83,3 +84,7 @@ class Modes(nn.Module):
     def forward(self, c: Tensor) -> Tensor:
         """(B, n) of c (B, Q)."""
         return self.constant + self.processes(c) @ self.curves
+
+    def unknown(self, c: Tensor, w: Tensor) -> Tensor:
+        """What means (B, n) at c (B, Q) may be besides, for standard normal w (B, modes)."""
+        return (self.processes.unknown(c) * w) @ self.curves

@@ -40,11 +40,16 @@ class VectorModel(nn.Module):
         self.register_buffer("origin", torch.zeros(n, dtype=torch.float64))
         self.register_buffer("unit", torch.zeros(n, dtype=torch.float64))
 
+    @property
+    def n_latents(self) -> int:
+        """Of the density, and where the mean lies within its error."""
+        return self.density.mixture.n_latents + self.response.n_unknown
+
     def forward(self, z: Tensor, c: Tensor) -> Tensor:
-        """Vectors (B, spec_size) of latents z and numbers c (B, Q) of theta."""
-        rows = torch.arange(len(z), device=z.device)
-        v = self.density.mixture.place(z, c.float(), rows)
-        x = self.response.inverse(v.double(), c)
+        """Vectors (B, spec_size) of latents z (B, n_latents) and numbers c (B, Q) of theta."""
+        rows, n = torch.arange(len(z), device=z.device), self.density.mixture.n_latents
+        v = self.density.mixture.place(z[:, :n], c.float(), rows)
+        x = self.response.inverse(v.double(), c, z[:, n:].double())
         step = torch.where(self.unit > 0, self.unit, torch.ones_like(self.unit))
         counted = ((x - self.origin) / step).round() * step + self.origin
         x = torch.where(self.unit > 0, counted, x)

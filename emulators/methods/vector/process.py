@@ -31,7 +31,9 @@ class Processes(nn.Module):
     """
 
     points: Tensor
+    noise: Tensor
     logs: Tensor
+    scale: Tensor
     alpha: Tensor
 
     def __init__(self, points: int, n: int, modes: int) -> None:
@@ -39,6 +41,9 @@ class Processes(nn.Module):
         self.register_buffer("points", torch.zeros(points, n, dtype=torch.float64))
         self.register_buffer("logs", torch.zeros(modes, 3 + n, dtype=torch.float64))
         self.register_buffer("alpha", torch.zeros(modes, points, dtype=torch.float64))
+        self.register_buffer("noise", torch.ones(points, dtype=torch.float64))
+        self.register_buffer("scale", torch.ones(modes, dtype=torch.float64))
+        self._factor: Tensor | None = None
 
     @classmethod
     def fit(cls, c: Tensor, t: Tensor, noise: Tensor) -> tuple[Processes, Tensor]:
@@ -63,6 +68,8 @@ class Processes(nn.Module):
         out.points.copy_(c)
         out.logs.copy_(logs)
         out.alpha.copy_(alpha * scale[:, None])
+        out.noise.copy_(noise)
+        out.scale.copy_(scale)
         return out, (alpha / inverse.diagonal(dim1=1, dim2=2)).T * scale
 
     def forward(self, c: Tensor) -> Tensor:
@@ -70,6 +77,17 @@ class Processes(nn.Module):
         if not len(self.logs):
             return c.new_zeros(len(c), 0)
         return (_kernel(self.logs, c, self.points) @ self.alpha[..., None])[..., 0].T
+
+    def unknown(self, c: Tensor) -> Tensor:
+        """Standard deviations (B, K) of what the values at c (B, Q) may be besides."""
+        if not len(self.logs):
+            return c.new_zeros(len(c), 0)
+        if self._factor is None:  # follows from the rest: not among the weights
+            covariance = _covariance(self.logs, self.points, self.noise)
+            self._factor = torch.linalg.cholesky(covariance)
+        seen = _kernel(self.logs, self.points, c)
+        seen = torch.linalg.solve_triangular(self._factor, seen, upper=False).square().sum(1)
+        return (_variance(self.logs, c) - seen).clamp(min=0).sqrt().T * self.scale
 
 
 def _search(c: Tensor, y: Tensor, noise: Tensor) -> Tensor:
@@ -107,3 +125,9 @@ def _kernel(logs: Tensor, a: Tensor, b: Tensor) -> Tensor:
     square = x.square().sum(-1)[:, :, None] + y.square().sum(-1)[:, None] - 2 * x @ y.mT
     plain = (1 + x @ y.mT) * linear[:, None, None]
     return plain + bent[:, None, None] * (-0.5 * square.clamp(min=0)).exp()
+
+
+def _variance(logs: Tensor, c: Tensor) -> Tensor:
+    """The diagonal (K, B) of `_kernel` of c and c."""
+    linear, bent, length = (2 * logs[:, 0]).exp(), (2 * logs[:, 1]).exp(), logs[:, 3:].exp()
+    return (1 + (c / length[:, None]).square().sum(-1)) * linear[:, None] + bent[:, None]

@@ -73,9 +73,20 @@ class Response(nn.Module):
         z = self.shape.normal(self.standard(x, c))
         return torch.linalg.solve_triangular(self.factor, z.T, upper=False).T
 
-    def inverse(self, v: Tensor, c: Tensor) -> Tensor:
-        """x (N, n), inside its range, of v (N, n)."""
+    @property
+    def n_unknown(self) -> int:
+        """Numbers that say where the mean lies within its error."""
+        return len(self.mean.curves) if isinstance(self.mean, Modes) else 0
+
+    def inverse(self, v: Tensor, c: Tensor, w: Tensor) -> Tensor:
+        """x (N, n), inside its range, of v (N, n) and standard normal w (N, n_unknown).
+
+        Simulations were few: each vector has a mean of its own, as likely as they make it.
+        What learns from many vectors so learns how well the mean is known.
+        """
         m, s = self._moments(c)
+        if isinstance(self.mean, Modes):
+            m = m + self.mean.unknown(c, w)
         return self.entries.inverse(m + s * self.shape(v @ self.factor.T))
 
     def marginals(self, x: Tensor, c: Tensor) -> Tensor:

@@ -4,11 +4,14 @@ References:
     | Optimal shrinkage of singular values (Gavish & Donoho 2017, arXiv:1405.7511), equation 7
     | A well-conditioned estimator for large-dimensional covariance matrices
       (Ledoit & Wolf 2004)
+    | Regularized estimation of large covariance matrices (Bickel & Levina 2008,
+      arXiv:0803.1909), section 3: bands of the Cholesky factor
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -19,6 +22,7 @@ __all__ = ["Regression", "choose_correlation"]
 
 _TINY = 1e-10  # of the largest: singular values below are those of columns that repeat others
 _JITTER = 1e-6
+_BANDS = (1, 2, 4)
 
 
 class Regression:
@@ -65,10 +69,17 @@ class Regression:
 
     def fit(self, y: Tensor) -> tuple[Tensor, Tensor]:
         """Coefficients (F, n) and constants (n,) of y (N, n)."""
-        return self.explained(y)[:2]
+        return self.explained(y, _ledoit_wolf)[:2]
 
-    def explained(self, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """As `fit`, and the factor (n, n) of the covariance of what is left."""
+    def explained(
+        self, y: Tensor, correlation: Callable[[Tensor], Tensor]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """As `fit`, and the factor (n, n) of the covariance of what is left.
+
+        Args:
+            y: (N, n).
+            correlation: the matrix (n, n) of residuals (N, n) of variance 1.
+        """
         n = len(y)
         mean = (self.root**2 * y).mean(0)
         y0 = self.root * (y - mean)
@@ -76,7 +87,7 @@ class Regression:
         rest = y0 - sum((q @ b for q, b in zip(self.bases, seen, strict=True)), y0 * 0)
         used = sum(q.shape[1] for q in self.bases)
         sd = (rest.square().sum(0) / max(n - 1 - used, 1)).sqrt().clamp(min=1e-150)
-        factor = torch.linalg.cholesky(_ledoit_wolf(rest / sd))
+        factor = torch.linalg.cholesky(correlation(rest / sd))
         coefficients = torch.zeros(len(self.centre), y.shape[1], dtype=y.dtype)
         for b, back in zip(seen, self.maps, strict=True):
             white = torch.linalg.solve_triangular(factor, (b / sd).T, upper=False).T
@@ -105,7 +116,8 @@ def _shrunk_matrix(b: Tensor) -> tuple[Tensor, Tensor]:
 
 def choose_correlation(z: Tensor, fold: Tensor) -> Tensor:
     """The correlation matrix of normal scores z (N, n), by the estimate that predicts best."""
-    kinds = (_identity, _thresholded, _ledoit_wolf, _spiked)
+    kinds: list[Callable[[Tensor], Tensor]] = [_identity, _thresholded, _ledoit_wolf, _spiked]
+    kinds += [partial(_banded, width=width) for width in _BANDS if width < z.shape[1]]
     scores = [0.0] * len(kinds)
     for k in fold.unique().tolist():
         held = fold == k
@@ -145,6 +157,18 @@ def _thresholded(z: Tensor) -> Tensor:
     kept.fill_diagonal_(1)
     values, vectors = torch.linalg.eigh(kept)
     return _safe(vectors * values.clamp(min=1e-2) @ vectors.T)
+
+
+def _banded(z: Tensor, width: int) -> Tensor:
+    """Each entry follows the few before it, and through them all others."""
+    r = _correlation(z)
+    back, rest = torch.eye(len(r), dtype=r.dtype), torch.ones(len(r), dtype=r.dtype)
+    for i in range(1, len(r)):
+        near = slice(max(0, i - width), i)
+        share = torch.linalg.solve(r[near, near], r[near, i])
+        back[i, near], rest[i] = -share, 1 - r[near, i] @ share
+    factor = torch.linalg.inv(back) * rest.clamp(min=_JITTER).sqrt()
+    return _safe(factor @ factor.T)
 
 
 def _spiked(z: Tensor) -> Tensor:
