@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 import textwrap
 from typing import Any
 
 from .proposal import Proposal
+from .splits import propose_emulated
 
 __all__ = ["proposal_lines", "proposal_text"]
 
@@ -41,7 +43,7 @@ def proposal_lines(p: Proposal) -> list[str]:
 
 def proposal_text(p: Proposal, run_dir: str) -> str:
     """The configuration, in TOML."""
-    f, k = p.files, p.splits
+    f = p.files
     parts = [
         _comment(
             "Your own simulations: from files to a report. Written by `sbitools init`; run it "
@@ -82,7 +84,17 @@ def proposal_text(p: Proposal, run_dir: str) -> str:
     if p.left_out:
         left = "; ".join(f"{name} ({why})" for name, why in p.left_out.items())
         parts.append(_comment(f"Columns that are no parameters: {left}."))
-    parts += [
+    parts += _learning(p)
+    if f.observation is not None:
+        parts += ["\n[observation]", _values(file=f.observation)]
+    parts += ["\n[report]", _values(title="Posterior from simulations of our own")]
+    return "\n".join(parts) + "\n"
+
+
+def _learning(p: Proposal) -> list[str]:
+    """Sections on what is learned from, and by what."""
+    k = p.splits
+    parts = [
         "\n[reference]",
         _comment(f"Which simulations are for what, at random. {k.sentence}."),
         _values(n_train=k.train, n_validation=k.validation or None, n_test=k.test),
@@ -92,16 +104,22 @@ def proposal_text(p: Proposal, run_dir: str) -> str:
             f"posterior is trained on your simulations alone. Here: {p.why}."
         ),
         _values(method=p.method),
+    ]
+    if p.method != "none":
+        parts += [
+            "\n[emulated]",
+            _comment("Simulations that the emulator makes, for the posterior to learn from."),
+            _values(n_train=propose_emulated(math.prod(p.seen.shape[1:]))),
+        ]
+    return [
+        *parts,
         "\n[repair]",
         _comment(
-            'Corrections fitted to test simulations, each judged by others; "auto" tries all.'
+            'Corrections fitted to test simulations, each judged by others; "auto" tries all, and '
+            "keeps the best if it helps."
         ),
-        _values(method="recalibrate"),
+        _values(method="auto"),
     ]
-    if f.observation is not None:
-        parts += ["\n[observation]", _values(file=f.observation)]
-    parts += ["\n[report]", _values(title="Posterior from simulations of our own")]
-    return "\n".join(parts) + "\n"
 
 
 _DESIGN = {

@@ -90,8 +90,10 @@ def contraction(
     if tests:
         far = far_out(d)
         average = len(tests) * min(t.p_value for t in tests)
-        p_value = float(min(1.0, average / (1 - _OUTLIERS), far.p_value / _OUTLIERS))
-        details |= _test_details(d, tests, level, rows) | {"outliers": asdict(far)}
+        outside = 1.0 if far is None else far.p_value / _OUTLIERS
+        p_value = float(min(1.0, average / (1 - _OUTLIERS), outside))
+        details |= _test_details(d, tests, level, rows)
+        details["outliers"] = None if far is None else asdict(far)
     size = in_digits(worst["contraction"])
     summary = f"contraction of {worst['name']} {size} (1: known exactly)"
     if far is not None and far.p_value < _OUTLIERS * false_alarm:

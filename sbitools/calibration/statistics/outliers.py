@@ -3,6 +3,9 @@
 One draw of each test of an exact posterior is a draw of the prior, so of N tests with L draws each
 N L p are expected where the prior has mass p, however the draws of a test depend on each other.
 That K or more are there has a probability of N L p / K at most (Markov's inequality).
+
+An end of a prior that ends near its middle, as a uniform one does, has no such draws: how close to
+its edge they come changes nothing that is said of the parameter.
 """
 
 from __future__ import annotations
@@ -18,6 +21,8 @@ __all__ = ["Outliers", "far_out"]
 
 # Distances in prior standard deviations, of a prior made normal: 7e-6 to 6e-14 of its mass.
 _DISTANCES = (4.5, 5.0, 5.5, 6.0, 6.5, 7.0, 7.5)
+_FAR = 3.0  # standard deviations of theta itself, from its mean
+_QUANTILES = (np.arange(2000) + 0.5) / 2000
 
 
 @dataclass(frozen=True)
@@ -45,8 +50,8 @@ class Outliers:
         )
 
 
-def far_out(d: CalibrationDraws) -> Outliers:
-    """Draws far out in the prior, against what an exact posterior has.
+def far_out(d: CalibrationDraws) -> Outliers | None:
+    """Draws far out in the prior, against what an exact posterior has; None if it has no far ends.
 
     Args:
         d: with a prior of continuous parameters.
@@ -55,18 +60,27 @@ def far_out(d: CalibrationDraws) -> Outliers:
     from scipy.special import ndtr
 
     assert d.prior is not None  # noqa: S101  (asked for by the only caller)
-    tail = ndtr(-np.array(_DISTANCES))
-    expected, found = 2 * tail * d.draws[:, :, 0].size, []
+    tail, found = ndtr(-np.array(_DISTANCES)), []
     for i, parameter in enumerate(d.prior):
         column, law = d.draws[:, :, i], cast("Any", parameter.prior)
-        below, above = (law.icdf(torch.from_numpy(p)).numpy() for p in (tail, 1 - tail))
+        typical, below, above = (
+            law.icdf(torch.from_numpy(p)).numpy() for p in (_QUANTILES, tail, 1 - tail)
+        )
+        reach = _FAR * typical.std()
+        below = np.where(below < typical.mean() - reach, below, -np.inf)
+        above = np.where(above > typical.mean() + reach, above, np.inf)
         low, high = float(column.min()), float(column.max())
         for j, distance in enumerate(_DISTANCES):
-            count = 0
+            ends = int(np.isfinite(below[j])) + int(np.isfinite(above[j]))
+            if not ends:
+                continue
+            expected, count = float(ends * tail[j] * column.size), 0
             if low < below[j] or high > above[j]:
                 count = int(((column < below[j]) | (column > above[j])).sum())
-            p = min(1.0, expected[j] / count) if count else 1.0
-            found.append(Outliers(p, parameter.name, distance, count, float(expected[j])))
+            p = min(1.0, expected / count) if count else 1.0
+            found.append(Outliers(p, parameter.name, distance, count, expected))
+    if not found:
+        return None
     worst = min(found, key=lambda o: o.p_value)
     p_value = float(np.clip(len(found) * worst.p_value, 1e-12, 1.0))
     return Outliers(p_value, worst.name, worst.distance, worst.count, worst.expected)
