@@ -39,7 +39,8 @@ if TYPE_CHECKING:
 __all__ = ["VectorEmulator"]
 
 _MOST_ROWS = 200_000  # simulations that are learned from
-_ROWS = 4096  # vectors that are made at a time
+_ROWS, _NUMBERS = 4096, 1 << 22  # vectors that are made at a time, and their covariances with
+# the points of one process
 _SPREAD, _ORDER = 31, 32  # keys of seeds
 _CODE = 2
 """To be raised whenever the same simulations give other numbers to the networks."""
@@ -145,10 +146,13 @@ class VectorEmulator(Emulator):
         latent = check_latent(latent, (len(theta), model.n_latents)).detach()
         device = model.constant.device
         c = coordinates(self.parameters, theta)
+        mean = model.response.mean
+        each = mean.sizes[0] if isinstance(mean, Modes) else 0
+        size = max(1, min(_ROWS, _NUMBERS // max(1, each)))
         with torch.no_grad():
             x = torch.cat([
                 model(z.to(device), some.to(device))
-                for z, some in zip(latent.split(_ROWS), c.split(_ROWS), strict=True)
+                for z, some in zip(latent.split(size), c.split(size), strict=True)
             ])  # fmt: skip
         return x.cpu().view(len(x), *self.output.shape)
 

@@ -43,7 +43,7 @@ class Processes(nn.Module):
         self.register_buffer("alpha", torch.zeros(modes, points, dtype=torch.float64))
         self.register_buffer("noise", torch.ones(points, dtype=torch.float64))
         self.register_buffer("scale", torch.ones(modes, dtype=torch.float64))
-        self._factor: Tensor | None = None
+        self._factors: list[Tensor] | None = None
 
     @classmethod
     def fit(cls, c: Tensor, t: Tensor, noise: Tensor) -> tuple[Processes, Tensor]:
@@ -61,32 +61,43 @@ class Processes(nn.Module):
         scale = t.square().mean(0).sqrt().clamp(min=1e-150)
         y = (t / scale).T
         logs = _search(c[:_SEARCHED], y[:, :_SEARCHED], noise[:_SEARCHED])
-        factor = torch.linalg.cholesky(_covariance(logs, c, noise))
-        inverse = torch.cholesky_inverse(factor)
-        alpha = (inverse @ y[..., None])[..., 0]
+        alpha, lacking = torch.empty_like(y), torch.empty_like(y)
+        for k in range(len(y)):  # one at a time: each is a matrix of all points by all
+            factor = torch.linalg.cholesky(_covariance(logs[[k]], c, noise)[0])
+            inverse = torch.cholesky_inverse(factor)
+            alpha[k] = inverse @ y[k]
+            lacking[k] = alpha[k] / inverse.diagonal()
         out = cls(len(c), c.shape[1], t.shape[1])
         out.points.copy_(c)
         out.logs.copy_(logs)
         out.alpha.copy_(alpha * scale[:, None])
         out.noise.copy_(noise)
         out.scale.copy_(scale)
-        return out, (alpha / inverse.diagonal(dim1=1, dim2=2)).T * scale
+        return out, lacking.T * scale
 
     def forward(self, c: Tensor) -> Tensor:
         """Values (B, K) at c (B, Q)."""
         if not len(self.logs):
             return c.new_zeros(len(c), 0)
-        return (_kernel(self.logs, c, self.points) @ self.alpha[..., None])[..., 0].T
+        each = [_kernel(one[None], c, self.points)[0] @ alpha
+                for one, alpha in zip(self.logs, self.alpha, strict=True)]  # fmt: skip
+        return torch.stack(each, 1)
 
     def unknown(self, c: Tensor) -> Tensor:
         """Standard deviations (B, K) of what the values at c (B, Q) may be besides."""
         if not len(self.logs):
             return c.new_zeros(len(c), 0)
-        if self._factor is None:  # follows from the rest: not among the weights
-            covariance = _covariance(self.logs, self.points, self.noise)
-            self._factor = torch.linalg.cholesky(covariance)
-        seen = _kernel(self.logs, self.points, c)
-        seen = torch.linalg.solve_triangular(self._factor, seen, upper=False).square().sum(1)
+        if self._factors is None:  # they follow from the rest, and are not among the weights
+            self._factors = [
+                torch.linalg.cholesky(_covariance(one[None], self.points, self.noise)[0])
+                for one in self.logs
+            ]
+        seen = torch.stack([
+            torch.linalg.solve_triangular(
+                factor, _kernel(one[None], self.points, c)[0], upper=False
+            ).square().sum(0)
+            for factor, one in zip(self._factors, self.logs, strict=True)
+        ])  # fmt: skip
         return (_variance(self.logs, c) - seen).clamp(min=0).sqrt().T * self.scale
 
 
