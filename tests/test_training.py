@@ -182,7 +182,7 @@ def test_two_ranks_train_like_one(tmp_path):
             import test_training as t
             def plain(module, batch, rng):
                 return ((module(batch[0]) - batch[1]) ** 2).mean()
-            net, _ = t.run({str(tmp_path / "run")!r}, value=plain)
+            net, _ = t.run(sys.argv[1], value=plain)
             if int(os.environ.get("RANK", "0")) == 0:
                 print("WEIGHT", net.weight.tolist())
             """
@@ -196,10 +196,10 @@ def test_two_ranks_train_like_one(tmp_path):
         line = next(x for x in done.stdout.splitlines() if x.startswith("WEIGHT"))
         return torch.tensor(eval(line.removeprefix("WEIGHT")))  # noqa: S307  (our own output)
 
-    one = weights([sys.executable, str(script)])
+    one = weights([sys.executable, str(script), str(tmp_path / "one")])
     two = weights(
         [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2",
-         str(script)]
+         str(script), str(tmp_path / "two")]
     )  # fmt: skip
     torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-5)  # sums in another order
 
