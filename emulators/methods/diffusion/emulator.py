@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from emulators.emulator import Emulator, check_latent, fit_inputs
 from emulators.options import fast_bfloat16, parse_options
-from sbitools.errors import ConfigError
+from sbitools.errors import ConfigError, StoreError
 from sbitools.parameters import ParameterSpace, as_space
 from sbitools.precision import single_precision
 from sbitools.seeds import derive, generator, normal, simulation_seeds
@@ -21,15 +22,18 @@ from sbitools.training import TrainingHistory, run_training
 
 from .batches import WhiteBatches
 from .correction import correct, powers
+from .drawing import draw, follows, most_kept
 from .field_network import FieldModel, FieldNetwork
 from .field_options import FieldOptions
 from .layout import Layout
 from .loss import DenoisingLoss
 from .options import STEPS_PER_EPOCH
+from .profile import fit_profile
 from .samplers import SAMPLERS, sample
 from .sizes import Sizes
+from .source import Source
 from .suits import FEWEST, refused
-from .terms import condition
+from .terms import choose, condition
 from .whitening import Whitening
 
 if TYPE_CHECKING:
@@ -59,7 +63,8 @@ class DiffusionEmulator(Emulator):
     Args:
         parameters: of the simulator; none is legal.
         output: what one field is.
-        source: must be None: fields that follow from another one are not learned yet.
+        source: a field that they follow from, on their grid or on one with a whole fraction of
+            its cells along any axis: an initial condition, a coarse run, a mask. See `decode`.
 
     Raises:
         ConfigError: for a field that it cannot emulate; the message says what to use instead.
@@ -78,6 +83,9 @@ class DiffusionEmulator(Emulator):
                 got=why[1], fix=why[2],
             )  # fmt: skip
         self.layout = Layout(self.output)
+        self.source = None if source is None else as_spec(source, "source")
+        self.kept: int = 0  # sources of simulations, for `draw_source`
+        self.follows = False  # whether these depend on theta
         self.options = parse_options(FieldOptions, None)
         self.whitening: Whitening | None = None
         self.model: FieldModel | None = None
@@ -96,7 +104,7 @@ class DiffusionEmulator(Emulator):
         """Learn from fields: see `Emulator.fit` and `FieldOptions`.
 
         Raises:
-            StoreError: if the store holds other fields, or fewer than 16.
+            StoreError: if the store holds other fields or sources, or fewer than 16.
             TrainingError: if training diverges, or `run_dir` holds another run.
         """
         run_dir = fit_inputs(store, run_dir)
@@ -107,21 +115,28 @@ class DiffusionEmulator(Emulator):
                 fix="leave it out",
             )  # fmt: skip
         self._require_store(store, FEWEST)
+        if self.source is not None and store.source != self.source:
+            raise StoreError(
+                f"source of the store {store.path}", expected=repr(self.source),
+                got=repr(store.source), fix="fit to a store that keeps these sources beside x",
+            )  # fmt: skip
         options = options.sized(self.layout, len(store.done))
-        x, theta = self._some(store)
+        x, theta, source = self._some(store)
         stated = options.symmetries
-        white = self._whiten(x, theta, stated or (), options)
+        white = self._whiten(x, theta, source, stated or (), options)
         if stated is None:  # what the transform found is what the network is built for
-            stated = () if any(white.varies) else ("shift",)
+            stated = () if any(white.varies) or self._varies(source) else ("shift",)
         self._build(options.model_copy(update={"symmetries": stated}), white)
         if not options.network:
             self.learned = False
-            self._finish(x, theta)
+            self._finish(x, theta, source)
             return TrainingHistory(stopped="no network")
         batches = WhiteBatches(
-            store, self._white, condition(self.parameters, store.theta).float(), self.layout,
-            stated, batch_size=options.batch_size, steps=min(options.steps or 1, STEPS_PER_EPOCH),
+            store, lambda row: self._white(store, row),
+            condition(self.parameters, store.theta).float(), self.layout, stated,
+            batch_size=options.batch_size, steps=min(options.steps or 1, STEPS_PER_EPOCH),
             validation_fraction=options.validation_fraction, seed=options.seed,
+            source=white.source,
         )  # fmt: skip
         loss = DenoisingLoss(options)
         before = self._loss_now(loss, batches)
@@ -131,32 +146,69 @@ class DiffusionEmulator(Emulator):
             identity={"store": store.digest(), "white": _CODE}, optimizer_threads=options.pieces,
         )  # fmt: skip
         self.learned = history.best_validation_loss < (1 - _GAIN) * before
-        self._finish(x, theta)
+        self._finish(x, theta, source)
         return history
 
     def _whiten(
-        self, x: np.ndarray, theta: Tensor, symmetries: Sequence[str], options: FieldOptions
-    ) -> Whitening:
+        self, x: np.ndarray, theta: Tensor, source: np.ndarray | None, symmetries: Sequence[str],
+        options: FieldOptions,
+    ) -> Whitening:  # fmt: skip
         """With cells made normal if Gaussian fields can then have the power of simulations."""
-        found = []
-        for linear in (False, True):
-            white = Whitening.fit(x, theta, self.parameters, self.layout, symmetries, linear)
+        given, found, ways = self._candidates(source), [], [False, True]
+
+        @cache
+        def fit(linear: bool) -> Whitening:
+            return Whitening.fit(
+                x, theta, self.parameters, self.layout, symmetries, linear, given
+            )  # fmt: skip
+
+        if given:  # what is normal is x for its source, not x: cells may hide it
+            def scores(linear: bool) -> np.ndarray:
+                white = fit(linear)
+                return white.scores(x, theta, white.source and white.source(source))
+
+            ways = [True] if choose(ways, scores) else ways
+        for linear in ways:
+            white = fit(linear)
             self.options, self.whitening, self.learned = options, white, False
-            found.append((self._correct(x, theta), white))
+            found.append((self._correct(x, theta, source), white))
             white.gain[...], white.edges[...] = 0, 0
             if found[0][0] <= _MISSED * max(1.0, 128 / len(x)):
                 break
         return found[-1][1] if found[-1][0] < 0.5 * found[0][0] else found[0][1]
 
-    def _finish(self, x: np.ndarray, theta: Tensor) -> None:
+    def _candidates(self, source: np.ndarray | None) -> list[tuple[Source, np.ndarray]]:
+        if source is None or self.source is None:
+            return []
+        held = np.arange(len(source)) % 2 == 1
+        layout = Layout(self.source)
+        maps = Source.candidates(source, layout, self.layout.space, held)
+        return [(m, m(source)) for m in maps]
+
+    def _varies(self, source: np.ndarray | None) -> bool:
+        """Whether sources differ by their place."""
+        if source is None or self.source is None:
+            return False
+        folded, held = Layout(self.source).fold(source), np.arange(len(source)) % 2 == 1
+        same, ones = [False] * (folded.ndim - 2), np.ones((len(source), 1))
+        return any(
+            any(fit_profile(folded[:, c].astype(np.float64), ones, held, same).varies)
+            for c in range(folded.shape[1])
+        )
+
+    def _finish(self, x: np.ndarray, theta: Tensor, source: np.ndarray | None) -> None:
         """Set the power of emulated fields right.
 
         Those of the network take long: a few are made, and compared with what they are without it
         for the same noise, so that most of chance cancels.
         """
+        if source is not None and self.source is not None:
+            self.kept = min(len(source), most_kept(self.source.nbytes))
+            self.follows = follows(source, theta, self.parameters, Layout(self.source))
+            self.module().register_buffer("sources", torch.from_numpy(source[: self.kept].copy()))
         self.module().requires_grad_(False)  # a fitted emulator is a function of its arguments
         learned, self.learned = self.learned, False
-        self._correct(x, theta)
+        self._correct(x, theta, source)
         self.learned = learned
         if not learned:
             return
@@ -165,62 +217,107 @@ class DiffusionEmulator(Emulator):
         target = powers(white, theta[every], x[every])
         self.learned = False
         for part, sign in ((few, 1), (every, -1)):
-            fields = self._made(theta[part], 0)
+            fields = self._made(theta[part], 0, source if source is None else source[part])
             target = target + sign * powers(white, theta[part], fields)
         self.learned = True
-        self._set_edges(x[few], theta[few])
-        correct(white, theta[few], target, lambda: self._made(theta[few], 0), 1)
+        given = source if source is None else source[few]
+        self._set_edges(x[few], theta[few], given)
+        correct(white, theta[few], target, lambda: self._made(theta[few], 0, given), 1)
 
-    def _correct(self, x: np.ndarray, theta: Tensor) -> float:
+    def _correct(self, x: np.ndarray, theta: Tensor, source: np.ndarray | None) -> float:
         """The same without a network; what is missed."""
         step = -(-len(x) // _CORRECTED)
-        x, theta = x[::step], theta[::step]
+        x, theta, source = x[::step], theta[::step], source if source is None else source[::step]
         salts, white = iter(range(1, 1 << 30)), self._fitted(self.whitening)
-        self._set_edges(x, theta)
+        self._set_edges(x, theta, source)
         target = powers(white, theta, x)
-        return correct(white, theta, target, lambda: self._made(theta, next(salts)), _ROUNDS)
+        return correct(
+            white, theta, target, lambda: self._made(theta, next(salts), source), _ROUNDS
+        )  # fmt: skip
 
-    def _set_edges(self, x: np.ndarray, theta: Tensor) -> None:
+    def _set_edges(self, x: np.ndarray, theta: Tensor, source: np.ndarray | None) -> None:
         white = self._fitted(self.whitening)
         if not any(m.zeros for m in white.marginals):
             return
         seeds = simulation_seeds(derive(self.options.seed, 22), range(len(x)))
         noise = self.latent(theta, torch.from_numpy(seeds))
+        told = self._features(source)
         if self.learned:
             rows = [slice(i, i + 1) for i in range(len(noise))]  # memory is that of one
-            noise = torch.cat([self._sampled(theta[r], noise[r]) for r in rows])
+            noise = torch.cat([
+                self._sampled(theta[r], noise[r], None if told is None else told[r]) for r in rows
+            ])  # fmt: skip
         folded = self.layout.fold(x)
         shares = [float((folded[:, c] == 0).mean()) for c in range(folded.shape[1])]
-        white.set_edges(noise.numpy(), theta, shares)
+        white.set_edges(noise.numpy(), theta, shares, told)
 
-    def _made(self, theta: Tensor, salt: int) -> np.ndarray:
+    def _made(self, theta: Tensor, salt: int, source: np.ndarray | None) -> np.ndarray:
         seeds = simulation_seeds(derive(self.options.seed, 21, salt), range(len(theta)))
-        return self.decode(theta, self.latent(theta, torch.from_numpy(seeds))).numpy()
+        return self._decoded(theta, self.latent(theta, torch.from_numpy(seeds)), source).numpy()
+
+    def _features(self, source: np.ndarray | None) -> np.ndarray | None:
+        """What of the source fields are predicted from, (B, F, *space)."""
+        given = self._fitted(self.whitening).source
+        return None if source is None or given is None else given(source)
 
     def latent(self, theta: Tensor, seeds: Tensor) -> Tensor:
         """White noise, float32, (B, K, *space)."""
         return normal(seeds, self._latent_shape)
 
-    def decode(self, theta: Tensor, latent: Tensor) -> Tensor:
+    def decode(
+        self, theta: Tensor, latent: Tensor, source: Tensor | np.ndarray | None = None
+    ) -> Tensor:  # fmt: skip
         """Fields (B, *shape).
 
         Args:
             theta: (B, P).
             latent: white noise (B, K, *space).
+            source: (B, *source.shape), for an emulator of fields that follow from one.
 
         Raises:
-            ShapeError: for a latent of another shape.
+            ShapeError: for a latent or a source of another shape, or a source that is missing.
         """
+        given = None if source is None and self.source is None else (
+            self._source_fields(source, len(theta)).numpy()
+        )  # fmt: skip
+        return self._decoded(theta, latent, given)
+
+    def _decoded(self, theta: Tensor, latent: Tensor, source: np.ndarray | None) -> Tensor:
         latent = check_latent(latent, (len(theta), *self._latent_shape)).detach()
         theta = torch.as_tensor(theta).detach().cpu()
         size = max(1, _CELLS["cpu"] // max(1, int(np.prod(self.layout.space))))
         out = torch.empty((len(theta), *self.output.shape), dtype=self.output.torch_dtype)
         for first in range(0, len(theta), size):
             part = slice(first, first + size)
-            white = self._sampled(theta[part], latent[part]) if self.learned else latent[part]
-            fields = self._fitted(self.whitening).inverse(white.numpy(), theta[part])
+            told = self._features(None if source is None else source[part])
+            white = latent[part]
+            white = self._sampled(theta[part], white, told) if self.learned else white
+            fields = self._fitted(self.whitening).inverse(white.numpy(), theta[part], told)
             out[part] = torch.from_numpy(np.clip(fields, *self._range)).to(out.dtype)
         return out
+
+    def draw_source(self, theta: Tensor, seeds: Tensor) -> Tensor:
+        """Sources of simulations, drawn by `seeds`, (B, *source.shape).
+
+        Along periodic axes on which no place differs from another they are moved around.
+
+        Raises:
+            ConfigError: if those of the simulations depended on theta.
+        """
+        if self.source is None or self.follows:
+            raise ConfigError(
+                "source of emulated fields", expected="source fields for theta",
+                got="none, and those of the simulations depend on theta" if self.source else
+                "an emulator without a source",
+                fix="pass them, simulate(theta, seeds, source); for a posterior from x alone, leave "
+                "the source out of the configuration: x is then emulated as a whole",
+            )  # fmt: skip
+        kept = self.module().get_buffer("sources").cpu()
+        around = zip(self.source.space, Layout(self.source).periodic, self.layout.periodic,
+                     strict=True)  # fmt: skip
+        moved = "shift" in (self.options.symmetries or ())
+        axes = [a for a, p, q in around if p and q and moved]
+        return draw(kept, seeds, axes)
 
     def sampling(self, **changes: Any) -> Self:
         """The same emulator with another sampler: `sampler`, `sampler_steps`.
@@ -228,7 +325,7 @@ class DiffusionEmulator(Emulator):
         Raises:
             ConfigError: for one that is not known.
         """
-        other = type(self)(self.parameters, self.output)
+        other = type(self)(self.parameters, self.output, self.source)
         other.options = parse_options(FieldOptions, self.options.model_dump() | changes)
         if other.options.sampler not in SAMPLERS:
             raise ConfigError(
@@ -236,6 +333,7 @@ class DiffusionEmulator(Emulator):
                 got=repr(other.options.sampler), fix="name one of these",
             )  # fmt: skip
         other.whitening, other.model, other.learned = self.whitening, self.model, self.learned
+        other.kept, other.follows = self.kept, self.follows
         return other
 
     def module(self) -> FieldModel:
@@ -243,8 +341,11 @@ class DiffusionEmulator(Emulator):
         return self._fitted(self.model)
 
     def config(self) -> dict[str, Any]:
-        """Parameters, output, options and transform."""
-        return {
+        """Parameters, output, source, options and transform."""
+        given = {} if self.source is None else {
+            "source": self.source.to_dict(), "kept": self.kept, "follows": self.follows,
+        }  # fmt: skip
+        return given | {
             "parameters": self.parameters.to_dict(), "output": self.output.to_dict(),
             "options": self.options.model_dump(mode="json"), "learned": self.learned,
             "whitening": None if self.whitening is None else self.whitening.to_dict(),
@@ -253,13 +354,23 @@ class DiffusionEmulator(Emulator):
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Self:
         """Inverse of `config`."""
+        given = config.get("source")
         emulator = cls(
-            ParameterSpace.from_dict(config["parameters"]), FieldSpec.from_dict(config["output"])
-        )
+            ParameterSpace.from_dict(config["parameters"]), FieldSpec.from_dict(config["output"]),
+            None if given is None else FieldSpec.from_dict(given),
+        )  # fmt: skip
         if config["whitening"] is not None:
-            white = Whitening.from_dict(config["whitening"], emulator.parameters, emulator.layout)
+            source = emulator.source
+            white = Whitening.from_dict(
+                config["whitening"], emulator.parameters, emulator.layout,
+                None if source is None else Layout(source),
+            )  # fmt: skip
             emulator._build(parse_options(FieldOptions, config["options"]), white)
             emulator.learned = bool(config["learned"])
+            if source is not None:
+                emulator.kept, emulator.follows = int(config["kept"]), bool(config["follows"])
+                empty = torch.zeros((emulator.kept, *source.shape), dtype=source.torch_dtype)
+                emulator.module().register_buffer("sources", empty)
         return emulator
 
     def _build(self, options: FieldOptions, whitening: Whitening) -> None:
@@ -269,6 +380,7 @@ class DiffusionEmulator(Emulator):
         network = FieldNetwork(
             whitening.channels, len(self.parameters), self.layout.space, self.layout.periodic,
             told, sizes, derive(options.seed, 20),
+            0 if whitening.source is None else whitening.source.channels,
         )  # fmt: skip
         self.model = FieldModel(network, whitening.arrays())
 
@@ -281,19 +393,26 @@ class DiffusionEmulator(Emulator):
         limits = torch.finfo(self.output.torch_dtype)
         return limits.min, limits.max
 
-    def _white(self, x: Tensor, theta: Tensor) -> Tensor:
-        return torch.from_numpy(self._fitted(self.whitening).forward(x.numpy(), theta))
+    def _white(self, store: SimulationStore, row: int) -> Tensor:
+        """The white field of one simulation, and what it follows from, (K + F, *space)."""
+        source = None if self.source is None else store.read([row], what="source").numpy()
+        told = self._features(source)
+        white = self._fitted(self.whitening)
+        field = white.forward(store.read([row]).numpy(), store.theta[[row]], told)[0]
+        every = field if told is None else np.concatenate([field, told[0].astype(np.float32)])
+        return torch.from_numpy(every)
 
-    def _sampled(self, theta: Tensor, noise: Tensor) -> Tensor:
+    def _sampled(self, theta: Tensor, noise: Tensor, features: np.ndarray | None) -> Tensor:
         module = self.module()
         device = next(module.parameters()).device
         told = condition(self.parameters, theta).float().to(device)
+        beside = None if features is None else torch.from_numpy(features).float().to(device)
         half = self.options.precision == "bfloat16" and fast_bfloat16()
         space = range(2, noise.ndim)
         with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, half):
             white = sample(
-                self.options.sampler, module.at(told), noise.to(device), self.options.levels(),
-                space,
+                self.options.sampler, module.at(told, beside), noise.to(device),
+                self.options.levels(), space,
             )  # fmt: skip
         return white.float().cpu()
 
@@ -307,10 +426,17 @@ class DiffusionEmulator(Emulator):
             count += len(batch[0])
         return total / count
 
-    def _some(self, store: SimulationStore) -> tuple[np.ndarray, Tensor]:
+    def _some(self, store: SimulationStore) -> tuple[np.ndarray, Tensor, np.ndarray | None]:
         """Simulations that the transform is fitted to, as many as memory allows."""
         cells = int(np.prod(self.output.shape))
+        if self.source is not None:  # on the grid of the field, values and what is 0
+            channels = Layout(self.source).channels
+            cells += 4 * channels * int(np.prod(self.layout.space))
         n = max(FEWEST, _FITTED // (8 * cells))
         done = store.done
         rows = done[:: -(-len(done) // n)]
-        return np.concatenate([store.read([row]).numpy() for row in rows]), store.theta[rows]
+
+        def read(what: str) -> np.ndarray:
+            return np.concatenate([store.read([row], what).numpy() for row in rows])
+
+        return read("x"), store.theta[rows], None if self.source is None else read("source")
