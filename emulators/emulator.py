@@ -208,11 +208,12 @@ class Emulator(ABC):
         if source is None:
             self.module()  # an emulator that is not fitted says so
             source = self.draw_source(theta, seeds)
-        given = (self._source_fields(source, len(theta)),)
+        given = self._source_fields(source, len(theta))
         if not len(theta):
-            return torch.empty((0, *self.output.shape), dtype=self.output.torch_dtype), given[0]
+            return torch.empty((0, *self.output.shape), dtype=self.output.torch_dtype), given
+        decode: Any = self.decode  # of an emulator with a source: one argument more
         with single_precision(), torch.no_grad():
-            return self.decode(theta, self.latent(theta, seeds), *given), given[0]
+            return decode(theta, self.latent(theta, seeds), given), given
 
     def _source_fields(self, source: Any, n: int) -> Tensor:
         """Sources of `n` fields.

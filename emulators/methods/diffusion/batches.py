@@ -82,7 +82,7 @@ class WhiteBatches:
             fields = [self._moved(self._field(int(row)), rng) for row in some]
             yield self._batch(fields, some)
 
-    def _batch(self, fields: Sequence[Tensor], rows: np.ndarray) -> tuple[Tensor, ...]:
+    def _batch(self, fields: list[Tensor], rows: np.ndarray) -> tuple[Tensor, ...]:
         every, told = torch.stack(fields), self.condition[torch.from_numpy(rows)]
         k = every.shape[1] - self._beside
         return (every[:, :k], told, every[:, k:]) if self._beside else (every, told)

@@ -25,7 +25,9 @@ def cell_map(x: np.ndarray, held: np.ndarray) -> Marginal:
     return found.reaching(x)
 
 
-def inner_channels(folded: np.ndarray, marginals: Sequence[Marginal], periodic: Sequence[bool]) -> np.ndarray:
+def inner_channels(
+    folded: np.ndarray, marginals: Sequence[Marginal], periodic: Sequence[bool]
+) -> np.ndarray:
     """Channels (C, *n) of one field to those that are about normal, (K, *n)."""
     out = []
     for m, x in zip(marginals, folded, strict=True):
@@ -40,7 +42,9 @@ def inner_channels(folded: np.ndarray, marginals: Sequence[Marginal], periodic: 
     return np.stack(out)
 
 
-def outer_channels(inner: np.ndarray, marginals: Sequence[Marginal], edges: np.ndarray) -> np.ndarray:
+def outer_channels(
+    inner: np.ndarray, marginals: Sequence[Marginal], edges: np.ndarray
+) -> np.ndarray:
     """Inverse of `inner_channels`, (K, *n) to (C, *n)."""
     out, rest = [], iter(inner)
     for m, edge in zip(marginals, edges, strict=True):

@@ -13,9 +13,10 @@ from sbitools.parameters import ParameterSpace
 from sbitools.seeds import generator, mix
 
 from .layout import Layout
+from .profile import fit_profile
 from .terms import condition
 
-__all__ = ["draw", "follows", "most_kept"]
+__all__ = ["draw", "follows", "most_kept", "varies"]
 
 _KEPT = 1 << 27  # bytes of sources that are kept
 _LEAST = 32  # or so many, however large they are
@@ -39,9 +40,17 @@ def draw(kept: Tensor, seeds: Tensor, axes: Sequence[int]) -> Tensor:
     return out
 
 
-def follows(
-    source: np.ndarray, theta: Tensor, parameters: ParameterSpace, layout: Layout
-) -> bool:
+def varies(source: np.ndarray | None, layout: Layout) -> bool:
+    """Whether sources (n, *shape) differ by the place."""
+    if source is None:
+        return False
+    folded, held = layout.fold(source).astype(np.float64), np.arange(len(source)) % 2 == 1
+    free, ones = [False] * len(layout.space), np.ones((len(source), 1))
+    fitted = (fit_profile(folded[:, c], ones, held, free) for c in range(layout.channels))
+    return any(any(profile.varies) for profile in fitted)
+
+
+def follows(source: np.ndarray, theta: Tensor, parameters: ParameterSpace, layout: Layout) -> bool:
     """Whether sources (n, *shape) differ with theta (n, P): mean, spread or roughness of any."""
     axes = tuple(range(2, 2 + len(layout.space)))
     folded = layout.fold(source).astype(np.float64)

@@ -16,22 +16,22 @@ from emulators.options import fast_bfloat16, parse_options
 from sbitools.errors import ConfigError, StoreError
 from sbitools.parameters import ParameterSpace, as_space
 from sbitools.precision import single_precision
-from sbitools.seeds import derive, generator, normal, simulation_seeds
+from sbitools.seeds import derive, normal, simulation_seeds
 from sbitools.simulator import FieldSpec, as_spec
 from sbitools.training import TrainingHistory, run_training
 
 from .batches import WhiteBatches
 from .correction import correct, powers
-from .drawing import draw, follows, most_kept
+from .drawing import draw, follows, most_kept, varies
 from .field_network import FieldModel, FieldNetwork
 from .field_options import FieldOptions
 from .layout import Layout
-from .loss import DenoisingLoss
+from .loss import DenoisingLoss, loss_now
 from .options import STEPS_PER_EPOCH
-from .profile import fit_profile
 from .samplers import SAMPLERS, sample
+from .simulations import Simulations
 from .sizes import Sizes
-from .source import Source
+from .source import Source, features
 from .suits import FEWEST, refused
 from .terms import choose, condition
 from .whitening import Whitening
@@ -41,9 +41,8 @@ if TYPE_CHECKING:
 
 __all__ = ["DiffusionEmulator"]
 
-# Cells of fields that are denoised at the same time, and of those that the transform is fitted to.
+# Cells of fields that are denoised at the same time.
 _CELLS = {"cpu": 1 << 17, "cuda": 1 << 23}
-_FITTED = 1 << 26
 _MISSED = 0.15  # of ln P, from which on cells are better not made normal
 _CORRECTED = 256  # simulations that powers are compared for
 _FEW = 64  # of which fields are made by the network, too
@@ -121,15 +120,17 @@ class DiffusionEmulator(Emulator):
                 got=repr(store.source), fix="fit to a store that keeps these sources beside x",
             )  # fmt: skip
         options = options.sized(self.layout, len(store.done))
-        x, theta, source = self._some(store)
+        some = Simulations.read(store, self.layout, self._source_layout)
         stated = options.symmetries
-        white = self._whiten(x, theta, source, stated or (), options)
+        white = self._whiten(some, stated or (), options)
         if stated is None:  # what the transform found is what the network is built for
-            stated = () if any(white.varies) or self._varies(source) else ("shift",)
+            given = self._source_layout
+            uneven = given is not None and varies(some.source, given)
+            stated = () if any(white.varies) or uneven else ("shift",)
         self._build(options.model_copy(update={"symmetries": stated}), white)
         if not options.network:
             self.learned = False
-            self._finish(x, theta, source)
+            self._finish(some)
             return TrainingHistory(stopped="no network")
         batches = WhiteBatches(
             store, lambda row: self._white(store, row),
@@ -139,126 +140,109 @@ class DiffusionEmulator(Emulator):
             source=white.source,
         )  # fmt: skip
         loss = DenoisingLoss(options)
-        before = self._loss_now(loss, batches)
+        before = loss_now(loss, self.module(), batches.validation(), options.seed)
         history = run_training(
             self.module(), loss, batches.train, batches.validation, options, run_dir,
             steps_per_epoch=batches.steps, resume=resume, on_epoch=on_epoch,
             identity={"store": store.digest(), "white": _CODE}, optimizer_threads=options.pieces,
         )  # fmt: skip
         self.learned = history.best_validation_loss < (1 - _GAIN) * before
-        self._finish(x, theta, source)
+        self._finish(some)
         return history
 
     def _whiten(
-        self, x: np.ndarray, theta: Tensor, source: np.ndarray | None, symmetries: Sequence[str],
-        options: FieldOptions,
-    ) -> Whitening:  # fmt: skip
+        self, some: Simulations, symmetries: Sequence[str], options: FieldOptions
+    ) -> Whitening:
         """With cells made normal if Gaussian fields can then have the power of simulations."""
-        given, found, ways = self._candidates(source), [], [False, True]
+        found, ways, given = [], [False, True], self._source_layout
+        maps = Source.candidates(some.source, given, self.layout.space) if given else []
 
         @cache
         def fit(linear: bool) -> Whitening:
             return Whitening.fit(
-                x, theta, self.parameters, self.layout, symmetries, linear, given
+                some.x, some.theta, self.parameters, self.layout, symmetries, linear, maps
             )  # fmt: skip
 
-        if given:  # what is normal is x for its source, not x: cells may hide it
-            def scores(linear: bool) -> np.ndarray:
-                white = fit(linear)
-                return white.scores(x, theta, white.source and white.source(source))
+        def scores(linear: bool) -> np.ndarray:
+            white = fit(linear)
+            return white.scores(some.x, some.theta, features(white.source, some.source))
 
+        if given:  # what is normal is x for its source, not x: cells may hide it
             ways = [True] if choose(ways, scores) else ways
         for linear in ways:
             white = fit(linear)
             self.options, self.whitening, self.learned = options, white, False
-            found.append((self._correct(x, theta, source), white))
+            found.append((self._correct(some), white))
             white.gain[...], white.edges[...] = 0, 0
-            if found[0][0] <= _MISSED * max(1.0, 128 / len(x)):
+            if found[0][0] <= _MISSED * max(1.0, 128 / len(some)):
                 break
         return found[-1][1] if found[-1][0] < 0.5 * found[0][0] else found[0][1]
 
-    def _candidates(self, source: np.ndarray | None) -> list[tuple[Source, np.ndarray]]:
-        if source is None or self.source is None:
-            return []
-        held = np.arange(len(source)) % 2 == 1
-        layout = Layout(self.source)
-        maps = Source.candidates(source, layout, self.layout.space, held)
-        return [(m, m(source)) for m in maps]
-
-    def _varies(self, source: np.ndarray | None) -> bool:
-        """Whether sources differ by their place."""
-        if source is None or self.source is None:
-            return False
-        folded, held = Layout(self.source).fold(source), np.arange(len(source)) % 2 == 1
-        same, ones = [False] * (folded.ndim - 2), np.ones((len(source), 1))
-        return any(
-            any(fit_profile(folded[:, c].astype(np.float64), ones, held, same).varies)
-            for c in range(folded.shape[1])
-        )
-
-    def _finish(self, x: np.ndarray, theta: Tensor, source: np.ndarray | None) -> None:
+    def _finish(self, some: Simulations) -> None:
         """Set the power of emulated fields right.
 
         Those of the network take long: a few are made, and compared with what they are without it
         for the same noise, so that most of chance cancels.
         """
-        if source is not None and self.source is not None:
-            self.kept = min(len(source), most_kept(self.source.nbytes))
-            self.follows = follows(source, theta, self.parameters, Layout(self.source))
-            self.module().register_buffer("sources", torch.from_numpy(source[: self.kept].copy()))
+        if some.source is not None:
+            self._keep_sources(some)
         self.module().requires_grad_(False)  # a fitted emulator is a function of its arguments
         learned, self.learned = self.learned, False
-        self._correct(x, theta, source)
+        self._correct(some)
         self.learned = learned
         if not learned:
             return
         white = self._fitted(self.whitening)
-        every, few = (slice(None, None, -(-len(x) // n)) for n in (_CORRECTED, _FEW))
-        target = powers(white, theta[every], x[every])
+        every, few = (some[:: -(-len(some) // n)] for n in (_CORRECTED, _FEW))
+        target = powers(white, every.theta, every.x)
         self.learned = False
         for part, sign in ((few, 1), (every, -1)):
-            fields = self._made(theta[part], 0, source if source is None else source[part])
-            target = target + sign * powers(white, theta[part], fields)
+            target = target + sign * powers(white, part.theta, self._made(part, 0))
         self.learned = True
-        given = source if source is None else source[few]
-        self._set_edges(x[few], theta[few], given)
-        correct(white, theta[few], target, lambda: self._made(theta[few], 0, given), 1)
+        self._set_edges(few)
+        correct(white, few.theta, target, lambda: self._made(few, 0), 1)
 
-    def _correct(self, x: np.ndarray, theta: Tensor, source: np.ndarray | None) -> float:
+    def _correct(self, some: Simulations) -> float:
         """The same without a network; what is missed."""
-        step = -(-len(x) // _CORRECTED)
-        x, theta, source = x[::step], theta[::step], source if source is None else source[::step]
+        some = some[:: -(-len(some) // _CORRECTED)]
         salts, white = iter(range(1, 1 << 30)), self._fitted(self.whitening)
-        self._set_edges(x, theta, source)
-        target = powers(white, theta, x)
-        return correct(
-            white, theta, target, lambda: self._made(theta, next(salts), source), _ROUNDS
-        )  # fmt: skip
+        self._set_edges(some)
+        target = powers(white, some.theta, some.x)
+        return correct(white, some.theta, target, lambda: self._made(some, next(salts)), _ROUNDS)
 
-    def _set_edges(self, x: np.ndarray, theta: Tensor, source: np.ndarray | None) -> None:
-        white = self._fitted(self.whitening)
+    def _set_edges(self, some: Simulations) -> None:
+        white, theta = self._fitted(self.whitening), some.theta
         if not any(m.zeros for m in white.marginals):
             return
-        seeds = simulation_seeds(derive(self.options.seed, 22), range(len(x)))
+        seeds = simulation_seeds(derive(self.options.seed, 22), range(len(some)))
         noise = self.latent(theta, torch.from_numpy(seeds))
-        told = self._features(source)
+        told = features(white.source, some.source)
         if self.learned:
             rows = [slice(i, i + 1) for i in range(len(noise))]  # memory is that of one
+            each = [None if told is None else told[r] for r in rows]
             noise = torch.cat([
-                self._sampled(theta[r], noise[r], None if told is None else told[r]) for r in rows
+                self._sampled(theta[r], noise[r], t) for r, t in zip(rows, each, strict=True)
             ])  # fmt: skip
-        folded = self.layout.fold(x)
+        folded = self.layout.fold(some.x)
         shares = [float((folded[:, c] == 0).mean()) for c in range(folded.shape[1])]
         white.set_edges(noise.numpy(), theta, shares, told)
 
-    def _made(self, theta: Tensor, salt: int, source: np.ndarray | None) -> np.ndarray:
-        seeds = simulation_seeds(derive(self.options.seed, 21, salt), range(len(theta)))
-        return self._decoded(theta, self.latent(theta, torch.from_numpy(seeds)), source).numpy()
+    def _made(self, some: Simulations, salt: int) -> np.ndarray:
+        seeds = simulation_seeds(derive(self.options.seed, 21, salt), range(len(some)))
+        latent = self.latent(some.theta, torch.from_numpy(seeds))
+        return self._decoded(some.theta, latent, some.source).numpy()
 
-    def _features(self, source: np.ndarray | None) -> np.ndarray | None:
-        """What of the source fields are predicted from, (B, F, *space)."""
-        given = self._fitted(self.whitening).source
-        return None if source is None or given is None else given(source)
+    def _keep_sources(self, some: Simulations) -> None:
+        source, given = some.source, self._source_layout
+        if source is not None and given is not None:
+            kept = most_kept(given.output.nbytes)
+            self.kept = min(len(source), kept)
+            self.follows = follows(source, some.theta, self.parameters, given)
+            self.module().register_buffer("sources", torch.from_numpy(source[:kept].copy()))
+
+    @property
+    def _source_layout(self) -> Layout | None:
+        return None if self.source is None else Layout(self.source)
 
     def latent(self, theta: Tensor, seeds: Tensor) -> Tensor:
         """White noise, float32, (B, K, *space)."""
@@ -284,15 +268,15 @@ class DiffusionEmulator(Emulator):
 
     def _decoded(self, theta: Tensor, latent: Tensor, source: np.ndarray | None) -> Tensor:
         latent = check_latent(latent, (len(theta), *self._latent_shape)).detach()
-        theta = torch.as_tensor(theta).detach().cpu()
+        theta, whitening = torch.as_tensor(theta).detach().cpu(), self._fitted(self.whitening)
         size = max(1, _CELLS["cpu"] // max(1, int(np.prod(self.layout.space))))
         out = torch.empty((len(theta), *self.output.shape), dtype=self.output.torch_dtype)
         for first in range(0, len(theta), size):
             part = slice(first, first + size)
-            told = self._features(None if source is None else source[part])
+            told = features(whitening.source, None if source is None else source[part])
             white = latent[part]
             white = self._sampled(theta[part], white, told) if self.learned else white
-            fields = self._fitted(self.whitening).inverse(white.numpy(), theta[part], told)
+            fields = whitening.inverse(white.numpy(), theta[part], told)
             out[part] = torch.from_numpy(np.clip(fields, *self._range)).to(out.dtype)
         return out
 
@@ -304,20 +288,19 @@ class DiffusionEmulator(Emulator):
         Raises:
             ConfigError: if those of the simulations depended on theta.
         """
-        if self.source is None or self.follows:
+        given = self._source_layout
+        if given is None or self.follows:
             raise ConfigError(
                 "source of emulated fields", expected="source fields for theta",
-                got="none, and those of the simulations depend on theta" if self.source else
-                "an emulator without a source",
-                fix="pass them, simulate(theta, seeds, source); for a posterior from x alone, leave "
-                "the source out of the configuration: x is then emulated as a whole",
+                got="an emulator without a source" if given is None else
+                "none, and those of the simulations depend on theta",
+                fix="pass them, simulate(theta, seeds, source); or, for a posterior from x alone, "
+                "leave the source out of the configuration: x is then emulated as a whole",
             )  # fmt: skip
         kept = self.module().get_buffer("sources").cpu()
-        around = zip(self.source.space, Layout(self.source).periodic, self.layout.periodic,
-                     strict=True)  # fmt: skip
+        around = zip(given.output.space, given.periodic, self.layout.periodic, strict=True)
         moved = "shift" in (self.options.symmetries or ())
-        axes = [a for a, p, q in around if p and q and moved]
-        return draw(kept, seeds, axes)
+        return draw(kept, seeds, [a for a, p, q in around if p and q and moved])
 
     def sampling(self, **changes: Any) -> Self:
         """The same emulator with another sampler: `sampler`, `sampler_steps`.
@@ -360,14 +343,12 @@ class DiffusionEmulator(Emulator):
             None if given is None else FieldSpec.from_dict(given),
         )  # fmt: skip
         if config["whitening"] is not None:
-            source = emulator.source
             white = Whitening.from_dict(
-                config["whitening"], emulator.parameters, emulator.layout,
-                None if source is None else Layout(source),
-            )  # fmt: skip
+                config["whitening"], emulator.parameters, emulator.layout, emulator._source_layout
+            )
             emulator._build(parse_options(FieldOptions, config["options"]), white)
             emulator.learned = bool(config["learned"])
-            if source is not None:
+            if (source := emulator.source) is not None:
                 emulator.kept, emulator.follows = int(config["kept"]), bool(config["follows"])
                 empty = torch.zeros((emulator.kept, *source.shape), dtype=source.torch_dtype)
                 emulator.module().register_buffer("sources", empty)
@@ -396,17 +377,17 @@ class DiffusionEmulator(Emulator):
     def _white(self, store: SimulationStore, row: int) -> Tensor:
         """The white field of one simulation, and what it follows from, (K + F, *space)."""
         source = None if self.source is None else store.read([row], what="source").numpy()
-        told = self._features(source)
         white = self._fitted(self.whitening)
+        told = features(white.source, source)
         field = white.forward(store.read([row]).numpy(), store.theta[[row]], told)[0]
         every = field if told is None else np.concatenate([field, told[0].astype(np.float32)])
         return torch.from_numpy(every)
 
-    def _sampled(self, theta: Tensor, noise: Tensor, features: np.ndarray | None) -> Tensor:
+    def _sampled(self, theta: Tensor, noise: Tensor, source: np.ndarray | None) -> Tensor:
         module = self.module()
         device = next(module.parameters()).device
         told = condition(self.parameters, theta).float().to(device)
-        beside = None if features is None else torch.from_numpy(features).float().to(device)
+        beside = None if source is None else torch.from_numpy(source).float().to(device)
         half = self.options.precision == "bfloat16" and fast_bfloat16()
         space = range(2, noise.ndim)
         with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, half):
@@ -415,28 +396,3 @@ class DiffusionEmulator(Emulator):
                 self.options.levels(), space,
             )  # fmt: skip
         return white.float().cpu()
-
-    @torch.no_grad()
-    def _loss_now(self, loss: DenoisingLoss, batches: WhiteBatches) -> float:
-        """What `run_training` would find as validation loss of the network as it is."""
-        total, count = 0.0, 0
-        for i, batch in enumerate(batches.validation()):
-            rng = generator(derive(self.options.seed, 4, i))
-            total += float(loss(self.module(), batch, rng)) * len(batch[0])
-            count += len(batch[0])
-        return total / count
-
-    def _some(self, store: SimulationStore) -> tuple[np.ndarray, Tensor, np.ndarray | None]:
-        """Simulations that the transform is fitted to, as many as memory allows."""
-        cells = int(np.prod(self.output.shape))
-        if self.source is not None:  # on the grid of the field, values and what is 0
-            channels = Layout(self.source).channels
-            cells += 4 * channels * int(np.prod(self.layout.space))
-        n = max(FEWEST, _FITTED // (8 * cells))
-        done = store.done
-        rows = done[:: -(-len(done) // n)]
-
-        def read(what: str) -> np.ndarray:
-            return np.concatenate([store.read([row], what).numpy() for row in rows])
-
-        return read("x"), store.theta[rows], None if self.source is None else read("source")

@@ -77,7 +77,8 @@ class UNet(nn.Module):
         """Fields (B, C, *n) of unit variance to the same shape.
 
         Args:
-            x: and what is given beside, (B, C + beside, *n); every axis a multiple of patch 2^(levels - 1).
+            x: and what is given beside, (B, C + beside, *n), every axis a multiple of
+                patch 2^(levels - 1).
             level: ln sigma / 4, (B,).
             condition: (B, P).
             position: if the network was made for it, (B, n[-1]) along the last axis, or of each

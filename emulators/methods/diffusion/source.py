@@ -18,7 +18,7 @@ from .cells import cell_map, inner_channels
 from .layout import Layout
 from .marginal import Marginal
 
-__all__ = ["Source", "refined"]
+__all__ = ["Source", "features", "refined"]
 
 _FLAT = 1e-9  # spread, in units of the size, of a channel that says nothing
 
@@ -48,18 +48,25 @@ class Source:
 
     @classmethod
     def candidates(
-        cls, source: np.ndarray, layout: Layout, space: Sequence[int], held: np.ndarray
-    ) -> list[Self]:  # fmt: skip
-        """What may be made of source fields (n, *shape), of which some are `held` out, (n,)."""
-        folded = layout.fold(source)
+        cls, source: np.ndarray | None, layout: Layout, space: Sequence[int]
+    ) -> list[tuple[Self, np.ndarray]]:
+        """What may be made of source fields (n, *shape): maps, and what they make of them.
+
+        Every other simulation is held out.
+        """
+        if source is None:
+            return []
+        folded, held = layout.fold(source), np.arange(len(source)) % 2 == 1
         shaped = [cell_map(folded[:, c], held) for c in range(layout.channels)]
         plain = [m.straight(folded[:, c]) for c, m in enumerate(shaped)]
-        ways = [plain] if all(m.kind == "none" and not m.zeros for m in shaped) else [plain, shaped]
+        same = all(m.kind == "none" and not m.zeros for m in shaped)
         coarse = layout.space != tuple(space)
-        return [
+        maps = [
             cls._fit(folded, layout, tuple(space), tuple(way), points)
-            for way in ways for points in ((False, True) if coarse else (False,))
-        ]  # fmt: skip
+            for way in ([plain] if same else [plain, shaped])
+            for points in ((False, True) if coarse else (False,))
+        ]
+        return [(m, m(source)) for m in maps]
 
     @classmethod
     def _fit(
@@ -110,6 +117,11 @@ class Source:
         maps = tuple(Marginal.from_dict(m) for m in values["marginals"])
         kept, center, scale = (tuple(values[k]) for k in ("kept", "center", "scale"))
         return cls(layout, tuple(space), maps, values["points"], kept, center, scale)
+
+
+def features(given: Source | None, source: np.ndarray | None) -> np.ndarray | None:
+    """What fields are predicted from; None for fields without a source."""
+    return None if given is None or source is None else given(source)
 
 
 def refined(

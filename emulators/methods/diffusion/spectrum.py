@@ -4,8 +4,9 @@ What a mode of one wavenumber has is a function of theta: the logarithm of its p
 polynomial, found where the likelihood of the power of all simulations is highest (a generalised
 linear model of gamma variates). Channels are taken one after the other, each less what follows
 from those before (the factors of the Cholesky decomposition of their spectra), so that
-cross-spectra are right, too. Channels of a source come before all, and are given. White noise, made a field in this way, is a Gaussian field of these
-spectra: what a network is left to learn is how fields differ from that.
+cross-spectra are right, too. Channels of a source come before all, and are given. White noise,
+made a field in this way, is a Gaussian field of these spectra: what a network is left to learn is
+how fields differ from that.
 """
 
 from __future__ import annotations

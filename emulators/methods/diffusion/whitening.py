@@ -2,8 +2,8 @@
 
 Each channel is made about normal cell by cell (`marginal`; where many cells are exactly 0, a
 further channel says where), then freed of its mean and spread (`profile`), its distribution
-made normal for each theta (`shape`), then freed of its spectrum, of the other channels and
-of what follows from a source (`spectrum`). Which maps these are is what held-out simulations choose.
+made normal for each theta (`shape`), then freed of its spectrum, of the other channels and of what
+follows from a source (`spectrum`). Which maps these are is what held-out simulations choose.
 """
 
 from __future__ import annotations
