@@ -229,6 +229,8 @@ class Emulator(ABC):
                 fix="leave it out" if spec is None else "pass the fields that x follows from",
             )  # fmt: skip
         values = as_native(source, "source", spec)
+        if np.can_cast(values.dtype, spec.dtype, casting="same_kind"):
+            values = values.astype(spec.dtype, copy=False)
         spec.check(values, n, "source")
         if not np.isfinite(values).all():
             raise ShapeError(
