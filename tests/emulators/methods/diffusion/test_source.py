@@ -280,3 +280,18 @@ def test_source_and_field_are_moved_together(symmetries, tmp_path):
         odd = any(i % 2 for where in firsts for i in where)
         assert odd == ("flip" in symmetries and not given.points)
         assert len({tuple(where) for where in firsts}) > 30
+
+
+@pytest.mark.parametrize("says", ["nothing", "all"])
+def test_a_source_that_says_nothing_or_all(says, tmp_path):
+    theta, white, x, source = made(32, 0)
+    if says == "nothing":
+        source = np.ones_like(source)
+    else:
+        x = smooth(white)
+    emulator = DiffusionEmulator(SPACE, PLANE, FINE)
+    emulator.fit(kept(tmp_path / "s", theta, x, source, FINE), QUICK, run_dir=tmp_path / "fit")
+    fields, _ = emulator.simulate(theta, torch.arange(32), source)
+    assert abs(np.log(float(fields.std() / x.std()))) < 0.1
+    assert (np.corrcoef(fields.numpy().ravel(), x.ravel())[0, 1] > 0.99) == (says == "all")
+    assert emulator.simulate(theta[:0], torch.arange(0))[0].shape == (0, 16, 16)
