@@ -95,7 +95,7 @@ def told(kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_fields_follow_from_their_source_as_simulations_do(kind, tmp_path):
     emulator = fitted(tmp_path, kind=kind)
-    assert emulator.whitening.source.points == (kind == "every other cell")
+    assert emulator.config()["whitening"]["source"]["points"] == (kind == "every other cell")
     spec, simulate, given = KINDS[kind]
     theta, white, x, source = made(200, 7, simulate, given)
     again = simulate(theta, white, 1)
