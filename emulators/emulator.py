@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sbitools.arrays import as_native
 from sbitools.devices import find_device
 from sbitools.errors import ShapeError, StoreError, TrainingError
 from sbitools.parameters import ParameterSpace
@@ -80,7 +81,8 @@ class Emulator(ABC):
     Attributes:
         parameters: those of the simulator it stands for.
         output: that of the simulator it stands for, so that their stores are interchangeable.
-        source: an input field besides theta that `latent` does not make, or None.
+        source: an input field besides theta that `latent` does not make, or None. With one,
+            `decode` takes source fields as third argument, and `simulate` returns (x, source).
         group_size: simulations that belong together.
         kind: name of its checkpoints.
         differentiable: what `decode` can be differentiated in.
@@ -173,20 +175,68 @@ class Emulator(ABC):
         return part
 
     @single_precision()
-    def simulate(self, theta: Tensor, seeds: Tensor) -> Tensor:
+    def simulate(self, theta: Tensor, seeds: Tensor, source: Any = None) -> Any:
         """Fields (B, *output.shape) for theta (B, P) float64 and seeds (B,) int64.
+
+        An emulator with a source returns (x, source), as a simulator does.
+
+        Args:
+            theta: parameters.
+            seeds: one for each of them.
+            source: fields that x is to follow from, (B, *source.shape), for an emulator that has a
+                source; None for those of `draw_source`.
 
         Raises:
             ParameterError: if theta has the wrong shape or leaves the prior's support.
-            ShapeError: if there is not one seed per row of theta.
+            ShapeError: if there is not one seed per row of theta, or for another source.
         """
         theta = self.parameters.check(theta)
         seeds = check_seeds(seeds, len(theta))
+        if self.source is not None or source is not None:
+            return self._follow(theta, seeds, source)
         if not len(theta):
             self.module()  # an emulator that is not fitted says so
             return torch.empty((0, *self.output.shape), dtype=self.output.torch_dtype)
         with single_precision(), torch.no_grad():
             return self.decode(theta, self.latent(theta, seeds))
+
+    def draw_source(self, theta: Tensor, seeds: Tensor) -> Tensor:
+        """Source fields for `simulate`, (B, *source.shape), of an emulator that has a source."""
+        raise NotImplementedError
+
+    def _follow(self, theta: Tensor, seeds: Tensor, source: Any) -> tuple[Tensor, Tensor]:
+        if source is None:
+            self.module()  # an emulator that is not fitted says so
+            source = self.draw_source(theta, seeds)
+        given = self._source_fields(source, len(theta))
+        if not len(theta):
+            return torch.empty((0, *self.output.shape), dtype=self.output.torch_dtype), given
+        decode: Any = self.decode  # of an emulator with a source: one argument more
+        with single_precision(), torch.no_grad():
+            return decode(theta, self.latent(theta, seeds), given), given
+
+    def _source_fields(self, source: Any, n: int) -> Tensor:
+        """Sources of `n` fields.
+
+        Raises:
+            ShapeError: for other ones, none where they are needed, or some where they are not.
+        """
+        spec = self.source
+        if spec is None or source is None:
+            raise ShapeError(
+                "source", expected="none" if spec is None else f"({n}, {str(spec.shape)[1:]}",
+                got="some" if spec is None else "none",
+                fix="leave it out" if spec is None else "pass the fields that x follows from",
+            )  # fmt: skip
+        values = as_native(source, "source", spec)
+        if np.can_cast(values.dtype, spec.dtype, casting="same_kind"):
+            values = values.astype(spec.dtype, copy=False)
+        spec.check(values, n, "source")
+        if not np.isfinite(values).all():
+            raise ShapeError(
+                "source", expected="finite values", got="NaN or Inf", fix="repair these fields"
+            )
+        return torch.from_numpy(values)
 
     @property
     def version(self) -> str:

@@ -66,8 +66,10 @@ def _check_simulator(emulator: Emulator, folder: Path, seed: int) -> None:
     theta = emulator.parameters.design(_N, seed)
     seeds = torch.from_numpy(simulation_seeds(seed, range(_N)))
     with _global_state_untouched():
-        x = emulator.simulate(theta, seeds)
+        x = _fields(emulator, theta, seeds)
         _check_contract(emulator, x)
+        if emulator.source is not None:
+            _check_source(emulator, theta, seeds, x)
         _check_seeds(emulator, theta, seeds, x)
         _check_batches(emulator, theta, seeds, x)
         _check_effects(emulator, theta, seeds, x)
@@ -161,21 +163,41 @@ def _check_contract(emulator: Emulator, x: Tensor) -> None:
     _require(not x.requires_grad, "fields without a graph from simulate")
 
 
+def _fields(emulator: Emulator, theta: Tensor, seeds: Tensor) -> Tensor:
+    """x, also of an emulator that returns (x, source)."""
+    found = emulator.simulate(theta, seeds)
+    return found if emulator.source is None else found[0]
+
+
+def _check_source(emulator: Emulator, theta: Tensor, seeds: Tensor, x: Tensor) -> None:
+    _, source = emulator.simulate(theta, seeds)
+    emulator.source.check(source, _N, "source")  # pyright: ignore[reportOptionalMemberAccess]
+    again, told = emulator.simulate(theta, seeds, source)
+    _require(torch.equal(told, source), "the source that was given beside x")
+    _require(torch.equal(again, x), "the same fields for the source that was drawn")
+    _require(bool((source != source[:1]).any()), "other seeds, other sources")
+    other, _ = emulator.simulate(theta, seeds, source.roll(1, 0))
+    _require(bool((other != x).any()), "an effect of the source", "none")
+    _raises(ShapeError, lambda: emulator.simulate(theta, seeds, source[1:]), "few sources")
+    _raises(ShapeError, lambda: emulator.decode(theta, emulator.latent(theta, seeds)), "no source")
+
+
 def _check_seeds(emulator: Emulator, theta: Tensor, seeds: Tensor, x: Tensor) -> None:
-    _require(torch.equal(x, emulator.simulate(theta, seeds)), "same seeds, same fields")
-    other = emulator.simulate(theta, seeds + 1)
+    _require(torch.equal(x, _fields(emulator, theta, seeds)), "same seeds, same fields")
+    other = _fields(emulator, theta, seeds + 1)
     for i in range(_N):
         _require(not torch.equal(x[i], other[i]), "other seeds, other fields", f"field {i} same")
 
 
 def _check_batches(emulator: Emulator, theta: Tensor, seeds: Tensor, x: Tensor) -> None:
     latent = emulator.latent(theta, seeds)
+    source = () if emulator.source is None else (emulator.draw_source(theta, seeds),)
     size = x.abs().flatten(1).amax(1)
     for part in (slice(0, 1), slice(1, _N)):
         alone = emulator.latent(theta[part], seeds[part])
         _require(torch.equal(alone, latent[part]), "latents bit-equal whatever the batch")
         with torch.no_grad():
-            again = emulator.decode(theta[part], alone)
+            again = emulator.decode(theta[part], alone, *(s[part] for s in source))
         error = (again - x[part]).abs().flatten(1).amax(1)
         ok = bool((error <= 1e-5 * size[part]).all())
         _require(ok, "fields equal to 1e-5 whatever the batch", float((error / size[part]).max()))
@@ -188,7 +210,7 @@ def _check_effects(emulator: Emulator, theta: Tensor, seeds: Tensor, x: Tensor) 
     for column, name in enumerate(emulator.parameters.names):
         moved = theta.clone()
         moved[:, column] = theta[:, column].roll(1)  # other values, inside the prior
-        change = (emulator.simulate(moved, seeds) - x).abs().flatten(1).amax(1)
+        change = (_fields(emulator, moved, seeds) - x).abs().flatten(1).amax(1)
         _require(bool((change > 0).all()), f"an effect of {name}", "none")
 
 
@@ -199,7 +221,8 @@ def _check_checkpoint(
     again = type(emulator).load(path)
     _require(again.parameters.digest() == emulator.parameters.digest(), "parameters survive save")
     _require(again.output == emulator.output, "the output survives save", again.output)
-    _require(torch.equal(again.simulate(theta, seeds), x), "save then load bit-equal")
+    _require(again.source == emulator.source, "the source survives save", again.source)
+    _require(torch.equal(_fields(again, theta, seeds), x), "save then load bit-equal")
     _raises(CheckpointError, lambda: type(emulator).load(folder / "absent"), "an absent file")
 
 

@@ -29,13 +29,14 @@ class FieldNetwork(nn.Module):
         told: whether the network is told the place along it.
         sizes: of the network.
         seed: of the initial weights.
+        beside: channels of a source that fields follow from.
     """
 
     places: Tensor
 
     def __init__(
         self, channels: int, parameters: int, space: Sequence[int], periodic: Sequence[bool],
-        told: Sequence[bool], sizes: Sizes, seed: int,
+        told: Sequence[bool], sizes: Sizes, seed: int, beside: int = 0,
     ) -> None:  # fmt: skip
         super().__init__()
         self.space, self.around = tuple(space), tuple(periodic)
@@ -49,14 +50,19 @@ class FieldNetwork(nn.Module):
         places = _places(space, told)
         self.net = UNet(
             channels, parameters, axes, sizes.widths, sizes.blocks, sizes.patch,
-            position=len(places), seed=seed,
+            position=len(places), seed=seed, beside=beside,
         )  # fmt: skip
         self.register_buffer("places", places[None])
 
     def forward(
         self, x: Tensor, level: Tensor, condition: Tensor, position: Tensor | None = None
     ) -> Tensor:
-        """As `UNet.forward`, of fields (B, C, *space)."""
+        """As `UNet.forward`, of fields (B, C, *space).
+
+        `position` is the source on their grid, (B, beside, *space), if there is one.
+        """
+        if position is not None:
+            x = torch.cat([x, position.to(x)], 1)
         places = self._longer(self.places) if self.places.shape[1] else None
         out = self.net(self._longer(x), level, condition, places)
         for axis, (n, whole) in enumerate(zip(self.space, self.whole, strict=True), start=2):

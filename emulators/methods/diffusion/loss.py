@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
 
+from sbitools.seeds import derive, generator
 from sbitools.training import mean_loss
 
 from .denoiser import Denoiser
 from .options import DiffusionOptions
 
-__all__ = ["DenoisingLoss", "TargetLoss"]
+__all__ = ["DenoisingLoss", "TargetLoss", "loss_now"]
 
 
 class TargetLoss:
@@ -51,3 +52,16 @@ class DenoisingLoss(TargetLoss):
         noise = torch.randn(x.shape, generator=rng)
         noisy = x + sigma.view(-1, *[1] * (x.ndim - 1)) * noise
         return super().__call__(module, (noisy, x, sigma, *context), rng)
+
+
+@torch.no_grad()
+def loss_now(
+    loss: TargetLoss, module: nn.Module, batches: Iterable[Sequence[Tensor]], seed: int
+) -> float:
+    """What `run_training` would find as validation loss of a network as it is."""
+    total, count = 0.0, 0
+    for i, batch in enumerate(batches):
+        rng = generator(derive(seed, 4, i))
+        total += float(loss(module, batch, rng)) * len(batch[0])
+        count += len(batch[0])
+    return total / count

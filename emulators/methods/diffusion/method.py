@@ -27,7 +27,10 @@ class DiffusionMethod:
         return FieldOptions
 
     def suits(self, task: Task) -> Fit:
-        """Real fields on a grid of one to three axes, from 16 simulations or more."""
+        """Real fields on a grid of one to three axes, from 16 simulations or more.
+
+        They may follow from a source on the same grid or on a coarser one.
+        """
         from .suits import FEWEST, refused
 
         why = refused(task.output, task.source)
@@ -39,7 +42,10 @@ class DiffusionMethod:
                 'train on them alone: method = "none"',
             )  # fmt: skip
         axes = len(task.output.space)
-        return Fit(1, f"a real field on a grid of {axes} {'axis' if axes == 1 else 'axes'}")
+        following = "" if task.source is None else f" that follows from {task.source.name!r}"
+        return Fit(
+            1, f"a real field on a grid of {axes} {'axis' if axes == 1 else 'axes'}{following}"
+        )
 
     def emulator(self, task: Task) -> DiffusionEmulator:
         """Not fitted yet."""

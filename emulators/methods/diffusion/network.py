@@ -37,6 +37,7 @@ class UNet(nn.Module):
         patch: cells per side that are one cell of the finest level.
         position: numbers per cell that say where it is, and come with each field.
         seed: of the initial weights.
+        beside: channels of x that are given, after those of the fields: a source's.
     """
 
     frequencies: Tensor
@@ -44,6 +45,7 @@ class UNet(nn.Module):
     def __init__(
         self, channels: int, parameters: int, axes: Sequence[str], widths: Sequence[int],
         blocks: int = 1, patch: int = 2, position: int = 0, seed: int = 0,
+        beside: int = 0,
     ) -> None:  # fmt: skip
         super().__init__()
         self.axes, self.patch, self.position = len(axes), patch, position
@@ -52,7 +54,8 @@ class UNet(nn.Module):
             self.register_buffer("frequencies", 2 * torch.randn(_LEVELS))
             self.level = _perceptron(2 * _LEVELS)
             self.condition = _perceptron(max(parameters, 1))
-            self.entry = PaddedConv(inner + position, widths[0], 3, axes)
+            entering = (channels + beside) * patch**self.axes + position
+            self.entry = PaddedConv(entering, widths[0], 3, axes)
             ups = [*widths[1:], widths[-1]]
             kept = [w for w in widths for _ in range(blocks)]
             self.down = nn.ModuleList(
@@ -74,7 +77,8 @@ class UNet(nn.Module):
         """Fields (B, C, *n) of unit variance to the same shape.
 
         Args:
-            x: every axis a multiple of patch 2^(levels - 1).
+            x: and what is given beside, (B, C + beside, *n), every axis a multiple of
+                patch 2^(levels - 1).
             level: ln sigma / 4, (B,).
             condition: (B, P).
             position: if the network was made for it, (B, n[-1]) along the last axis, or of each

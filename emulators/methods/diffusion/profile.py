@@ -59,8 +59,9 @@ class Profile:
 
 
 def fit_profile(
-    x: np.ndarray, terms: np.ndarray, held: np.ndarray, free: Sequence[bool]
-) -> Profile:
+    x: np.ndarray, terms: np.ndarray, held: np.ndarray, free: Sequence[bool],
+    beside: np.ndarray | None = None,
+) -> Profile:  # fmt: skip
     """Of fields of one channel: as few axes along which cells differ as held-out fields allow.
 
     Args:
@@ -68,11 +69,17 @@ def fit_profile(
         terms: functions of theta, (n, T).
         held: which of them are held out, (n,) of truth values.
         free: axes along which fields are statistically the same everywhere, as is stated.
+        beside: what means follow from besides, of zero mean, (n, F): it is not to be taken for an
+            effect of theta.
     """
     axes = tuple(range(1, x.ndim))
     means, sizes = x.mean(axes), x.std(axes)
     unit = float(sizes.mean()) or 1.0
-    mean = np.linalg.lstsq(terms, means, rcond=None)[0]
+    t = terms.shape[1]
+    known = terms if beside is None or 2 * (t + beside.shape[1]) > len(x) else (
+        np.concatenate([terms, beside], 1)
+    )  # fmt: skip
+    mean = np.linalg.lstsq(known, means, rcond=None)[0][:t]
     log_size = np.linalg.lstsq(terms, np.log(np.maximum(sizes, 1e-6 * unit)), rcond=None)[0]
     flat = [1] * (x.ndim - 1)
     uniform = Profile(mean, log_size, np.zeros(flat), np.ones(flat))

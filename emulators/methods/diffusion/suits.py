@@ -22,11 +22,6 @@ _ALONE = 'or train on the reference simulations alone: method = "none"'
 def refused(output: FieldSpec, source: FieldSpec | None) -> tuple[str, str, str] | None:
     """What is expected, what came and what to do instead; None for a field that it can learn."""
     kinds, space = output.kinds, len(output.space)
-    if source is not None:
-        return (
-            "fields that follow from parameters and chance alone", f"a source, {source.name!r}",
-            f"declare the source a channel of the field, {_ALONE}",
-        )  # fmt: skip
     if "healpix" in kinds:
         return (
             "a grid of one to three axes", "a HEALPix map",
@@ -46,5 +41,34 @@ def refused(output: FieldSpec, source: FieldSpec | None) -> tuple[str, str, str]
     if cells > _MOST:
         return (
             f"{_MOST} cells or fewer", f"{cells}", f"coarsen the fields, {_ALONE}"
+        )  # fmt: skip
+    return None if source is None else _refused_source(output, source)
+
+
+def _refused_source(output: FieldSpec, source: FieldSpec) -> tuple[str, str, str] | None:
+    leave = f"or leave the source out, and x is emulated as a whole, {_ALONE}"
+    grids = [{f.dims[i]: f.shape[i] for i in f.space} for f in (output, source)]
+    names, cells = [list(g) for g in grids], [list(g.values()) for g in grids]
+    what = f"a source {source.name!r}"
+    fine = len(cells[0]) == len(cells[1]) and "healpix" not in source.kinds
+    if not fine or any(n % m for n, m in zip(*cells, strict=True)):
+        return (
+            f"a source with the axes of space of the field, {grids[0]}, each with as many cells "
+            "or a whole fraction of them",
+            f"{what} with {dict(zip(source.dims, source.shape, strict=True))}",
+            f"bring it to such a grid (numbers without a place are parameters), {leave}",
+        )  # fmt: skip
+    if names[0] != names[1] and sorted(names[0]) == sorted(names[1]):
+        return (
+            f"a source with axes in the order of the field, {names[0]}", f"{what} with {names[1]}",
+            "transpose one of them",
+        )  # fmt: skip
+    if np.issubdtype(np.dtype(source.dtype), np.complexfloating):
+        return "a source of real numbers", f"{what} of {source.dtype}", "store two channels"
+    channels = int(np.prod(source.shape)) // int(np.prod(cells[1]))
+    if channels * int(np.prod(cells[0])) > _MOST:
+        return (
+            f"a source of {_MOST} cells or fewer on the grid of the field",
+            f"{what} of {channels} channels", f"coarsen the fields, {leave}",
         )  # fmt: skip
     return None

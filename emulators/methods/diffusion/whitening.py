@@ -2,13 +2,14 @@
 
 Each channel is made about normal cell by cell (`marginal`; where many cells are exactly 0, a
 further channel says where), then freed of its mean and spread (`profile`), its distribution
-made normal for each theta (`shape`), then freed of its spectrum and of the other channels
-(`spectrum`). Which maps these are is what held-out simulations choose.
+made normal for each theta (`shape`), then freed of its spectrum, of the other channels and of what
+follows from a source (`spectrum`). Which maps these are is what held-out simulations choose.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from typing import Any, Self
 
 import numpy as np
@@ -16,18 +17,18 @@ from torch import Tensor
 
 from sbitools.parameters import ParameterSpace
 
+from .cells import cell_map, inner_channels, outer_channels
 from .layout import Layout
-from .marginal import Marginal, fit_marginal
+from .marginal import Marginal
 from .modes import Modes
 from .profile import Profile, fit_profile
 from .shape import Shape, fit_shape
+from .source import Source
 from .spectrum import Spectrum, products
 from .terms import Terms, choose, possible_terms
-from .zeros import filled, signed_depth
 
 __all__ = ["Whitening"]
 
-_CELLS = 2048  # of each channel and simulation, that its map is chosen by
 _SURE = 1.0  # errors, by which a polynomial of a higher degree has to be better
 _MOST = 1 << 25  # modes of all simulations that several kinds of bins are compared on
 
@@ -45,17 +46,18 @@ class Whitening:
         mean_terms: the same for means and spreads.
         spectrum: of what is left.
         isotropic: whether it depends on the wavenumber alone.
+        source: that fields follow from, or None; its features are `told` to all methods.
     """
 
     def __init__(
         self, parameters: ParameterSpace, layout: Layout, marginals: Sequence[Marginal],
         profiles: Sequence[Profile], shapes: Sequence[Shape], terms: Terms, mean_terms: Terms,
-        spectrum: Spectrum, isotropic: bool,
+        spectrum: Spectrum, isotropic: bool, source: Source | None = None,
     ) -> None:  # fmt: skip
         self.parameters, self.layout = parameters, layout
         self.marginals, self.profiles, self.shapes = marginals, profiles, shapes
         self.terms, self.mean_terms, self.spectrum = terms, mean_terms, spectrum
-        self.isotropic = isotropic
+        self.isotropic, self.source = isotropic, source
         self.modes = Modes(layout.space, layout.kinds, isotropic)
         self.gain = np.zeros_like(spectrum.log_power)  # see `correction`
         self.edges = np.zeros(len(self.marginals))  # depth from which on cells are 0
@@ -64,22 +66,27 @@ class Whitening:
     def fit(
         cls, x: np.ndarray, theta: Tensor, parameters: ParameterSpace, layout: Layout,
         symmetries: Sequence[str] = (), linear: bool = False,
+        sources: Sequence[tuple[Source, np.ndarray]] = (),
     ) -> Self:  # fmt: skip
         """Of simulations x (n, *shape) with theta (n, P): every other one is held out.
 
         With `linear`, cells are not made normal, unless many are exactly 0: a Gaussian field then
-        has the spectrum of the simulations, whatever else it lacks.
+        has the spectrum of the simulations, whatever else it lacks. Of `sources`, each with its
+        features (n, F, *space), the one is taken that held-out fields follow from best.
         """
         folded, held = layout.fold(x), np.arange(len(x)) % 2 == 1
-        marginals = [_marginal(folded[:, c], held) for c in range(layout.channels)]
+        marginals = [cell_map(folded[:, c], held) for c in range(layout.channels)]
         if linear:
             marginals = [m if m.zeros else m.straight(folded[:, c])
                          for c, m in enumerate(marginals)]  # fmt: skip
-        inner = np.stack([_inner(row, marginals, layout) for row in folded])
+        inner = np.stack([inner_channels(row, marginals, layout.periodic) for row in folded])
         mean_terms = _mean_terms(inner, theta, parameters, held)
         told = mean_terms(parameters, theta)
         free = [p and "shift" in symmetries for p in layout.periodic]
-        profiles = [fit_profile(inner[:, k], told, held, free) for k in range(inner.shape[1])]
+        beside = sources[0][1].reshape(len(x), -1, inner[0, 0].size).mean(2) if sources else None
+        profiles = [
+            fit_profile(inner[:, k], told, held, free, beside) for k in range(inner.shape[1])
+        ]
         for i, row in enumerate(told):
             inner[i] = [p.forward(f, row) for p, f in zip(profiles, inner[i], strict=True)]
         shapes = [fit_shape(inner[:, k], told, held, linear) for k in range(inner.shape[1])]
@@ -87,10 +94,14 @@ class Whitening:
             inner[i] = [s.forward(f, row) for s, f in zip(shapes, inner[i], strict=True)]
         kinds = [True, False] if len(layout.space) > 1 and "turn" not in symmetries else [True]
         kinds = kinds if inner.size <= _MOST else kinds[:1]
-        terms, isotropic, spectrum = _spectra(inner, theta, parameters, layout, held, kinds)
+        features = [f for _, f in sources]
+        terms, isotropic, spectrum, best = _spectra(
+            inner, theta, parameters, layout, held, kinds, features
+        )  # fmt: skip
         return cls(
-            parameters, layout, marginals, profiles, shapes, terms, mean_terms, spectrum, isotropic
-        )
+            parameters, layout, marginals, profiles, shapes, terms, mean_terms, spectrum,
+            isotropic, sources[best][0] if sources else None,
+        )  # fmt: skip
 
     @property
     def channels(self) -> int:
@@ -109,57 +120,90 @@ class Whitening:
         each = [p.varies for p in self.profiles]
         return tuple(any(v) for v in zip(*each, strict=True))
 
-    def forward(self, x: np.ndarray, theta: Tensor) -> np.ndarray:
+    def forward(
+        self, x: np.ndarray, theta: Tensor, told: np.ndarray | None = None
+    ) -> np.ndarray:  # fmt: skip
         """Fields (B, *shape) to white ones (B, K, *space), float32."""
-        told, powers = self._told(theta)
         out = np.empty((len(x), self.channels, *self.layout.space), dtype=np.float32)
-        for i, folded in enumerate(self.layout.fold(x)):
-            inner = _inner(folded, self.marginals, self.layout)
-            flat = [
-                s.forward(p.forward(f, told[i]), told[i])
-                for p, s, f in zip(self.profiles, self.shapes, inner, strict=True)
-            ]
-            white = self.spectrum.whiten(
-                self.modes.forward(np.stack(flat)), powers[i], self.modes
-            )  # fmt: skip
+        for i, (_, white) in enumerate(self._whitened(x, theta, told)):
             out[i] = self.modes.inverse(white)
         return out
 
-    def inverse(self, white: np.ndarray, theta: Tensor) -> np.ndarray:
+    def scores(self, x: np.ndarray, theta: Tensor, told: np.ndarray | None = None) -> np.ndarray:
+        """Log density of fields, (B,), without the constants that all whitenings share."""
+        means, powers = self._terms(theta)
+        cells, out = int(np.prod(self.layout.space)), np.empty(len(x))
+        folded = self.layout.fold(x)
+        for i, (inner, white) in enumerate(self._whitened(x, theta, told)):
+            total = -0.5 * float((np.abs(white) ** 2).sum())
+            total -= 0.5 * float((powers[i] @ self.spectrum.log_power @ self.modes.counts).sum())
+            for m, f in zip(self.marginals, folded[i], strict=True):
+                total += float(m.log_slope(f[f != 0] if m.zeros else f).sum())
+            for p, s, f in zip(self.profiles, self.shapes, inner, strict=True):
+                flat = p.forward(f, means[i])
+                total += float(np.log(s.slope(flat, means[i])).sum())
+                total -= cells * float(means[i] @ p.log_size + np.log(p.spread).mean())
+            out[i] = total
+        return out
+
+    def _whitened(
+        self, x: np.ndarray, theta: Tensor, told: np.ndarray | None
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Of each field, its channels that are about normal, and the amplitudes of white ones."""
+        means, powers = self._terms(theta)
+        for i, folded in enumerate(self.layout.fold(x)):
+            inner = inner_channels(folded, self.marginals, self.layout.periodic)
+            flat = [
+                s.forward(p.forward(f, means[i]), means[i])
+                for p, s, f in zip(self.profiles, self.shapes, inner, strict=True)
+            ]
+            every = np.stack(flat) if told is None else np.concatenate([told[i], np.stack(flat)])
+            yield inner, self.spectrum.whiten(self.modes.forward(every), powers[i], self.modes)
+
+    def inverse(
+        self, white: np.ndarray, theta: Tensor, told: np.ndarray | None = None
+    ) -> np.ndarray:  # fmt: skip
         """White fields (B, K, *space) to fields (B, *shape), float64; exact without a gain."""
         out = np.empty((len(white), self.layout.channels, *self.layout.space))
-        for i, inner in enumerate(self._inside(white, theta)):
-            out[i] = _outer(inner, self.marginals, self.edges)
+        for i, inner in enumerate(self._inside(white, theta, told)):
+            out[i] = outer_channels(inner, self.marginals, self.edges)
         return self.layout.unfold(out)
 
-    def set_edges(self, white: np.ndarray, theta: Tensor, shares: Sequence[float]) -> None:
+    def set_edges(
+        self, white: np.ndarray, theta: Tensor, shares: Sequence[float],
+        told: np.ndarray | None = None,
+    ) -> None:  # fmt: skip
         """Let as many cells of emulated fields be 0 as of simulations.
 
         Args:
             white: fields as `inverse` gets them, (B, K, *space).
             theta: theirs, (B, P).
             shares: of the cells of each channel of simulations that are 0.
+            told: features of their source, (B, F, *space), if there is one.
         """
         depths = [k + 1 for k in self.field_channels]
-        kept = np.stack(list(self._inside(white, theta)))
+        kept = np.stack(list(self._inside(white, theta, told)))
         for c, (m, k) in enumerate(zip(self.marginals, depths, strict=True)):
             self.edges[c] = np.quantile(kept[:, k], 1 - shares[c]) if m.zeros else 0.0
 
-    def _inside(self, white: np.ndarray, theta: Tensor) -> Iterator[np.ndarray]:
+    def _inside(
+        self, white: np.ndarray, theta: Tensor, told: np.ndarray | None
+    ) -> Iterator[np.ndarray]:
         """Channels (K, *space) that are about normal and that say what is 0, of each field."""
-        told, powers = self._told(theta)
+        means, powers = self._terms(theta)
         for i, w in enumerate(white.astype(np.float64)):
+            source = None if told is None else self.modes.forward(told[i])
             coloured = self.spectrum.colour(
-                self.modes.forward(w), powers[i], self.modes, self.gain
+                self.modes.forward(w), powers[i], self.modes, self.gain, source
             )
             inner = self.modes.inverse(coloured)
             flat = [
-                p.inverse(s.inverse(f, told[i]), told[i])
+                p.inverse(s.inverse(f, means[i]), means[i])
                 for p, s, f in zip(self.profiles, self.shapes, inner, strict=True)
             ]
             yield np.stack(flat)
 
-    def _told(self, theta: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    def _terms(self, theta: Tensor) -> tuple[np.ndarray, np.ndarray]:
         return self.mean_terms(self.parameters, theta), self.terms(self.parameters, theta)
 
     def arrays(self) -> dict[str, np.ndarray]:
@@ -176,7 +220,8 @@ class Whitening:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON: all but `arrays`, and their shapes."""
-        return {
+        known = {} if self.source is None else {"source": self.source.to_dict()}
+        return known | {
             "marginals": [m.to_dict() for m in self.marginals], "terms": self.terms.to_dict(),
             "mean_terms": self.mean_terms.to_dict(), "isotropic": self.isotropic,
             "shapes": {name: list(a.shape) for name, a in self.arrays().items()},
@@ -184,9 +229,10 @@ class Whitening:
 
     @classmethod
     def from_dict(
-        cls, values: Mapping[str, Any], parameters: ParameterSpace, layout: Layout
+        cls, values: Mapping[str, Any], parameters: ParameterSpace, layout: Layout,
+        source: Layout | None = None,
     ) -> Self:  # fmt: skip
-        """Of `to_dict`, with zeros as `arrays`."""
+        """Of `to_dict`, with zeros as `arrays`; `source` is what fields follow from."""
         empty = {name: np.zeros(shape) for name, shape in values["shapes"].items()}
         n = sum(name.startswith("mean_") for name in empty)
         profiles = [
@@ -200,43 +246,10 @@ class Whitening:
             parameters, layout, [Marginal.from_dict(m) for m in values["marginals"]], profiles,
             shapes, Terms.from_dict(values["terms"]), Terms.from_dict(values["mean_terms"]),
             Spectrum(empty["log_power"], empty["slopes"]), values["isotropic"],
+            source and Source.from_dict(values["source"], source, layout.space),
         )  # fmt: skip
         found.gain, found.edges = empty["gain"], empty["edges"]
         return found
-
-
-def _marginal(x: np.ndarray, held: np.ndarray) -> Marginal:
-    cells = x.reshape(len(x), -1)
-    if cells.shape[1] > _CELLS:
-        rng = np.random.default_rng(0)
-        cells = cells[:, np.sort(rng.choice(cells.shape[1], _CELLS, replace=False))]
-    cells = cells.astype(np.float64)
-    found = fit_marginal(cells[~held], cells[held])
-    return found.reaching(x)
-
-
-def _inner(folded: np.ndarray, marginals: Sequence[Marginal], layout: Layout) -> np.ndarray:
-    """Channels (C, *n) of one field to those that are about normal, (K, *n)."""
-    out = []
-    for m, x in zip(marginals, folded, strict=True):
-        y = m.forward(x)
-        if not m.zeros:
-            out.append(y)
-            continue
-        empty = x == 0
-        mean = float(y[~empty].mean()) if not empty.all() else 0.0
-        out.append(filled(y - mean, empty, layout.periodic) + mean)
-        out.append(signed_depth(empty, layout.periodic))
-    return np.stack(out)
-
-
-def _outer(inner: np.ndarray, marginals: Sequence[Marginal], edges: np.ndarray) -> np.ndarray:
-    """Inverse of `_inner`, (K, *n) to (C, *n)."""
-    out, rest = [], iter(inner)
-    for m, edge in zip(marginals, edges, strict=True):
-        x = m.inverse(next(rest))
-        out.append(np.where(next(rest) > edge, 0.0, x) if m.zeros else x)
-    return np.stack(out)
 
 
 def _mean_terms(
@@ -256,21 +269,27 @@ def _mean_terms(
 
 def _spectra(
     inner: np.ndarray, theta: Tensor, parameters: ParameterSpace, layout: Layout,
-    held: np.ndarray, kinds: Sequence[bool],
-) -> tuple[Terms, bool, Spectrum]:  # fmt: skip
-    found: dict[bool, tuple[np.ndarray, np.ndarray]] = {}
-    for isotropic in kinds:
-        modes = Modes(layout.space, layout.kinds, isotropic)
-        each = np.stack([products(modes.forward(row), modes) for row in inner])
-        found[isotropic] = each, modes.counts
+    held: np.ndarray, kinds: Sequence[bool], features: Sequence[np.ndarray],
+) -> tuple[Terms, bool, Spectrum, int]:  # fmt: skip
+    """Functions of theta, whether axes are alike, the spectrum, and which features it follows."""
 
-    def scores(candidate: tuple[Terms, bool]) -> np.ndarray:
-        (each, counts), told = found[candidate[1]], candidate[0](parameters, theta)
-        fitted = Spectrum.fit(told[~held], each[~held], counts)
+    @cache
+    def found(isotropic: bool, which: int) -> tuple[np.ndarray, np.ndarray, int]:
+        modes = Modes(layout.space, layout.kinds, isotropic)
+        told = features[which] if features else inner[:, :0]
+        each = [products(modes.forward(np.concatenate(rows)), modes)
+                for rows in zip(told, inner, strict=True)]  # fmt: skip
+        return np.stack(each), modes.counts, told.shape[1]
+
+    def scores(candidate: tuple[Terms, bool, int]) -> np.ndarray:
+        (each, counts, given), told = found(*candidate[1:]), candidate[0](parameters, theta)
+        fitted = Spectrum.fit(told[~held], each[~held], counts, given)
         return fitted.scores(told[held], each[held], counts)
 
-    tried = [(t, True) for t in possible_terms(parameters, theta, int((~held).sum()))]
+    tried = [(t, True, 0) for t in possible_terms(parameters, theta, int((~held).sum()))]
     best = choose(tried, scores, _SURE)
-    best = choose([best, *((best[0], False) for k in kinds if not k)], scores)
-    each, counts = found[best[1]]
-    return *best, Spectrum.fit(best[0](parameters, theta), each, counts)
+    best = choose([best, *((best[0], False, 0) for k in kinds if not k)], scores)
+    best = choose([best, *((*best[:2], i) for i in range(1, len(features)))], scores)
+    each, counts, given = found(*best[1:])
+    fitted = Spectrum.fit(best[0](parameters, theta), each, counts, given)
+    return best[0], best[1], fitted, best[2]

@@ -82,8 +82,8 @@ def test_a_source_and_too_few_simulations():
     assert "16 simulations or more, not 15" in few.why
     assert 'method = "none"' in few.why
     sourced = method.suits(Task(SPACE, PLANE, 64, FieldSpec("s", ("y", "x"), (16, 16))))
-    assert sourced.rank is None
-    assert "source" in sourced.why
+    assert sourced.rank == 1
+    assert "follows from 's'" in sourced.why
 
 
 def test_the_method_is_what_the_entry_point_promises(tmp_path):
