@@ -43,6 +43,8 @@ def as_native(
 def _array(plain: Any, what: str) -> np.ndarray:
     try:
         array = plain.numpy(force=True) if isinstance(plain, Tensor) else np.asarray(plain)
+        if array.dtype == object and array.ndim == 0:  # None, a generator, a dictionary
+            raise TypeError("not a sequence of numbers")
         return np.array(array, dtype=array.dtype.newbyteorder("="), order="C")
     except (ValueError, TypeError, RuntimeError) as problem:
         raise ShapeError(

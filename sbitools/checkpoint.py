@@ -22,7 +22,7 @@ from torch import Tensor
 
 from .errors import CheckpointError, SbitoolsError
 from .files import parse_json, read_file
-from .folders import read_folder, remove_folder, replace_folder
+from .folders import discard_folder, read_folder, replace_folder
 from .locks import Taken
 from .plain import as_path
 from .version import __version__
@@ -133,7 +133,7 @@ def remove_checkpoint(path: Path, kind: str) -> None:
     """Remove a checkpoint of this kind; what is not one, or has other files in it, stays."""
     with contextlib.suppress(CheckpointError, OSError):
         if checkpoint_kind(path) == kind:
-            remove_folder(path, _FILES)
+            discard_folder(path, _FILES)
 
 
 def rebuild(

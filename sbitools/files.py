@@ -57,10 +57,17 @@ def out_of_reach(path: Path, error: OSError, nbytes: int = 0) -> StoreError:
         fix = "close stores and files that are not used, or raise the limit (ulimit -n),"
     return StoreError(
         str(path),
-        expected=f"room for {nbytes / 1e6:.1f} MB" if full else "a path that can be used",
+        expected=_room(nbytes) if full else "a path that can be used",
         got=error.strerror or str(error),
         fix=f"{fix} and run the same command again; what was finished is kept",
     )
+
+
+def _room(nbytes: int) -> str:
+    if not nbytes:
+        return "room for it on the disk"
+    kilobytes = -(-nbytes // 1000)
+    return f"room for {f'{nbytes / 1e6:.1f} MB' if kilobytes >= 1000 else f'{kilobytes} kB'}"
 
 
 def is_refused(error: BaseException | None) -> bool:

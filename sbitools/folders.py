@@ -17,9 +17,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from .files import TEMP_SUFFIX, read_file, sync_directory, temporary_name, write_new
-from .locks import held
+from .locks import Taken, held
 
-__all__ = ["read_folder", "remove_folder", "replace_folder"]
+__all__ = ["discard_folder", "read_folder", "replace_folder"]
 
 _TRIES = 50  # of a reader that meets a replacement in its midst
 
@@ -44,7 +44,7 @@ def replace_folder(
     with held(_lock(place), seconds=seconds):
         check()
         for left in _left_behind(place):
-            remove_folder(left, set(files))
+            _remove(left, set(files))
         aside = temporary_name(place)
         try:
             aside.mkdir()
@@ -52,13 +52,13 @@ def replace_folder(
                 write_new(aside / name, data)
             sync_directory(aside)
             if place.exists():
-                remove_folder(_old(place), set(files))
+                _remove(_old(place), set(files))
                 place.rename(_old(place))
             aside.rename(place)
             sync_directory(place.parent)
-            remove_folder(_old(place), set(files))
+            _remove(_old(place), set(files))
         finally:
-            remove_folder(aside, set(files))
+            _remove(aside, set(files))
 
 
 def read_folder(place: Path, limits: Mapping[str, int | None]) -> list[bytes]:
@@ -95,13 +95,19 @@ def _read(folder: Path, limits: Mapping[str, int | None]) -> list[bytes]:
         os.close(fd)
 
 
-def remove_folder(folder: Path, known: set[str]) -> None:
+def _remove(folder: Path, known: set[str]) -> None:
     """Remove a folder, if it has nothing but known files."""
     with contextlib.suppress(OSError):
         if {entry.name for entry in folder.iterdir()} <= known:
             for name in sorted(known):
                 (folder / name).unlink(missing_ok=True)
             folder.rmdir()
+
+
+def discard_folder(place: Path, known: set[str]) -> None:
+    """Remove it as above, with the lock that a killed replacement left beside it."""
+    with contextlib.suppress(OSError, Taken), held(_lock(place)):
+        _remove(place, known)
 
 
 def _lock(place: Path) -> Path:

@@ -270,6 +270,15 @@ def overflow_the_stack(folder):
 
 
 @into(LETHAL)
+def triple_a_text(folder):
+    """No stack overflows: each step takes three times as long as the last, in one C call."""
+    nested = 1
+    while True:
+        KEPT[:] = [repr(nested)]
+        nested = [nested] * 3
+
+
+@into(LETHAL)
 def alarm(folder):
     signal.alarm(1)
     time.sleep(100)

@@ -117,15 +117,16 @@ def test_misdeeds_that_a_worker_survives(tmp_path, workers):
     check(tmp_path, deeds, workers, len(DONE) * [["done"]] + len(FAILED) * [["failed"]])
 
 
-def test_a_death_beside_children_that_hold_the_connection(tmp_path):
-    check(tmp_path, [LETHAL["die_beside_a_pool"]], 1, [["failed"]])
+def test_a_death_beside_children_that_hold_the_connection_and_an_overflow(tmp_path):
+    deeds = [LETHAL["die_beside_a_pool"], LETHAL["overflow_the_stack"]]
+    check(tmp_path, deeds, 1, 2 * [["failed"]])
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize("deed", LETHAL.values(), ids=LETHAL)
 def test_every_lethal_misdeed(tmp_path, deed, workers):
-    sleeps = deed.__name__ in ("hold_the_lock_too_long", "stop_itself")
+    sleeps = deed.__name__ in ("hold_the_lock_too_long", "stop_itself", "triple_a_text")
     # what was written to the connection comes before the answer, but after the part
     states = ["failed", "done"] if deed.__name__ == "write_to_all_files" else ["failed"]
     check(tmp_path, [deed], workers, [states], 2.0 if sleeps else LIMIT)

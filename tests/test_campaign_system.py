@@ -1,7 +1,8 @@
 """A campaign among other processes: two at once, closed files, no room for another.
 
-What cannot be had: a driver that prints what its own streams cannot encode (latin-1, ASCII) fails
-by itself, whatever the package does.
+What cannot be had: a driver that prints what its own streams cannot encode (latin-1, ASCII), or
+whose text Python itself cannot decode (`python -c` in a POSIX locale without UTF-8 mode), fails by
+itself, whatever the package does.
 """
 
 import errno

@@ -140,6 +140,20 @@ def test_an_interrupted_stage_goes_on(copy):
     assert all(p.stat().st_mtime_ns == when for p, when in kept.items()), "only the lost part"
 
 
+def test_an_interrupted_choice_ends_with_the_same_weights(copy):
+    """Not with the same hash of its checkpoint: a history has the seconds that each epoch took."""
+    run = open_run(copy)
+    folder = run.folder("choice")
+    files = [folder / "checkpoint" / "weights.safetensors", folder / "result.json"]
+    before = [file.read_bytes() for file in files]
+    forge(run.record_path("choice"), state="running", outputs={})
+    shutil.rmtree(folder / "checkpoint")
+    shutil.rmtree(folder / "fit" / "tuned")
+    files[1].unlink()
+    assert events(run, ["choice"]) == {"choice": "done"}
+    assert [file.read_bytes() for file in files] == before
+
+
 def test_a_stage_without_its_input_says_what_to_run(line_installed, copy):
     run = open_run(copy, f"run_dir='{copy.parent / 'empty'}'")
     with pytest.raises(ConfigError, match="sbitools train CONFIG"):

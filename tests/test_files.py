@@ -12,7 +12,7 @@ import pytest
 
 from sbitools import FieldSpec, Parameter, ParameterSpace, SimulationStore, priors
 from sbitools.errors import StoreError
-from sbitools.files import write_atomic
+from sbitools.files import out_of_reach, write_atomic
 from sbitools.observed import write_draws
 from sbitools.store.intake import checked_rows
 from sbitools.store.manifest import Manifest, lock, prepare_folder
@@ -32,6 +32,16 @@ def snapshot(folder):
 
 def make(path, x=X, **options):
     return SimulationStore.from_arrays(path, THETA, x, SPACE, FIELD, **options)
+
+
+@pytest.mark.parametrize(
+    ("nbytes", "room"),
+    [(0, "room for it"), (1, "for 1 kB"), (999_000, "for 999 kB"), (1_000_000, "for 1.0 MB"),
+     (64_250_000, "for 64.2 MB")],
+)  # fmt: skip
+def test_a_full_disk_says_how_much_room_is_wanted(nbytes, room):
+    error = out_of_reach(Path("f"), OSError(errno.ENOSPC, "No space left on device"), nbytes)
+    assert room in str(error)
 
 
 BAD = np.where(np.arange(N)[:, None] == 4, np.nan, X).astype("f4")

@@ -60,6 +60,13 @@ def test_every_form_of_an_array(tmp_path, form):
     assert native.flags.c_contiguous
 
 
+@pytest.mark.parametrize("nothing", [None, iter([X]), object()])
+def test_what_is_no_array_is_named(nothing):
+    """A simulator that forgets to return is told so, not that it gave a scalar."""
+    with pytest.raises(ShapeError, match=f"x: expected an array .*got {type(nothing).__name__} "):
+        as_native(nothing, "x")
+
+
 @pytest.mark.parametrize("simulated", [np.float32, ">f4"])
 def test_a_simulator_may_return_either_byte_order(tmp_path, simulated):
     simulator = FunctionSimulator(

@@ -86,6 +86,22 @@ def test_a_folder_with_the_name_of_a_state_is_not_removed(tmp_path):
     assert len(list(tmp_path.glob("state-*/notes"))) > 1
 
 
+def test_the_lock_of_a_killed_save_goes_with_its_state(tmp_path):
+    """Killed between the last rename of a save and the removal of its lock."""
+
+    def stop(row):
+        if row["epoch"] == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, on_epoch=stop)
+    [state] = tmp_path.glob("state-*")
+    (tmp_path / f".{state.name}.lock").write_text("sbitools: process 1 on a machine\n")
+    run(tmp_path, resume=True)
+    assert not state.exists()
+    assert sorted(p.name[:6] for p in tmp_path.iterdir()) == ["metric", "state-"]
+
+
 @pytest.mark.parametrize("damage", [b"\xff\xfe", b"{", b"[]\n", b"[" * 10_000, b"1\n\n2\n"])
 def test_damaged_metrics(tmp_path, damage):
     def stop(row):
