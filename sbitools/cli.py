@@ -97,12 +97,17 @@ def init(
     ] = None,
     dataset: Dataset = None,
     theta_dataset: Annotated[str | None, typer.Option(help="Name of the table.")] = None,
+    source: Annotated[
+        str | None, typer.Option(help="Fields that yours follow from, as --x: initial conditions, "
+                                 "coarse runs, masks.")
+    ] = None,
+    source_dataset: Annotated[str | None, typer.Option(help="Name of their array.")] = None,
 ) -> None:  # fmt: skip
     """Look at your own simulations and write a configuration that runs."""
     from .proposal import Files, propose
     from .proposal.write import write_proposal
 
-    files = Files(x, theta, dataset, theta_dataset, observation)
+    files = Files(x, theta, dataset, theta_dataset, observation, source, source_dataset)
     names = None if parameters is None else [name.strip() for name in parameters.split(",")]
     write_proposal(propose(files, names), out)
 

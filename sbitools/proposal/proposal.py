@@ -3,42 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from sbitools.axes import SPACE
 from sbitools.emulation import Task, choose_method
 from sbitools.errors import ConfigError, ParameterError, ShapeError, StoreError
-from sbitools.formats import (
-    Axis,
-    Fields,
-    Seen,
-    Table,
-    describe,
-    describe_table,
-    open_fields,
-    read_table,
-)
-from sbitools.labels import is_missing, same_unit
+from sbitools.formats import Seen, Table, describe_table, read_table
+from sbitools.labels import same_unit
 from sbitools.observed import read_field
 from sbitools.parameters import Parameter, ParameterSpace
 from sbitools.priors import from_dict
-from sbitools.simulator import FieldSpec
 
+from .fields import Looked, look
 from .names import parameter_names, unit_in
-from .periodic import looks_periodic
 from .priors import ColumnPrior, propose_prior, stratified
 from .splits import Splits, propose_splits
 
 __all__ = ["Files", "Proposal", "propose"]
 
 _FEWEST = 8  # simulations from which anything can be learnt and tested
-_LOOKED_AT = 64  # fields by which the ends of axes are compared
-_DTYPES = {"float16": "float32", "int8": "int32", "int16": "int32", "uint16": "int32",
-           "uint32": "int64", "bool": "uint8"}  # fmt: skip
-_KNOWN = ("float32", "float64", "int32", "int64", "uint8", "complex64")
 
 
 @dataclass(frozen=True)
@@ -51,6 +36,8 @@ class Files:
         dataset: name of x in its file.
         theta_dataset: name of the table in its file.
         observation: the data.
+        source: as `x`, fields that x follows from.
+        source_dataset: name of source in its file.
     """
 
     x: str
@@ -58,6 +45,8 @@ class Files:
     dataset: str | None = None
     theta_dataset: str | None = None
     observation: str | None = None
+    source: str | None = None
+    source_dataset: str | None = None
 
 
 @dataclass(frozen=True)
@@ -66,10 +55,8 @@ class Proposal:
 
     Args:
         files: they were.
-        seen: what the fields are.
-        axes: of one field.
-        dtype: that the store would have.
-        unit: of the fields, ``""`` if the file states none.
+        x: what the fields are.
+        source: what the fields are that they follow from.
         priors: of each column that is a parameter, by name.
         names: of the parameters in these columns, identifiers.
         units: of these columns, where the file tells.
@@ -83,10 +70,8 @@ class Proposal:
     """
 
     files: Files
-    seen: Seen
-    axes: tuple[Axis, ...]
-    dtype: str
-    unit: str
+    x: Looked
+    source: Looked | None
     priors: dict[str, ColumnPrior]
     names: dict[str, str]
     units: dict[str, str]
@@ -111,16 +96,9 @@ def propose(files: Files, parameters: Sequence[str] | None = None) -> Proposal:
         ParameterError: for columns that cannot be parameters.
         ShapeError: for values that a store cannot hold.
     """
-    with open_fields(files.x, files.dataset, prefer="x") as fields:
-        seen = describe(fields)
-        axes = _axes(fields, seen)
-        indices = fields.indices
-    dtype = _DTYPES.get(seen.dtype, seen.dtype)
-    if dtype not in _KNOWN:
-        raise ShapeError(
-            f"x in {files.x}", expected=f"one of {', '.join(_KNOWN)}", got=seen.dtype,
-            fix="convert the values",
-        )  # fmt: skip
+    x = look(files.x, files.dataset, "x")
+    seen = x.seen
+    source = None if files.source is None else look(files.source, files.source_dataset, "source")
     good = seen.n - seen.failed
     if good < _FEWEST:
         raise StoreError(
@@ -138,50 +116,44 @@ def propose(files: Files, parameters: Sequence[str] | None = None) -> Proposal:
         values = np.stack([table.columns[name] for name in priors], axis=1)
         bounds = [(p.prior["low"], p.prior["high"]) for p in priors.values()]
         design = "latin_hypercube" if stratified(values, bounds) else "random"
-        remarks, index = _table_remarks(values), _numbers_of_files(table, indices)
+        remarks, index = _table_remarks(values), _numbers_of_files(table, x.indices)
     if files.observation is not None:
         _check_observation(files.observation, seen)
+    if source is not None:
+        _check_source(source, seen.n)
     splits = propose_splits(good, len(priors))
-    method, why = _method(seen, axes, dtype, priors, splits)
+    method, why = _method(x, source, priors, splits)
     if method == "none":
         splits = propose_splits(good, len(priors), emulate=False)
     return Proposal(
-        files, seen, axes, dtype, seen.unit or "", priors, parameter_names(priors), units, index,
-        left_out, design,
-        splits, method, why, (*_field_remarks(seen), *remarks),
+        files, x, source, priors, parameter_names(priors), units, index, left_out, design,
+        splits, method, why, (*x.remarks, *remarks),
     )  # fmt: skip
 
 
-def _axes(fields: Fields, seen: Seen) -> tuple[Axis, ...]:
-    """Guessed axes of space are periodic where the fields show that their ends are neighbours."""
-    few = fields[:_LOOKED_AT]
-    values = np.ma.getdata(few)
-    rows = values.reshape(len(values), -1)
-    values = values[~(is_missing(rows) | np.ma.getmaskarray(few).reshape(rows.shape)).any(1)]
-    out = []
-    for i, axis in enumerate(seen.axes, start=1):
-        if not axis.stated and axis.kind in SPACE and len(values) and looks_periodic(values, i):
-            reason = "the fields step across its ends as between neighbours"
-            axis = replace(axis, kind="periodic", reason=reason)
-        out.append(axis)
-    return tuple(out)
-
-
 def _method(
-    seen: Seen, axes: tuple[Axis, ...], dtype: str, priors: dict[str, ColumnPrior], splits: Splits
+    x: Looked, source: Looked | None, priors: dict[str, ColumnPrior], splits: Splits
 ) -> tuple[str, str]:
     """Whether a method can emulate these fields, and which or why not."""
     names = parameter_names(priors)
     space = ParameterSpace(
         [Parameter(names[k], from_dict(column.prior)) for k, column in priors.items()]
     )
-    dims, kinds = tuple(a.name for a in axes), tuple(a.kind for a in axes)
-    output = FieldSpec("x", dims, seen.shape[1:], dtype, axes=kinds)
+    given = None if source is None else source.spec("source")
     try:
-        method, why = choose_method(Task(space, output, splits.train))
+        method, why = choose_method(Task(space, x.spec("x"), splits.train, given))
     except ConfigError as error:
         return "none", f"no method can emulate these fields: {error.got}"
     return "auto", f"{method.name}, at present: {why}"
+
+
+def _check_source(source: Looked, n: int) -> None:
+    if source.seen.n != n or source.seen.failed:
+        raise StoreError(
+            f"source in {source.file}", expected=f"{n} fields with finite values, one for each of "
+            "x", got=f"{source.seen.n}, {source.seen.failed} of them not finite",
+            fix="write one source field per simulation, in the same order",
+        )  # fmt: skip
 
 
 def _check_observation(file: str, seen: Seen) -> None:
@@ -234,27 +206,6 @@ def _columns(
             fix=f"name some of {list(table.names)} with --parameters, or correct the table",
         )  # fmt: skip
     return {name: propose_prior(table.columns[name]) for name in known}, left_out
-
-
-def _field_remarks(seen: Seen) -> list[str]:
-    remarks = []
-    if seen.failed:
-        remarks.append(
-            f"{seen.failed} of {seen.n} simulations have NaN, infinite or masked values (the "
-            f"first is {seen.first_failed}): they will be recorded as failed"
-        )
-    if seen.first_duplicate is not None:
-        one, other = seen.first_duplicate
-        remarks.append(
-            f"{seen.duplicates} simulations repeat an earlier one (the first: {one} is {other}): "
-            "repeated ones on both sides of a split make tests too good"
-        )
-    if seen.constant > 0:
-        remarks.append(
-            f"{100 * seen.constant:.3g} % of the cells have one value in all simulations: they "
-            "are left out of training"
-        )
-    return remarks
 
 
 def _table_remarks(values: np.ndarray) -> list[str]:

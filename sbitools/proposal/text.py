@@ -7,6 +7,7 @@ import math
 import textwrap
 from typing import Any
 
+from .fields import Looked
 from .proposal import Proposal
 from .splits import propose_emulated
 
@@ -17,15 +18,8 @@ _WIDTH = 98
 
 def proposal_lines(p: Proposal) -> list[str]:
     """What was seen and what is proposed, one line each."""
-    s = p.seen
-    axes = ", ".join(f"{a.name} {a.length} ({a.kind})" for a in p.axes) or "none"
-    unit = f" {p.unit}" if p.unit else ""
-    lines = [
-        f"fields: {s.n} simulations of shape {s.shape[1:]}, {s.dtype}",
-        f"axes: {axes}",
-        f"values: {s.minimum:.4g} to {s.maximum:.4g}{unit}, mean {s.mean:.4g}, sd {s.std:.4g}"
-        + (f", {100 * s.zeros:.3g} % exactly zero" if s.zeros else ""),
-    ]
+    lines = _field_lines("fields", p.x)
+    lines += [] if p.source is None else _field_lines("sources", p.source)
     lines += [
         f"parameter {name}: uniform from {c.prior['low']:g} to {c.prior['high']:g}?"
         + (f" But {c.doubt}" if c.doubt else "")
@@ -39,6 +33,18 @@ def proposal_lines(p: Proposal) -> list[str]:
     lines.append(k.sentence)
     lines.append(f"emulator: {p.why}")
     return [*lines, *(f"note: {text}" for text in p.warnings)]
+
+
+def _field_lines(what: str, looked: Looked) -> list[str]:
+    s = looked.seen
+    axes = ", ".join(f"{a.name} {a.length} ({a.kind})" for a in looked.axes) or "none"
+    unit = f" {looked.unit}" if looked.unit else ""
+    return [
+        f"{what}: {s.n} simulations of shape {s.shape[1:]}, {s.dtype}",
+        f"axes: {axes}",
+        f"values: {s.minimum:.4g} to {s.maximum:.4g}{unit}, mean {s.mean:.4g}, sd {s.std:.4g}"
+        + (f", {100 * s.zeros:.3g} % exactly zero" if s.zeros else ""),
+    ]
 
 
 def proposal_text(p: Proposal, run_dir: str) -> str:
@@ -64,15 +70,9 @@ def proposal_text(p: Proposal, run_dir: str) -> str:
     parts += [
         _comment("Consecutive simulations that share a volume, so that they stay together."),
         _values(group_size=1),
-        "\n[settings.x]",
-        _values(file=f.x, dataset=f.dataset, name="x"),
-        _comment(
-            "TO CONFIRM: what each axis is: periodic, open, evolving (a line of sight), healpix "
-            f"or channel. {_reasons(p)}"
-        ),
-        _values(shape=list(p.seen.shape[1:]), dims=[a.name for a in p.axes],
-                axes=[a.kind for a in p.axes], dtype=p.dtype, unit=p.unit),
-    ]  # fmt: skip
+        *_field("x", p.x),
+        *([] if p.source is None else _field("source", p.source)),
+    ]
     for heading, column in p.priors.items():
         parts.append("\n[[settings.parameters]]")
         if column.doubt:
@@ -109,7 +109,7 @@ def _learning(p: Proposal) -> list[str]:
         parts += [
             "\n[emulated]",
             _comment("Simulations that the emulator makes, for the posterior to learn from."),
-            _values(n_train=propose_emulated(math.prod(p.seen.shape[1:]))),
+            _values(n_train=propose_emulated(math.prod(p.x.shape))),
         ]
     return [
         *parts,
@@ -130,8 +130,19 @@ _DESIGN = {
 }
 
 
-def _reasons(p: Proposal) -> str:
-    return " ".join(f"{a.name}: {a.reason}." for a in p.axes)
+def _field(name: str, looked: Looked) -> list[str]:
+    """Section of one kind of fields."""
+    reasons = " ".join(f"{a.name}: {a.reason}." for a in looked.axes)
+    return [
+        f"\n[settings.{name}]",
+        _values(file=looked.file, dataset=looked.dataset, name=name),
+        _comment(
+            "TO CONFIRM: what each axis is: periodic, open, evolving (a line of sight), healpix "
+            f"or channel. {reasons}"
+        ),
+        _values(shape=list(looked.shape), dims=[a.name for a in looked.axes],
+                axes=[a.kind for a in looked.axes], dtype=looked.dtype, unit=looked.unit),
+    ]  # fmt: skip
 
 
 def _comment(text: str) -> str:

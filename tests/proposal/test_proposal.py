@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -86,7 +87,7 @@ def test_a_configuration_that_parses_and_leaves_out_what_is_no_parameter(files):
     assert list(found.priors) == ["Omega_m", "H0"]
     assert set(found.left_out) == {"run", "seeds", "label"}
     assert found.priors["H0"].prior == {"kind": "uniform", "low": 60.0, "high": 90.0}
-    assert [a.kind for a in found.axes] == ["periodic"]
+    assert [a.kind for a in found.x.axes] == ["periodic"]
     text = proposal_text(found, "results")
     config = parse_config(tomllib.loads(text))
     assert config.system == "own"
@@ -169,3 +170,23 @@ def test_a_configuration_is_never_replaced(files, tmp_path):
     assert (tmp_path / "run.toml").read_bytes() == before
     with pytest.raises(SbitoolsError, match="toml"):
         write_proposal(propose(files), tmp_path / "run.yaml")
+
+
+def test_fields_that_follow_from_others_get_a_section_of_their_own(files, tmp_path):
+    x = np.load(files.x)
+    np.save(tmp_path / "coarse.npy", x.reshape(N, 16, 2).mean(2))
+    files = replace(files, source=str(tmp_path / "coarse.npy"))
+    found = propose(files)
+    assert found.method == "auto"
+    assert "diffusion" in found.why
+    config = parse_config(tomllib.loads(proposal_text(found, str(tmp_path / "run"))))
+    settings = OwnSettings.model_validate(config.settings)
+    assert settings.source is not None
+    assert (settings.source.shape, settings.source.axes) == ((16,), ("periodic",))
+    assert system.simulator(settings).source is not None
+    bad = x.copy()
+    bad[3, 4] = np.nan
+    for name, values in (("fewer", x[:-1]), ("holed", bad)):
+        np.save(tmp_path / f"{name}.npy", values)
+        with pytest.raises(StoreError, match=r"source in .*one for each"):
+            propose(replace(files, source=str(tmp_path / f"{name}.npy")))
