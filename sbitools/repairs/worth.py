@@ -1,9 +1,13 @@
 """What an emulator is worth: posteriors trained with and without it, on the same observations.
 
 Each is scored by the log density that it gives the truth of held-out reference simulations, none
-of which trained anything. The one with the highest mean is chosen. A choice among three by the
-same tests is a little optimistic: its own score is therefore also cross-fitted, which means that
-each part of the tests is scored by the one that the other parts would have chosen.
+of which trained anything. The one with the highest mean is chosen, or the first that is less than
+a standard error behind it: what luck decides is not worth a fine-tuning. A choice among three by
+the same tests is a little optimistic: its own score is therefore also cross-fitted, which means
+that each part of the tests is scored by the one that the other parts would have chosen.
+
+References:
+    | Classification and Regression Trees (Breiman & al. 1984), section 3.4.3: one standard error
 """
 
 from __future__ import annotations
@@ -34,7 +38,8 @@ class Score:
         name: of the way it was trained.
         mean: log density of the truth, in nats.
         error: standard error of the mean, by bootstrap over groups.
-        behind: mean below that of the chosen one, in nats; 0 for that itself.
+        behind: mean below that of the chosen one, in nats; 0 for that itself, and less for one
+            that is above it by chance.
         behind_error: standard error of these paired differences.
     """
 
@@ -87,7 +92,8 @@ def compare_posteriors(
     A truth of density zero counts as the lowest finite density that any of them gave.
 
     Args:
-        posteriors: by the way they were trained; of equal parameters and observations.
+        posteriors: by the way they were trained, the one that is kept in doubt first; of equal
+            parameters and observations.
         store: held-out reference simulations.
         without: name of the one that no emulator had part in.
         seed: of the observation noise, the folds and the bootstrap.
@@ -104,7 +110,7 @@ def compare_posteriors(
     table = np.where(np.isfinite(table), table, finite.min() if len(finite) else 0.0)
     groups = np.asarray(store.groups)[rows]
     rng = np.random.default_rng(derive(seed, _BOOTSTRAP))
-    best = int(table.mean(0).argmax())
+    best = _best(table, groups)
 
     def error(values: np.ndarray) -> float:
         return float(bootstrap_means(values[:, None], groups, rng)[:, 0].std())
@@ -128,14 +134,24 @@ def compare_posteriors(
     )  # fmt: skip
 
 
+def _best(table: np.ndarray, groups: np.ndarray) -> int:
+    """The first column that is not a standard error of the paired differences behind the best."""
+    behind = table[:, [table.mean(0).argmax()]] - table
+    number, size = np.unique(groups, return_inverse=True, return_counts=True)[1:]
+    sums = np.stack([np.bincount(number, column) for column in behind.T], axis=1)
+    n = max(len(size), 2)
+    error = (sums - size[:, None] * behind.mean(0)).std(0) * np.sqrt(n * n / (n - 1)) / len(table)
+    return int((behind.mean(0) <= error).argmax())
+
+
 def _cross_fitted(table: np.ndarray, groups: np.ndarray, seed: int) -> float:
     """Mean of the column that is the best on the other folds, fold by fold."""
     n_groups = len(np.unique(groups))
     if n_groups < 2:
-        return float(table.mean(0).max())
+        return float(table[:, _best(table, groups)].mean())
     folds = assign_folds(groups, min(_FOLDS, n_groups), derive(seed, _SPLIT))
     values = np.empty(len(table))
     for fold in np.unique(folds):
         here = folds == fold
-        values[here] = table[here, table[~here].mean(0).argmax()]
+        values[here] = table[here, _best(table[~here], groups[~here])]
     return float(values.mean())

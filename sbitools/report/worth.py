@@ -36,6 +36,7 @@ def worth_section(result: dict[str, Any]) -> Section:
     return Section(
         "worth", "With and without the emulator",
         "Posteriors were also trained on the reference simulations alone, and on them after "
-        "emulated ones. The best on simulations that none of them has seen was kept: it is the "
-        "one that is calibrated below.", blocks,
+        "emulated ones. The best on simulations that none of them has seen was kept, the plainest "
+        "of those less than a standard error apart: it is the one that is calibrated below.",
+        blocks,
     )  # fmt: skip
