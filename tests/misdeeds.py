@@ -4,9 +4,9 @@
 fails, `LETHAL` those that end the worker process: each costs a few starts of another.
 """
 
+import contextlib
 import ctypes
 import multiprocessing
-import contextlib
 import os
 import resource
 import signal
