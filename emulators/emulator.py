@@ -200,9 +200,9 @@ class Emulator(ABC):
         with single_precision(), torch.no_grad():
             return self.decode(theta, self.latent(theta, seeds))
 
-    def draw_source(self, theta: Tensor, seeds: Tensor) -> Tensor:
-        """Source fields for `simulate`, (B, *source.shape), of an emulator that has a source."""
-        raise NotImplementedError
+    def draw_source(self, theta: Tensor, seeds: Tensor) -> Any:
+        """Source fields for `simulate`, (B, *source.shape); None: they have to be passed."""
+        return None
 
     def _follow(self, theta: Tensor, seeds: Tensor, source: Any) -> tuple[Tensor, Tensor]:
         if source is None:

@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 __all__ = ["VectorEmulator"]
 
 _MOST_ROWS = 200_000  # simulations that are learned from
-_ROWS, _NUMBERS = 4096, 1 << 22  # vectors that are made at a time, and their covariances with
-# the points of one process
+_ROWS = 4096  # vectors that are made at a time,
+_COVARIANCES = 1 << 22  # and of these with the points of one process
 _SPREAD, _ORDER = 31, 32  # keys of seeds
 _CODE = 2
 """To be raised whenever the same simulations give other numbers to the networks."""
@@ -148,7 +148,7 @@ class VectorEmulator(Emulator):
         c = coordinates(self.parameters, theta)
         mean = model.response.mean
         each = mean.sizes[0] if isinstance(mean, Modes) else 0
-        size = max(1, min(_ROWS, _NUMBERS // max(1, each)))
+        size = max(1, min(_ROWS, _COVARIANCES // max(1, each)))
         with torch.no_grad():
             x = torch.cat([
                 model(z.to(device), some.to(device))

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from emulators.emulator import Emulator
 from emulators.methods.diffusion.batches import WhiteBatches
 from emulators.methods.diffusion.drawing import draw, follows
 from emulators.methods.diffusion.emulator import DiffusionEmulator
@@ -204,6 +205,9 @@ def test_stores_and_fields_without_the_source_are_refused(tmp_path):
             emulator.simulate(theta, seeds, wrong)
     with pytest.raises(ShapeError, match="x follows from"):
         emulator.decode(theta, emulator.latent(theta, seeds))
+    drawing_none = type("DrawingNone", (DiffusionEmulator,), {"draw_source": Emulator.draw_source})
+    with pytest.raises(ShapeError, match="x follows from"):
+        drawing_none.load(emulator.save(tmp_path / "c")).simulate(theta, seeds)
     plain = DiffusionEmulator(SPACE, PLANE)
     plain.fit(none, QUICK, run_dir=tmp_path / "plain")
     with pytest.raises(ShapeError, match="leave it out"):
