@@ -13,12 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sbitools.arrays import as_native
-from sbitools.devices import find_device
 from sbitools.errors import ShapeError, StoreError, TrainingError
+from sbitools.gate.arrays import as_native
+from sbitools.gate.plain import as_path
+from sbitools.networks.devices import find_device
+from sbitools.networks.precision import single_precision
 from sbitools.parameters import ParameterSpace
-from sbitools.plain import as_path
-from sbitools.precision import single_precision
 from sbitools.seeds import check_seeds
 from sbitools.simulator import FieldSpec
 

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from .arrays import as_native
+from .display.typeset import tex_text, typeset
 from .errors import PosteriorError
+from .gate.arrays import as_native
+from .gate.plain import whole
 from .parameters import Parameter, ParameterSpace, as_space
-from .plain import whole
 from .seeds import check_seed
-from .typeset import tex_text, typeset
 
 if TYPE_CHECKING:
     from .inference import Posterior

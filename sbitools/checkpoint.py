@@ -20,11 +20,11 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from .disk.files import parse_json, read_file
+from .disk.folders import discard_folder, read_folder, replace_folder
+from .disk.locks import Taken
 from .errors import CheckpointError, SbitoolsError
-from .files import parse_json, read_file
-from .folders import discard_folder, read_folder, replace_folder
-from .locks import Taken
-from .plain import as_path
+from .gate.plain import as_path
 from .version import __version__
 
 __all__ = [
@@ -149,7 +149,7 @@ def rebuild(
         tensors: of the checkpoint: nothing is made that is out of proportion to them.
         steps: operations of torch that it may take, beside those that make layers.
     """
-    from .budget import Budget
+    from .networks.budget import Budget
 
     guard = contextlib.nullcontext() if tensors is None else Budget(tensors, steps)
     try:

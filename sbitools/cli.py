@@ -69,7 +69,7 @@ def demo(
     print_config: Annotated[bool, typer.Option(help="Print the TOML file and exit.")] = False,
 ) -> None:
     """Run the whole chain with a packaged configuration; run it again to resume."""
-    from .demo import demo_config, demo_text, folder_override
+    from .commands.demo import demo_config, demo_text, folder_override
 
     changes = [*(overrides or ()), *([folder_override(out)] if out else [])]
     if print_config:
@@ -230,7 +230,7 @@ def sample(
     overrides: Set = None,
 ) -> None:  # fmt: skip
     """Posterior draws and their summary for your own field; repaired, where the repair helps."""
-    from .sampling import sample_file
+    from .commands.sampling import sample_file
 
     run = _run(config, overrides)
     sample_file(
@@ -295,7 +295,7 @@ def _run(path: Path, overrides: Sequence[str] | None) -> Run:
 
 def _stages(run: Run, names: Any, again: bool = False) -> None:
     from .chain import run_chain
-    from .console import announce, conclude
+    from .commands.console import announce, conclude
 
     if not again:
         run.check()
@@ -307,7 +307,7 @@ def _stages(run: Run, names: Any, again: bool = False) -> None:
 def _by_command(run: Run, names: Sequence[str] | None, command: str) -> None:
     from .chain import STORES
     from .chain.commanded import simulate_by_command
-    from .console import announce
+    from .commands.console import announce
 
     run.check()
     wanted = names or [name for name in STORES if name.startswith("reference/")]

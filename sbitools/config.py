@@ -16,10 +16,10 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from .disk.files import read_file, utf8
 from .errors import ConfigError
-from .files import read_file, utf8
-from .models import PlainModel
-from .plain import as_path
+from .gate.models import PlainModel
+from .gate.plain import as_path
 
 __all__ = [
     "CalibrateSection", "ComparisonSection", "EmulatedSection", "ObservationSection",

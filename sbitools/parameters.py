@@ -13,14 +13,14 @@ import torch
 from torch import Tensor
 
 from . import priors
-from .arrays import is_tensor, real_tensor
-from .brief import Brief, names_in_brief
+from .display.brief import Brief, names_in_brief
+from .display.typeset import typeset
 from .errors import ParameterError, SbitoolsError
+from .gate.arrays import is_tensor, real_tensor
+from .gate.plain import flag, text, whole
 from .labels import table_values
-from .plain import flag, text, whole
 from .priors import Prior
 from .seeds import check_seed, derive
-from .typeset import typeset
 
 __all__ = ["Design", "Parameter", "ParameterSpace", "as_space"]
 

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from .errors import ParameterError, SbitoolsError, ShapeError
-from .plain import whole
-from .precision import single_precision
+from .gate.plain import whole
+from .networks.precision import single_precision
 
 __all__ = [
     "check_seed", "check_seeds", "derive", "generator", "initial_weights", "mix", "normal",
@@ -28,7 +28,7 @@ _MASK63 = (1 << 63) - 1
 
 
 def check_seed(seed: Any, name: str = "seed") -> int:
-    """Return `seed` as an int; see `sbitools.plain.whole`.
+    """Return `seed` as an int; see `sbitools.gate.plain.whole`.
 
     Raises:
         ParameterError: if it is not an integer in [0, 2^63).

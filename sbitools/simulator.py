@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from .axes import AXIS_KINDS, SPACE, kinds_of
-from .brief import names_in_brief
+from .display.brief import names_in_brief
 from .errors import ParameterError, ShapeError
+from .gate.plain import text, whole
 from .parameters import ParameterSpace, as_space
-from .plain import text, whole
 
 __all__ = ["FieldSpec", "FunctionSimulator", "Simulator", "as_spec"]
 

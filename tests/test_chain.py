@@ -17,8 +17,8 @@ from sbitools.chain.aside import Place
 from sbitools.chain.attribution import observed_statistics
 from sbitools.chain.records import differences, digest_path, read_record, record_work
 from sbitools.cli import main
+from sbitools.commands.console import epoch_printer
 from sbitools.config import load_config
-from sbitools.console import epoch_printer
 from sbitools.errors import ConfigError, ObservationError, StoreError
 
 

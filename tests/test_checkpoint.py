@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from sbitools.checkpoint import checkpoint_kind, load_checkpoint, rebuild, save_checkpoint
+from sbitools.disk.locks import held
 from sbitools.errors import CheckpointError
-from sbitools.locks import held
 
 TENSORS = {"a": torch.arange(1000.0)}
 

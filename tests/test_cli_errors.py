@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sbitools import observed
 from sbitools.cli import main
+from sbitools.commands.demo import demo_text
 from sbitools.config import parse_config
-from sbitools.demo import demo_text
 from sbitools.errors import ObservationError
+from sbitools.observation import observed
 from sbitools.simulator import FieldSpec
 
 

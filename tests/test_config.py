@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sbitools.commands.demo import demo_config, demo_text
 from sbitools.config import RunConfig, apply_overrides, load_config, parse_config
-from sbitools.demo import demo_config, demo_text
 from sbitools.errors import ConfigError
 from sbitools.report.provenance import toml_text
 

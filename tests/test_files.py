@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from sbitools import FieldSpec, Parameter, ParameterSpace, SimulationStore, priors
+from sbitools.disk.files import out_of_reach, write_atomic
 from sbitools.errors import StoreError
-from sbitools.files import out_of_reach, write_atomic
-from sbitools.observed import write_draws
+from sbitools.observation.observed import write_draws
 from sbitools.store.intake import checked_rows
 from sbitools.store.manifest import Manifest, lock, prepare_folder
 from sbitools.store.parts import write_part

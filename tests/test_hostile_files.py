@@ -27,12 +27,12 @@ from sbitools import (
 from sbitools.calibration import CalibrationResult
 from sbitools.chain.records import read_json, read_record
 from sbitools.config import load_config
+from sbitools.disk.files import parse_json, read_file
 from sbitools.errors import CheckpointError, ConfigError, SbitoolsError, StoreError
-from sbitools.files import parse_json, read_file
 from sbitools.formats.opening import open_array
 from sbitools.formats.theta import read_theta
 from sbitools.observation import Observation
-from sbitools.observed import read_field
+from sbitools.observation.observed import read_field
 from sbitools.report.artifacts import load_statistics
 from sbitools.store.imports import import_files
 from sbitools.store.layout import Layout

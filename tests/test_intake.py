@@ -14,10 +14,10 @@ from sbitools import (
     priors,
     simulate,
 )
-from sbitools.arrays import as_native
 from sbitools.campaign.runner import Payload, Runner, _Hung
 from sbitools.campaign.worker import as_part
 from sbitools.errors import CampaignError, ParameterError, ShapeError, StoreError
+from sbitools.gate.arrays import as_native
 from sbitools.store.imports import add_results, open_array, read_theta
 from sbitools.store.intake import checked_rows
 

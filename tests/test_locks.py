@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from sbitools.locks import Taken, held
+from sbitools.disk.locks import Taken, held
 
 
 def test_the_owner_is_named_and_the_file_goes(tmp_path):
@@ -64,7 +64,7 @@ def test_the_lock_of_a_dead_process_is_free(tmp_path):
     code = f"""
 import os
 from pathlib import Path
-from sbitools.locks import held
+from sbitools.disk.locks import held
 with held(Path({str(tmp_path / ".lock")!r})):
     os.kill(os.getpid(), 9)
 """

@@ -20,7 +20,7 @@ from sbitools import (
 from sbitools.errors import ConfigError, SbitoolsError, StoreError, TrainingError
 from sbitools.formats.opening import open_array
 from sbitools.formats.theta import read_theta
-from sbitools.observed import read_field
+from sbitools.observation.observed import read_field
 from sbitools.store.imports import import_files
 
 SPACE = ParameterSpace([Parameter("a", priors.Uniform(0, 1))])

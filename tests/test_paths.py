@@ -23,7 +23,7 @@ from sbitools.campaign import plan
 from sbitools.config import load_config, parse_config
 from sbitools.errors import SbitoolsError
 from sbitools.observation import Mask, Observation
-from sbitools.observed import read_field
+from sbitools.observation.observed import read_field
 from sbitools.store.imports import add_results, import_files, open_array, read_theta
 from sbitools.training import read_metrics
 

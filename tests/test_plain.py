@@ -8,9 +8,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sbitools.arrays import selection
 from sbitools.errors import ConfigError, ShapeError, StoreError
-from sbitools.plain import as_path, flag, real, text, whole
+from sbitools.gate.arrays import selection
+from sbitools.gate.plain import as_path, flag, real, text, whole
 
 WHOLE = [3, np.int64(3), np.uint8(3), 3.0, np.float32(3), torch.tensor(3), np.array(3)]
 NO_NUMBER = [True, np.True_, "3", None, [3], (3,), np.array([3]), float("nan"), object(), 3j, {}]

@@ -13,9 +13,9 @@ import torch
 import sbitools
 from sbitools import FieldSpec, Parameter, ParameterSpace, SimulationStore, priors
 from sbitools.checkpoint import checkpoint_kind, load_checkpoint, save_checkpoint
+from sbitools.disk.files import write_atomic
 from sbitools.errors import CheckpointError, SbitoolsError, StoreError, TrainingError
-from sbitools.files import write_atomic
-from sbitools.observed import write_draws
+from sbitools.observation.observed import write_draws
 from sbitools.repairs import repair
 from tests.plugins.gaussian import LineEmulator
 

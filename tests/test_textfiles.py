@@ -23,7 +23,7 @@ from sbitools.campaign import plan
 from sbitools.config import load_config
 from sbitools.errors import ParameterError, StoreError
 from sbitools.formats.textfiles import read_text
-from sbitools.observed import write_draws
+from sbitools.observation.observed import write_draws
 from sbitools.store.imports import read_theta
 
 SPACE = ParameterSpace(

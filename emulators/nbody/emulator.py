@@ -16,8 +16,8 @@ from emulators.methods.displacement.painting import density_contrast
 from emulators.options import fast_bfloat16, parse_options
 from sbitools import priors
 from sbitools.errors import ConfigError, ParameterError, StoreError
-from sbitools.plain import whole
-from sbitools.precision import single_precision
+from sbitools.gate.plain import whole
+from sbitools.networks.precision import single_precision
 from sbitools.seeds import derive
 from sbitools.training import TrainingHistory, mean_loss, run_training
 

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from emulators.methods.displacement.painting import density_contrast
 from sbitools.errors import ConfigError, ParameterError
+from sbitools.gate.plain import real, text, whole
 from sbitools.parameters import Parameter, ParameterSpace
-from sbitools.plain import real, text, whole
 from sbitools.priors import Prior, Uniform
 from sbitools.seeds import check_seeds
 from sbitools.simulator import FieldSpec

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, ValidationInfo, field_validator
 
-from sbitools.models import PlainModel
+from sbitools.gate.models import PlainModel
 
 from .mesh import mesh_factors
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from emulators.methods.displacement.painting import density_contrast
 from sbitools.errors import StoreError
-from sbitools.plain import whole
+from sbitools.gate.plain import whole
 from sbitools.statistics import cross_correlation, pdf, power_spectrum
 
 from .simulator import NBodySimulator

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field
 
-from sbitools.models import PlainModel
+from sbitools.gate.models import PlainModel
 
 __all__ = ["FieldSettings", "OwnParameter", "OwnSettings"]
 

@@ -28,7 +28,7 @@ from emulators.methods.diffusion.options import SHORT_STEPS, STEPS_PER_EPOCH
 from emulators.options import parse_options
 from sbitools.campaign import simulate
 from sbitools.errors import ConfigError
-from sbitools.plain import as_path
+from sbitools.gate.plain import as_path
 from sbitools.seeds import derive, mix, normal
 from sbitools.simulator import FieldSpec
 from sbitools.store import SimulationStore

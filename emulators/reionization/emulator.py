@@ -17,7 +17,7 @@ from emulators.methods.diffusion.options import STEPS_PER_EPOCH
 from emulators.methods.diffusion.windows import windowed
 from emulators.options import fast_bfloat16, parse_options
 from sbitools.errors import ConfigError, ShapeError, StoreError
-from sbitools.precision import single_precision
+from sbitools.networks.precision import single_precision
 from sbitools.priors.base import ndtr
 from sbitools.seeds import derive, normal
 from sbitools.training import TrainingHistory, run_training

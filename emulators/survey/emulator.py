@@ -17,10 +17,10 @@ from torch import Tensor
 from emulators.emulator import Emulator, check_latent, fit_inputs
 from emulators.options import parse_options
 from emulators.parallel import for_each
+from sbitools.disk.files import write_atomic
 from sbitools.errors import ConfigError, RunDirError, ShapeError, StoreError
-from sbitools.files import write_atomic
+from sbitools.networks.precision import single_precision
 from sbitools.parameters import ParameterSpace
-from sbitools.precision import single_precision
 from sbitools.seeds import normal
 from sbitools.simulator import FieldSpec
 from sbitools.statistics.sphere_maps import nside_of

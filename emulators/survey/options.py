@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import ConfigDict, Field
 
-from sbitools.models import PlainModel
+from sbitools.gate.models import PlainModel
 
 __all__ = ["EmulatorOptions"]
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import ConfigDict, Field
 
-from sbitools.models import PlainModel
+from sbitools.gate.models import PlainModel
 
 if TYPE_CHECKING:
     from sbitools.store import SimulationStore

@@ -24,7 +24,7 @@ import sbitools
 from sbitools.calibration import calibrate_draws, latent
 from sbitools.calibration.sampling import draw
 from sbitools.chain import Run, finished_record, run_chain
-from sbitools.demo import demo_config
+from sbitools.commands.demo import demo_config
 from sbitools.seeds import derive
 
 __all__ = ["main"]

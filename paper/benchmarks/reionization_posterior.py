@@ -26,7 +26,7 @@ from _table import Table, cpu_seconds, say, simulating_parser, work_folder
 import sbitools
 from sbitools.calibration import CalibrationResult
 from sbitools.chain import Run, run_chain
-from sbitools.demo import demo_config
+from sbitools.commands.demo import demo_config
 from sbitools.errors import ConvergenceWarning, MisspecificationWarning
 from sbitools.observation import Observation
 from sbitools.repairs import judgement

@@ -38,7 +38,7 @@ from emulators.survey.instrument.likelihood import TOLERANCE, GainLikelihood
 from emulators.survey.simulator import TodSimulator
 from sbitools.calibration import CalibrationResult
 from sbitools.chain import Run, run_chain
-from sbitools.demo import demo_config
+from sbitools.commands.demo import demo_config
 from sbitools.seeds import derive
 
 __all__ = ["main"]

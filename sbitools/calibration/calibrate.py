@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from sbitools.errors import ConfigError
-from sbitools.plain import flag, real, whole
+from sbitools.gate.plain import flag, real, whole
 from sbitools.seeds import check_seed, derive
 from sbitools.store.access import as_store
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from sbitools.brief import cut
+from sbitools.display.brief import cut
 from sbitools.errors import ConfigError
 
 __all__ = ["Check", "decode", "encode", "in_digits"]

@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sbitools.brief import cut, table_html
+from sbitools.disk.files import parse_json, read_file, write_result
+from sbitools.display.brief import cut, table_html
 from sbitools.errors import ConfigError
-from sbitools.files import parse_json, read_file, write_result
-from sbitools.plain import as_path
+from sbitools.gate.plain import as_path
 
 from .check import Check, decode, encode
 from .sets import CheckSets

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from sbitools.errors import CampaignError
-from sbitools.plain import flag, real, whole
+from sbitools.gate.plain import flag, real, whole
 
 __all__ = ["checked_numbers", "checked_simulator"]
 

@@ -19,11 +19,11 @@ from typing import Any
 
 import numpy as np
 
+from sbitools.disk.files import typed
 from sbitools.errors import CampaignError, StoreError
-from sbitools.files import typed
+from sbitools.gate.plain import as_path, whole
 from sbitools.identity import identity, origin
 from sbitools.parameters import Design
-from sbitools.plain import as_path, whole
 from sbitools.seeds import check_seed, simulation_seeds
 from sbitools.simulator import Simulator
 from sbitools.store import SimulationStore

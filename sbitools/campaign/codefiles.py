@@ -14,8 +14,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from sbitools.disk.files import hash_file
 from sbitools.errors import CampaignError
-from sbitools.files import hash_file
 
 __all__ = ["CodeFiles", "find_program"]
 

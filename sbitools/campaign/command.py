@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sbitools.disk.files import typed
 from sbitools.errors import CampaignError, SbitoolsError, ShapeError
-from sbitools.files import typed
+from sbitools.gate.plain import real, text, whole
 from sbitools.parameters import ParameterSpace, as_space
-from sbitools.plain import real, text, whole
 from sbitools.seeds import check_seeds
 from sbitools.simulator import FieldSpec, as_spec
 from sbitools.store.layout import Layout

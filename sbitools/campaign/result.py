@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from sbitools.arrays import as_native
+from sbitools.disk.files import check_regular
 from sbitools.errors import ShapeError
-from sbitools.files import check_regular
 from sbitools.formats import open_array
 from sbitools.formats.reading import bad_file, reading
 from sbitools.formats.suffixes import HDF5
+from sbitools.gate.arrays import as_native
 from sbitools.labels import field_values
 from sbitools.simulator import FieldSpec
 

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from sbitools.files import out_of_reach
+from sbitools.disk.files import out_of_reach
 
 from .guard import FOLDER
 from .program import CannotRun

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from sbitools.errors import CampaignError
-from sbitools.plain import text
+from sbitools.gate.plain import text
 
 from .result import NAMED, RESULTS
 

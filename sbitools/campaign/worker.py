@@ -28,8 +28,8 @@ import cloudpickle
 import numpy as np
 import torch
 
-from sbitools.arrays import as_native
 from sbitools.errors import SbitoolsError, ShapeError
+from sbitools.gate.arrays import as_native
 from sbitools.store.intake import mark_nonfinite
 from sbitools.store.layout import Layout
 from sbitools.store.manifest import DesignTable, Manifest

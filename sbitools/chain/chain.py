@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, Literal
 
+from sbitools.disk.files import typed
+from sbitools.disk.locks import Taken, held
 from sbitools.errors import ConfigError, SbitoolsError
-from sbitools.files import typed
-from sbitools.locks import Taken, held
 
 from .aside import Place, recover, replacing
 from .records import StageRecord, differences, record_work

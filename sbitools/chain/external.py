@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from sbitools.errors import ConfigError
-from sbitools.plain import as_path
+from sbitools.gate.plain import as_path
 
 from .chain import run_stage, stage_inputs, working
 from .records import record_work

@@ -36,7 +36,7 @@ def observation_settings(run: Run) -> dict[str, Any]:
 def observe(run: Run, resume: bool) -> Outcome:
     """Draw from the best posterior for the observation, and keep draws and summary."""
     from sbitools.inference import Posterior
-    from sbitools.observed import posterior_draws, read_field, summarise, write_draws
+    from sbitools.observation.observed import posterior_draws, read_field, summarise, write_draws
 
     chosen = run.config.observation
     assert chosen is not None  # noqa: S101  (the stage is wanted)

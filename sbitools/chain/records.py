@@ -16,8 +16,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from sbitools.disk.files import hash_file, parse_json, read_file, read_json, write_atomic
 from sbitools.errors import StoreError
-from sbitools.files import hash_file, parse_json, read_file, read_json, write_atomic
 
 from .memory import PeakMemory
 

@@ -115,7 +115,7 @@ def _fit(run: Run, resume: bool) -> Outcome:
     options = {"seed": run.seed("emulator")} | emulator_options(run.config)
     report: dict[str, Any] = {}
     if run.progress and "on_epoch" in inspect.signature(emulator.fit).parameters:
-        from sbitools.lines import epoch_printer
+        from sbitools.display.lines import epoch_printer
 
         report["on_epoch"] = epoch_printer(_epochs(run, "emulator"))
     history = emulator.fit(
@@ -171,8 +171,8 @@ def _validate(run: Run, resume: bool) -> Outcome:
 
 
 def _train(run: Run, resume: bool) -> Outcome:
+    from sbitools.display.lines import epoch_printer
     from sbitools.inference import train
-    from sbitools.lines import epoch_printer
     from sbitools.observation import Observation
 
     folder = run.folder("posterior")

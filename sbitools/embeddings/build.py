@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sbitools.axes import HEALPIX
 from sbitools.errors import ConfigError
-from sbitools.models import PlainModel
+from sbitools.gate.models import PlainModel
 from sbitools.observation import Mask, Observation
 from sbitools.seeds import derive, initial_weights
 from sbitools.simulator import FieldSpec

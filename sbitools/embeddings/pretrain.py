@@ -20,8 +20,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from sbitools.networks.precision import single_precision
 from sbitools.observation import Observation
-from sbitools.precision import single_precision
 from sbitools.seeds import initial_weights
 from sbitools.store import SimulationStore
 from sbitools.training import (

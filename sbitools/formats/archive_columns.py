@@ -10,9 +10,9 @@ from typing import Any
 import h5py
 import numpy as np
 
-from sbitools.arrays import as_native
+from sbitools.disk.files import memory
 from sbitools.errors import ParameterError
-from sbitools.files import memory
+from sbitools.gate.arrays import as_native
 from sbitools.labels import stated_unit
 
 from .columns import Columns, require_columns, side_by_side

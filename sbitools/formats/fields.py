@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from sbitools.arrays import selection
+from sbitools.disk.files import memory
 from sbitools.errors import StoreError
-from sbitools.files import memory
+from sbitools.gate.arrays import selection
 from sbitools.labels import stated_unit
 from sbitools.labels.kinds import unnamed
 

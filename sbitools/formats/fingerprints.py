@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from sbitools.files import check_regular, typed
-from sbitools.plain import as_path
+from sbitools.disk.files import check_regular, typed
+from sbitools.gate.plain import as_path
 
 from .patterns import find_files
 from .reading import bad_file

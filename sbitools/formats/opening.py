@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from sbitools.plain import as_path
+from sbitools.gate.plain import as_path
 
 from .fields import Fields
 from .fits_images import open_fits

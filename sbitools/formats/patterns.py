@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sbitools.files import typed
+from sbitools.disk.files import typed
 
 from .reading import bad_file, reading
 from .suffixes import ARRAYS, ZARR, suffix_of

@@ -9,8 +9,8 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
+from sbitools.disk.files import check_regular
 from sbitools.errors import SbitoolsError, StoreError
-from sbitools.files import check_regular
 
 __all__ = ["bad_file", "choose", "foreign", "reading", "refuse_name", "require_file"]
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from sbitools.errors import ParameterError
-from sbitools.plain import as_path
+from sbitools.gate.plain import as_path
 
 from .archive_columns import from_array, from_hdf5, from_npz
 from .columns import Columns

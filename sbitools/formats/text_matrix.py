@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from sbitools.files import check_regular
+from sbitools.disk.files import check_regular
 
 from .fields import Fields
 from .reading import bad_file

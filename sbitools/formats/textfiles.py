@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from sbitools.files import utf8
+from sbitools.disk.files import utf8
 
 from .reading import bad_file
 

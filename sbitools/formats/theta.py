@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from sbitools.errors import ParameterError
+from sbitools.gate.plain import as_path
 from sbitools.parameters import ParameterSpace
-from sbitools.plain import as_path
 
 from .joining import rows_for
 from .tables import Table, read_table

@@ -12,14 +12,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sbitools.devices import find_device
 from sbitools.embeddings import observed_mask
 from sbitools.embeddings.moments import measure
 from sbitools.embeddings.pretrain import frozen, pretrain
 from sbitools.errors import PosteriorError
-from sbitools.familiarity import FEWEST, Familiarity, data_statistics
 from sbitools.identity.values import Digester
+from sbitools.networks.devices import find_device
 from sbitools.observation import Observation
+from sbitools.observation.familiarity import FEWEST, Familiarity, data_statistics
 from sbitools.seeds import generator
 from sbitools.store import SimulationStore
 from sbitools.store.marks import sketch

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from sbitools.embeddings.scale import Scaled
 from sbitools.errors import ConfigError
-from sbitools.models import PlainModel
+from sbitools.gate.models import PlainModel
 from sbitools.parameters import ParameterSpace
 from sbitools.simulator import FieldSpec
 

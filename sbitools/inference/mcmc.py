@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from sbitools import seeds as seeds_
-from sbitools.brief import Brief
+from sbitools.display.brief import Brief
 from sbitools.errors import (
     ConvergenceWarning,
     ExtrapolationWarning,

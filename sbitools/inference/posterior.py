@@ -14,19 +14,19 @@ import torch
 from torch import Tensor
 
 from sbitools import seeds as seeds_
-from sbitools.arrays import real_tensor
-from sbitools.brief import names_in_brief
+from sbitools.display.brief import names_in_brief
 from sbitools.errors import (
     MisspecificationWarning,
     ObservationError,
     PosteriorError,
     TimeLimitError,
 )
-from sbitools.familiarity import Familiarity, data_statistics
+from sbitools.gate.arrays import real_tensor
 from sbitools.labels import is_missing, require_same_rows
+from sbitools.networks.precision import single_precision
 from sbitools.observation import Observation
+from sbitools.observation.familiarity import Familiarity, data_statistics
 from sbitools.parameters import ParameterSpace
-from sbitools.precision import single_precision
 from sbitools.simulator import FieldSpec
 
 from .pieces import assemble, pieces

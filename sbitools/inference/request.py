@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from sbitools.errors import PosteriorError
-from sbitools.plain import real, whole
+from sbitools.gate.plain import real, whole
 from sbitools.seeds import check_seed
 
 __all__ = ["checked_request"]

@@ -18,14 +18,14 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from sbitools.arrays import real_tensor
 from sbitools.campaign.arguments import checked_simulator
 from sbitools.campaign.campaign import _manifest, simulate
+from sbitools.disk.files import read_json, write_atomic
 from sbitools.errors import ConfigError, ObservationError
-from sbitools.files import read_json, write_atomic
+from sbitools.gate.arrays import real_tensor
+from sbitools.gate.plain import as_path, flag, plain_value, real, whole
 from sbitools.labels import is_missing
 from sbitools.observation import Observation
-from sbitools.plain import as_path, flag, plain_value, real, whole
 from sbitools.seeds import check_seed, derive, simulation_seeds
 from sbitools.simulator import Simulator
 from sbitools.store import SimulationStore

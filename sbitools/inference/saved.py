@@ -13,12 +13,12 @@ from typing import Any
 import torch
 
 from sbitools.checkpoint import checkpoint_kind, load_checkpoint, rebuild, save_checkpoint
-from sbitools.devices import find_device
 from sbitools.errors import CheckpointError
-from sbitools.familiarity import Familiarity
+from sbitools.networks.devices import find_device
+from sbitools.networks.precision import single_precision
 from sbitools.observation import Observation
+from sbitools.observation.familiarity import Familiarity
 from sbitools.parameters import ParameterSpace
-from sbitools.precision import single_precision
 from sbitools.simulator import FieldSpec
 
 from .methods import find_method

@@ -19,10 +19,10 @@ from typing import Any
 
 import numpy as np
 
-from sbitools.brief import Brief
+from sbitools.disk.files import read_json, write_atomic
+from sbitools.display.brief import Brief
 from sbitools.errors import ConfigError, RunDirError, TrainingError
-from sbitools.files import read_json, write_atomic
-from sbitools.plain import as_path, plain_value, real, whole
+from sbitools.gate.plain import as_path, plain_value, real, whole
 from sbitools.seeds import check_seed, derive
 from sbitools.store import SimulationStore
 from sbitools.store.access import as_store

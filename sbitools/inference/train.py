@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from sbitools.errors import ConfigError, PosteriorError, TrainingError
+from sbitools.gate.plain import as_path, flag
+from sbitools.networks.precision import single_precision
 from sbitools.observation import Observation, Step
-from sbitools.plain import as_path, flag
-from sbitools.precision import single_precision
 from sbitools.simulator import FieldSpec
 from sbitools.store import SimulationStore
 from sbitools.store.access import as_store

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sbitools.arrays import selection
 from sbitools.errors import PosteriorError
+from sbitools.gate.arrays import selection
 from sbitools.parameters import ParameterSpace
 from sbitools.seeds import derive
 from sbitools.store import SimulationStore

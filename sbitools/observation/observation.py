@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from sbitools import seeds as seeds_
-from sbitools.arrays import as_native, real_tensor
-from sbitools.brief import names_in_brief
+from sbitools.display.brief import names_in_brief
 from sbitools.errors import ObservationError, ShapeError
+from sbitools.gate.arrays import as_native, real_tensor
 from sbitools.simulator import FieldSpec
 
 from .spectral_noise import SpectralNoise

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from sbitools import seeds as seeds_
 from sbitools.axes import LINE_OF_SIGHT
+from sbitools.disk.files import parse_json, read_file, write_atomic
 from sbitools.errors import ObservationError
-from sbitools.files import parse_json, read_file, write_atomic
-from sbitools.plain import as_path
+from sbitools.gate.plain import as_path
 from sbitools.simulator import FieldSpec
 
 from .spectral_filter import ModePower, cube_amplitude, plane_amplitude

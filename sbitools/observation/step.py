@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Self
 from torch import Tensor
 
 from sbitools.errors import ObservationError
-from sbitools.plain import whole
+from sbitools.gate.plain import whole
 from sbitools.simulator import FieldSpec
 
 __all__ = ["Step", "along", "check", "checked_axes", "real"]

@@ -12,13 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sbitools import plain
 from sbitools import seeds as seeds_
-from sbitools.arrays import as_native
+from sbitools.disk.files import read_file
 from sbitools.errors import ObservationError
-from sbitools.files import read_file
+from sbitools.gate import plain
+from sbitools.gate.arrays import as_native
+from sbitools.gate.plain import as_path, text, whole
 from sbitools.labels import is_missing
-from sbitools.plain import as_path, text, whole
 from sbitools.simulator import FieldSpec
 
 from .step import Step, along, check, checked_axes, real

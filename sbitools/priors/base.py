@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.special import erfc, ndtri
 
 from sbitools.errors import ParameterError
-from sbitools.plain import real
+from sbitools.gate.plain import real
 
 __all__ = ["Prior"]
 

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 from torch.special import ndtri
 
-from sbitools.brief import Brief
+from sbitools.display.brief import Brief
 from sbitools.errors import ParameterError
-from sbitools.plain import real
+from sbitools.gate.plain import real
 
 from .base import REACH, Prior, log_normal_pdf, ndtr, probit
 

@@ -12,7 +12,7 @@ from sbitools.emulation import Task, choose_method
 from sbitools.errors import ConfigError, ParameterError, ShapeError, StoreError
 from sbitools.formats import Seen, Table, describe_table, read_table
 from sbitools.labels import same_unit
-from sbitools.observed import read_field
+from sbitools.observation.observed import read_field
 from sbitools.parameters import Parameter, ParameterSpace
 from sbitools.priors import from_dict
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
+from sbitools.disk.files import typed, write_atomic
 from sbitools.errors import ConfigError
-from sbitools.files import typed, write_atomic
-from sbitools.plain import as_path, text
+from sbitools.gate.plain import as_path, text
 
 from .proposal import Proposal
 from .text import proposal_lines, proposal_text

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sbitools.brief import Brief
+from sbitools.display.brief import Brief
 from sbitools.errors import StoreError
 from sbitools.inference.repaired.posterior import N_SCORE_DRAWS, base_marginals, unwarned
 from sbitools.seeds import derive, mix

@@ -16,9 +16,9 @@ import numpy as np
 import torch
 
 from sbitools.errors import PosteriorError
+from sbitools.gate.plain import as_path
 from sbitools.inference.posterior import Posterior
 from sbitools.inference.train import train
-from sbitools.plain import as_path
 
 __all__ = ["fine_tune"]
 

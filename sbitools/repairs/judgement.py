@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from sbitools.brief import Brief
 from sbitools.calibration.checks.coverage import coverage
 from sbitools.calibration.checks.ranks import sbc
 from sbitools.calibration.drawing.draws import CalibrationDraws
 from sbitools.calibration.statistics.bootstrap import bootstrap_means
+from sbitools.display.brief import Brief
 from sbitools.seeds import derive
 
 __all__ = ["Judgement", "judge"]

@@ -11,8 +11,8 @@ import torch
 
 from sbitools.calibration.drawing.stores import check_specification, seen
 from sbitools.errors import StoreError
+from sbitools.gate.plain import as_path
 from sbitools.inference.train import train
-from sbitools.plain import as_path
 from sbitools.seeds import derive, mix
 from sbitools.store.access import as_store, chosen
 

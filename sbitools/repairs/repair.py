@@ -14,8 +14,8 @@ import torch
 
 from sbitools.calibration.drawing.stores import as_posterior, check_specification, seen
 from sbitools.errors import ConfigError, StoreError
+from sbitools.gate.plain import as_path, flag, text, whole
 from sbitools.inference.posterior import Posterior
-from sbitools.plain import as_path, flag, text, whole
 from sbitools.seeds import check_seed
 from sbitools.store.access import as_store
 from sbitools.store.access import chosen as chosen_rows

@@ -32,7 +32,7 @@ def write_report(run: Run) -> tuple[Path, Path]:
     """
     from sbitools.calibration.result import CalibrationResult
     from sbitools.chain.records import write_json
-    from sbitools.files import write_atomic
+    from sbitools.disk.files import write_atomic
 
     from .html import render
     from .provenance import provenance

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sbitools.disk.files import read_file, write_atomic
 from sbitools.errors import StoreError
-from sbitools.files import read_file, write_atomic
 
 if TYPE_CHECKING:
     from sbitools.store import SimulationStore

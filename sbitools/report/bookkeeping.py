@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sbitools.files import read_json
-from sbitools.lines import clock
+from sbitools.disk.files import read_json
+from sbitools.display.lines import clock
 
 from .blocks import Block, Code, Figure, Section, Table
 from .figures import training_curve

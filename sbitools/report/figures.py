@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from sbitools.typeset import settle
+from sbitools.display.typeset import settle
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

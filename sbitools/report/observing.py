@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sbitools.files import read_json
+from sbitools.disk.files import read_json
 
 from .artifacts import load_draws
 from .blocks import Block, Figure, Paragraph, Section, Table

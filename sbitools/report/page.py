@@ -19,8 +19,8 @@ def write_calibration(result: CheckSets, path: str | Path) -> Path:
         result: of `sbitools.calibrate`.
         path: of the HTML file.
     """
-    from sbitools.files import write_result
-    from sbitools.plain import as_path
+    from sbitools.disk.files import write_result
+    from sbitools.gate.plain import as_path
 
     from .html import render
     from .sections import calibration_sections

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from sbitools.chain.choosing import compares
-from sbitools.files import read_json
+from sbitools.disk.files import read_json
 
 from .artifacts import load_examples, load_statistics
 from .blocks import Block, Figure, Paragraph, Row, Section, Table

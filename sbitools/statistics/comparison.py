@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sbitools.errors import ShapeError, StoreError, TrainingError
-from sbitools.plain import whole
+from sbitools.gate.plain import whole
 from sbitools.seeds import check_seed, derive, mix, simulation_seeds
 
 from .by_axes import AxesPlan, ByAxes, chosen, plan_axes

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from sbitools.arrays import selection
 from sbitools.errors import SbitoolsError, StoreError
-from sbitools.plain import as_path
+from sbitools.gate.arrays import selection
+from sbitools.gate.plain import as_path
 
 from .store import SimulationStore
 
@@ -41,7 +41,7 @@ def chosen(store: Any, indices: Any, error: type[SbitoolsError] = StoreError) ->
 
     Args:
         store: of n simulations.
-        indices: see `sbitools.arrays.selection`: a mask is one over all n.
+        indices: see `sbitools.gate.arrays.selection`: a mask is one over all n.
         error: class to raise.
 
     Raises:

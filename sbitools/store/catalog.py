@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
+from sbitools.disk.files import is_refused, out_of_reach
 from sbitools.errors import StoreError
-from sbitools.files import is_refused, out_of_reach
 
 from .layout import Layout
 from .parts import DONE, FAILED, PENDING, REJECTED, Part, PartMeta

@@ -12,12 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sbitools.arrays import selection
-from sbitools.brief import Brief
+from sbitools.disk.files import typed
+from sbitools.display.brief import Brief
 from sbitools.errors import StoreError
-from sbitools.files import typed
+from sbitools.gate.arrays import selection
+from sbitools.gate.plain import as_path, flag, whole
 from sbitools.parameters import ParameterSpace
-from sbitools.plain import as_path, flag, whole
 from sbitools.simulator import FieldSpec
 
 from .catalog import Catalog

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sbitools.disk.files import typed, write_table
 from sbitools.errors import StoreError
-from sbitools.files import typed, write_table
-from sbitools.plain import as_path
+from sbitools.gate.plain import as_path
 
 from .manifest import lock
 from .parts import DONE, PartData, write_part

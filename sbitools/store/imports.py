@@ -14,14 +14,14 @@ from typing import Any
 
 import numpy as np
 
-from sbitools.arrays import as_native
 from sbitools.errors import SbitoolsError, ShapeError, StoreError
 from sbitools.formats.opening import open_array, open_fields
 from sbitools.formats.suffixes import RESULTS, suffix_of
 from sbitools.formats.theta import read_theta
+from sbitools.gate.arrays import as_native
+from sbitools.gate.plain import as_path
 from sbitools.labels import field_values
 from sbitools.parameters import ParameterSpace
-from sbitools.plain import as_path
 from sbitools.simulator import FieldSpec
 
 from .parts import DONE

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from sbitools.arrays import as_native
 from sbitools.errors import ShapeError, StoreError
+from sbitools.gate.arrays import as_native
 from sbitools.labels import is_missing
 from sbitools.parameters import ParameterSpace
 from sbitools.simulator import FieldSpec

@@ -20,8 +20,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from sbitools.errors import SbitoolsError, StoreError
-from sbitools.files import (
+from sbitools.disk.files import (
     TEMP_SUFFIX,
     is_refused,
     out_of_reach,
@@ -30,7 +29,8 @@ from sbitools.files import (
     typed,
     write_atomic,
 )  # fmt: skip
-from sbitools.locks import Taken, flock, held
+from sbitools.disk.locks import Taken, flock, held
+from sbitools.errors import SbitoolsError, StoreError
 from sbitools.parameters import ParameterSpace
 from sbitools.simulator import FieldSpec
 

@@ -21,8 +21,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from sbitools.errors import StoreError
-from sbitools.files import (
+from sbitools.disk.files import (
     check_regular,
     hash_file,
     is_refused,
@@ -30,6 +29,7 @@ from sbitools.files import (
     typed,
     write_atomic,
 )  # fmt: skip
+from sbitools.errors import StoreError
 from sbitools.formats.heaps import check_heaps
 
 from .layout import COLUMNS, Layout

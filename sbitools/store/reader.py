@@ -13,8 +13,8 @@ from typing import TypeVar
 
 import numpy as np
 
+from sbitools.disk.files import is_limit, typed
 from sbitools.errors import StoreError
-from sbitools.files import is_limit, typed
 
 from .catalog import Catalog
 from .parts import Part

@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import Tensor
 
+from sbitools.disk.files import move_directory, temporary_name, typed
 from sbitools.errors import ShapeError, StoreError
-from sbitools.files import move_directory, temporary_name, typed
 from sbitools.formats.reading import reading
+from sbitools.gate.plain import as_path, text, whole
 from sbitools.identity import origin
 from sbitools.labels import field_values, require_same_rows
 from sbitools.parameters import ParameterSpace, as_space
-from sbitools.plain import as_path, text, whole
 from sbitools.seeds import check_seed, simulation_seeds
 from sbitools.simulator import FieldSpec, as_spec
 

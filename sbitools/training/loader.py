@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sbitools.arrays import selection
 from sbitools.errors import TrainingError
-from sbitools.plain import real, whole
+from sbitools.gate.arrays import selection
+from sbitools.gate.plain import real, whole
 from sbitools.seeds import check_seed, derive, mix
 from sbitools.store import SimulationStore
 from sbitools.store.access import as_store, chosen
@@ -33,7 +33,7 @@ class StreamingLoader:
 
     Args:
         store: where they are.
-        indices: which, all of them done: see `sbitools.arrays.selection`.
+        indices: which, all of them done: see `sbitools.gate.arrays.selection`.
         batch_size: rows of a batch; the last one of an epoch may be smaller.
         seed: of the shuffling and of the noise seeds.
         chunk_bytes: memory for one chunk; two may be held for a moment.

@@ -19,10 +19,10 @@ import torch
 from pydantic import ConfigDict, Field
 from torch import Tensor, nn
 
-from sbitools.brief import Brief
+from sbitools.display.brief import Brief
 from sbitools.errors import TrainingError
-from sbitools.models import PlainModel
-from sbitools.precision import single_precision
+from sbitools.gate.models import PlainModel
+from sbitools.networks.precision import single_precision
 from sbitools.seeds import derive, generator
 
 from . import distributed

@@ -12,17 +12,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sbitools.brief import brief
 from sbitools.checkpoint import (
     checkpoint_config,
     load_checkpoint,
     remove_checkpoint,
     save_checkpoint,
 )
+from sbitools.disk.files import parse_json, read_file, write_atomic
+from sbitools.disk.locks import Taken, held
+from sbitools.display.brief import brief
 from sbitools.errors import CheckpointError, RunDirError, StoreError
-from sbitools.files import parse_json, read_file, write_atomic
-from sbitools.locks import Taken, held
-from sbitools.plain import as_path
+from sbitools.gate.plain import as_path
 
 from . import distributed
 

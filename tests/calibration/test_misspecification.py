@@ -12,7 +12,7 @@ from sbitools.calibration.check import Check
 from sbitools.calibration.checks.misspecification import familiar, misspecification, mmd
 from sbitools.calibration.plots.local import draw_distance
 from sbitools.errors import ShapeError
-from sbitools.familiarity import Familiarity, data_statistics, statistic_names
+from sbitools.observation.familiarity import Familiarity, data_statistics, statistic_names
 from tests.oracles.gaussian import GaussianPosterior, LinearGaussian
 
 

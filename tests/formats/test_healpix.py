@@ -10,7 +10,7 @@ from astropy.io import fits
 from sbitools import FieldSpec
 from sbitools.errors import ObservationError, StoreError
 from sbitools.formats import describe, open_array, open_fields
-from sbitools.observed import check_field, read_field
+from sbitools.observation.observed import check_field, read_field
 
 NSIDE = 4
 MAPS = np.random.default_rng(0).normal(size=(3, 12 * NSIDE**2)).astype("f4")

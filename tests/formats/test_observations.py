@@ -6,7 +6,7 @@ import pytest
 from sbitools import FieldSpec
 from sbitools.errors import ObservationError, SbitoolsError, StoreError
 from sbitools.formats import open_fields
-from sbitools.observed import check_field, read_field
+from sbitools.observation.observed import check_field, read_field
 
 from .conftest import DATASETS, X, dataset, write
 

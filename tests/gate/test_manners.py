@@ -9,18 +9,18 @@ import pytest
 import sbitools
 from sbitools import FunctionSimulator, Observation, Parameter, ParameterSpace, priors
 from sbitools.arviz import draws_to_arviz, draws_to_getdist, from_arviz
-from sbitools.bars import counting
 from sbitools.calibration import CalibrationDraws
 from sbitools.calibration.sampling import draw
+from sbitools.commands.demo import folder_override
 from sbitools.config import apply_overrides
-from sbitools.demo import folder_override
+from sbitools.display.bars import counting
+from sbitools.display.typeset import settable
 from sbitools.errors import ConfigError
 from sbitools.observation import Noise
 from sbitools.report.figures import canvas, embed
 from sbitools.seeds import normal
 from sbitools.simulator import FieldSpec
 from sbitools.training import TrainingHistory
-from sbitools.typeset import settable
 
 from .conftest import SPACE, SPEC
 

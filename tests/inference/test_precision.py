@@ -8,7 +8,7 @@ import torch
 
 import sbitools
 from sbitools import FieldSpec, Parameter, ParameterSpace, Posterior, SimulationStore, priors
-from sbitools.precision import single_precision
+from sbitools.networks.precision import single_precision
 
 SPACE = ParameterSpace([Parameter("a", priors.Uniform(0, 1))])
 FEW = {"epochs": 1, "batch_size": 40}

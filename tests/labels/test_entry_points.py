@@ -18,7 +18,7 @@ from sbitools.campaign.worker import _unpack
 from sbitools.errors import ObservationError, PosteriorError, SbitoolsError, ShapeError, StoreError
 from sbitools.inference.rounds import _checked
 from sbitools.observation import Mask, Observation
-from sbitools.observed import check_field
+from sbitools.observation.observed import check_field
 from sbitools.repairs.posterior import RepairedPosterior
 from sbitools.seeds import simulation_seeds
 from sbitools.simulator import FunctionSimulator

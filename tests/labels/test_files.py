@@ -8,7 +8,7 @@ import pytest
 
 from sbitools import SimulationStore
 from sbitools.errors import SbitoolsError
-from sbitools.observed import check_field, read_field
+from sbitools.observation.observed import check_field, read_field
 from sbitools.store.imports import add_results, import_files
 
 from .conftest import FIELD, SPACE, THETA, N, X

@@ -9,8 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sbitools import FieldSpec, Parameter, ParameterSpace, SimulationStore, priors
-from sbitools.arrays import as_native
 from sbitools.errors import ParameterError, ShapeError
+from sbitools.gate.arrays import as_native
 from sbitools.labels import is_missing
 
 from .conftest import FIELD, SPACE, THETA, UNSEEN, N, X

@@ -12,9 +12,9 @@ from astropy.io import fits
 from astropy.table import Table
 
 from sbitools import FieldSpec, Parameter, ParameterSpace, SimulationStore, priors
-from sbitools.arrays import selection
 from sbitools.errors import SbitoolsError
 from sbitools.formats.theta import read_theta
+from sbitools.gate.arrays import selection
 from sbitools.observation import Mask
 
 SPACE = ParameterSpace(

@@ -14,8 +14,8 @@ from torch import Tensor
 from emulators.emulator import Emulator, check_latent, fit_inputs
 from emulators.options import fast_bfloat16, parse_options
 from sbitools.errors import ConfigError, StoreError
+from sbitools.networks.precision import single_precision
 from sbitools.parameters import ParameterSpace, as_space
-from sbitools.precision import single_precision
 from sbitools.seeds import derive, normal, simulation_seeds
 from sbitools.simulator import FieldSpec, as_spec
 from sbitools.training import TrainingHistory, run_training

@@ -18,8 +18,8 @@ from sbitools.densities.lattice import Lattice
 from sbitools.densities.vector import VectorDensity
 from sbitools.embeddings.moments import measure
 from sbitools.errors import ConfigError
+from sbitools.networks.precision import single_precision
 from sbitools.parameters import ParameterSpace, as_space
-from sbitools.precision import single_precision
 from sbitools.seeds import derive, generator, normal
 from sbitools.simulator import FieldSpec, as_spec
 from sbitools.training import TrainingHistory

@@ -32,9 +32,9 @@ from pathlib import Path
 
 import numpy as np
 
+from sbitools.disk.files import write_atomic
 from sbitools.errors import ObservationError
-from sbitools.files import write_atomic
-from sbitools.plain import as_path
+from sbitools.gate.plain import as_path
 
 from .geometry import Background, wavelength
 

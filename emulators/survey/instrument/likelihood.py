@@ -23,8 +23,8 @@ from scipy.interpolate import CubicSpline
 from scipy.linalg import cholesky, solve_triangular, svd
 from torch import Tensor
 
-from sbitools.arrays import real_tensor
 from sbitools.errors import ConfigError, ObservationError, ParameterError, ShapeError
+from sbitools.gate.arrays import real_tensor
 from sbitools.parameters import ParameterSpace
 from sbitools.statistics.sphere_maps import check_finite
 

@@ -15,8 +15,8 @@ import torch
 from scipy.special import ndtr, ndtri
 from torch import Tensor
 
-from sbitools.arrays import real_tensor
 from sbitools.errors import ConfigError, ParameterError
+from sbitools.gate.arrays import real_tensor
 from sbitools.parameters import ParameterSpace
 
 __all__ = ["NAMES", "GridPosterior", "LikelihoodTable", "gain_columns", "log_density"]

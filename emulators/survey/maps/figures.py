@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sbitools.plain import as_path
+from sbitools.gate.plain import as_path
 
 from .projection import gnomonic, mollweide
 from .statistics import PDF_EDGES, THRESHOLDS, SetStatistics

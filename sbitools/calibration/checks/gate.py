@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import wraps
 from typing import ParamSpec, TypeVar
 
-from sbitools.plain import real
+from sbitools.gate.plain import real
 from sbitools.seeds import check_seed
 
 __all__ = ["checked", "probability"]

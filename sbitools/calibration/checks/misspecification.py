@@ -26,8 +26,8 @@ from sbitools.calibration.check import Check
 from sbitools.calibration.drawing.given import observed_field
 from sbitools.calibration.drawing.stores import as_posterior, check_specification
 from sbitools.errors import ShapeError, StoreError
-from sbitools.familiarity import Familiarity, data_statistics
-from sbitools.plain import whole
+from sbitools.gate.plain import whole
+from sbitools.observation.familiarity import Familiarity, data_statistics
 from sbitools.seeds import check_seed, derive
 from sbitools.store.access import as_store, chosen
 

@@ -21,7 +21,7 @@ import numpy as np
 
 from sbitools.calibration.check import Check
 from sbitools.errors import ShapeError
-from sbitools.familiarity import whitening
+from sbitools.observation.familiarity import whitening
 from sbitools.seeds import derive
 
 from .gate import checked

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from sbitools.bars import counting
+from sbitools.display.bars import counting
 from sbitools.errors import (
     ConfigError,
     MisspecificationWarning,
@@ -18,7 +18,7 @@ from sbitools.errors import (
     SbitoolsError,
     StoreError,
 )
-from sbitools.plain import real, whole
+from sbitools.gate.plain import real, whole
 from sbitools.seeds import check_seed, derive
 from sbitools.store.access import as_store, chosen
 

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sbitools.arrays import as_native
-from sbitools.brief import Brief
 from sbitools.calibration.statistics.distances import squared_distances
+from sbitools.display.brief import Brief
+from sbitools.display.typeset import typeset
 from sbitools.errors import ConfigError, ShapeError
-from sbitools.plain import text
+from sbitools.gate.arrays import as_native
+from sbitools.gate.plain import text
 from sbitools.seeds import check_seed, derive
-from sbitools.typeset import typeset
 
 from .answers import Excluded, answers
 
@@ -301,7 +301,7 @@ def _columns(
     values: Any, what: str, names: Sequence[str], prior: ParameterSpace | None
 ) -> np.ndarray:
     """Columns of parameters in their order, as far as it is known."""
-    from sbitools.arrays import as_native
+    from sbitools.gate.arrays import as_native
     from sbitools.labels import table_values
 
     names = tuple(names) or tuple(prior.names if prior is not None else ())

@@ -19,6 +19,6 @@ def observed_field(posterior: Any, x: Any) -> Any:
     Raises:
         ObservationError: for labels that do not fit, and what are no real numbers.
     """
-    from sbitools.arrays import real_tensor
+    from sbitools.gate.arrays import real_tensor
 
     return real_tensor(x, "observation", ObservationError, getattr(posterior, "observed", None))

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from sbitools.brief import Brief
+from sbitools.display.brief import Brief
 from sbitools.errors import ShapeError
-from sbitools.plain import whole
+from sbitools.gate.plain import whole
 from sbitools.seeds import derive
 from sbitools.store.access import as_store, chosen
 

@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sbitools.arrays import real_tensor
 from sbitools.checkpoint import checkpoint_kind, load_checkpoint, save_checkpoint
 from sbitools.errors import MisspecificationWarning, ObservationError, PosteriorError
+from sbitools.gate.arrays import real_tensor
 from sbitools.inference.request import checked_request
 from sbitools.inference.saved import load
 from sbitools.labels import require_same_rows

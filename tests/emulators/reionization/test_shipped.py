@@ -11,7 +11,7 @@ from emulators.reionization.emulator import ReionizationEmulator
 from emulators.reionization.shipped import description
 from emulators.reionization.statistics import distances, measure
 from emulators.reionization.system import ReionizationSettings
-from sbitools.demo import demo_config
+from sbitools.commands.demo import demo_config
 from sbitools.errors import ConfigError
 
 

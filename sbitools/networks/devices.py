@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from .errors import ConfigError
+from sbitools.errors import ConfigError
 
 __all__ = ["find_device"]
 

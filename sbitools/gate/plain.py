@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from .errors import ConfigError, SbitoolsError
+from sbitools.errors import ConfigError, SbitoolsError
 
 __all__ = ["as_path", "flag", "plain_value", "real", "text", "whole"]
 

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from rich.text import Text
 
-from .files import read_json
-from .lines import clock, epoch_printer, pass_by, terminal
+from sbitools.disk.files import read_json
+from sbitools.display.lines import clock, epoch_printer, pass_by, terminal
 
 if TYPE_CHECKING:
-    from .chain.records import StageRecord
-    from .chain.run import Run, Stage
+    from sbitools.chain.records import StageRecord
+    from sbitools.chain.run import Run, Stage
 
 __all__ = ["announce", "clock", "conclude", "epoch_printer"]
 

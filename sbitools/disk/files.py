@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from .errors import StoreError
+from sbitools.errors import StoreError
 
 __all__ = [
     "TEMP_SUFFIX", "check_regular", "hash_file", "is_limit", "is_refused", "memory",

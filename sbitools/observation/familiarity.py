@@ -21,10 +21,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sbitools.brief import Brief
-
-from .errors import ShapeError
-from .seeds import derive
+from sbitools.display.brief import Brief
+from sbitools.errors import ShapeError
+from sbitools.seeds import derive
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -9,10 +9,10 @@ from importlib.metadata import entry_points
 from importlib.resources import files
 from pathlib import Path
 
-from .config import RunConfig, apply_overrides, parse_config
-from .errors import ConfigError
-from .plain import text
-from .systems import GROUP, find_system
+from sbitools.config import RunConfig, apply_overrides, parse_config
+from sbitools.errors import ConfigError
+from sbitools.gate.plain import text
+from sbitools.systems import GROUP, find_system
 
 __all__ = ["demo_config", "demo_text", "folder_override"]
 
@@ -31,7 +31,7 @@ def demo_text(system: str, small: bool = False, overrides: Iterable[str] = ()) -
     packaged, overrides = _packaged(system, small), list(overrides)
     if not overrides:
         return packaged
-    from .report.provenance import toml_text
+    from sbitools.report.provenance import toml_text
 
     values = apply_overrides(tomllib.loads(packaged), overrides)
     parse_config(values)

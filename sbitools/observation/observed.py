@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .errors import ObservationError
+from sbitools.errors import ObservationError
 
 if TYPE_CHECKING:
-    from .simulator import FieldSpec
+    from sbitools.simulator import FieldSpec
 
 __all__ = ["check_field", "posterior_draws", "read_field", "summarise", "write_draws"]
 
@@ -33,9 +33,9 @@ def read_field(
         StoreError: if the file, or the array in it, cannot be read.
         ObservationError: if it says that it is something else than `spec`.
     """
-    from .arrays import as_native
-    from .formats.opening import open_array
-    from .labels import field_values
+    from sbitools.formats.opening import open_array
+    from sbitools.gate.arrays import as_native
+    from sbitools.labels import field_values
 
     with open_array(file, dataset, prefer="x") as array:
         unit = array.unit
@@ -60,8 +60,8 @@ def check_field(
         ObservationError: for another shape, a dtype that does not convert safely, another unit, or
             values that are not finite.
     """
-    from .arrays import as_native
-    from .labels import is_missing, same_unit
+    from sbitools.gate.arrays import as_native
+    from sbitools.labels import is_missing, same_unit
 
     alone = getattr(array, "shape", None) == spec.shape
     array = as_native(array, "observation", spec, batch=not alone, error=ObservationError)
@@ -111,7 +111,7 @@ def posterior_draws(
     """
     import torch
 
-    from .seeds import derive
+    from sbitools.seeds import derive
 
     spec = posterior.output if simulated else posterior.observed
     x = torch.from_numpy(check_field(array, spec, unit, posterior.output))
@@ -129,7 +129,7 @@ def summarise(draws: np.ndarray) -> np.ndarray:
 
 def write_draws(out: Path, names: list[str], draws: np.ndarray) -> None:
     """Write draws as CSV with a header, or as NPZ with ``theta`` and ``names``, whole or not."""
-    from .files import typed, write_table
+    from sbitools.disk.files import typed, write_table
 
     with typed(out.parent):
         out.parent.mkdir(parents=True, exist_ok=True)

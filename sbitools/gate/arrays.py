@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .errors import SbitoolsError, ShapeError, StoreError
-from .labels import FieldLabels, axis_names, field_values, unlabelled
+from sbitools.errors import SbitoolsError, ShapeError, StoreError
+from sbitools.labels import FieldLabels, axis_names, field_values, unlabelled
 
 __all__ = ["as_native", "is_tensor", "real_tensor", "selection"]
 

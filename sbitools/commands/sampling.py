@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .chain import finished_record
-from .chain.choosing import best_trained, compares
-from .chain.observing import repaired
-from .errors import ConfigError
-from .observed import posterior_draws, read_field, summarise, write_draws
-from .plain import as_path
+from sbitools.chain import finished_record
+from sbitools.chain.choosing import best_trained, compares
+from sbitools.chain.observing import repaired
+from sbitools.errors import ConfigError
+from sbitools.gate.plain import as_path
+from sbitools.observation.observed import posterior_draws, read_field, summarise, write_draws
 
 if TYPE_CHECKING:
-    from .chain import Run
-    from .parameters import ParameterSpace
+    from sbitools.chain import Run
+    from sbitools.parameters import ParameterSpace
 
 __all__ = ["print_summary", "sample_file"]
 
@@ -44,7 +44,7 @@ def sample_file(
             another ending or cannot be written.
         ObservationError: if the field does not fit the posterior.
     """
-    from .inference import Posterior
+    from sbitools.inference import Posterior
 
     if out is not None:
         out = as_path(out, "--out")
@@ -104,7 +104,7 @@ def _print_line(text: str) -> None:
 
 def _print_calibration(run: Run, which: str) -> None:
     """What the calibration says about these draws, one line."""
-    from .calibration import CalibrationResult
+    from sbitools.calibration import CalibrationResult
 
     try:
         finished_record(run, "calibration")

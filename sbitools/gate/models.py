@@ -1,4 +1,4 @@
-"""Tables of options: pydantic models whose numbers pass the gate of `sbitools.plain`.
+"""Tables of options: pydantic models whose numbers pass the gate of `sbitools.gate.plain`.
 
 Pydantic takes True for 1, "3" for 3 and infinity for a float, and refuses numpy's numbers. Here
 numpy's and torch's numbers become Python's, and what is no number is not made into one.

@@ -1,0 +1,1 @@
+"""What the commands of `sbitools.cli` do that no Python call does."""

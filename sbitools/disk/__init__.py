@@ -1,0 +1,1 @@
+"""What is written on disk: whole or not at all, by one process at a time."""

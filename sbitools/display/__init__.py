@@ -1,0 +1,1 @@
+"""What terminals, notebooks and figures show."""

@@ -1,0 +1,1 @@
+"""The gate: what users pass is checked once, where it enters."""
