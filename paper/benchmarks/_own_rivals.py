@@ -77,6 +77,8 @@ def _embedding(posterior: Any, x: torch.Tensor) -> Any:
         return None
     network = posterior.options.build(posterior.observed, posterior.options.seed)
     network.set_moments(measure([network.values(x)], posterior.observed))
+    with torch.no_grad():
+        network.settle([x[:128]])
     return network
 
 

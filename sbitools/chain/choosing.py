@@ -15,6 +15,7 @@ __all__ = ["WITH", "WITHOUT", "best_trained", "choose", "compares", "emulated_te
 
 WITH, TUNED = "emulated simulations", "emulated, then reference simulations"
 WITHOUT = "reference simulations alone"
+_EPOCHS = 100
 
 
 def compares(run: Run) -> bool:
@@ -80,8 +81,12 @@ def _alone(run: Run, posterior: Any, folder: Path, resume: bool) -> Any:
     from sbitools.observation import Observation
 
     options: dict[str, Any] = {"seed": run.seed("choice")} | run.config.train
+    store = run.store("reference/train")
+    if "epochs" in options:  # few, where emulated simulations are many, would be too few of these
+        alike = options["epochs"] * len(run.store(run.training_store)) // max(1, len(store))
+        options["epochs"] = max(options["epochs"], min(_EPOCHS, alike))
     return train(
-        run.store("reference/train"), observe=Observation.from_dict(run.config.observe),
+        store, observe=Observation.from_dict(run.config.observe),
         run_dir=folder / "alone", resume=resume, **options,
     )  # fmt: skip
 

@@ -10,7 +10,7 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -139,6 +139,11 @@ class _Embeddings:
     def set_moments(self, moments: Any, mask: Tensor | None = None) -> None:
         for part in self.parts:
             part.set_moments(moments, mask)
+
+    def settle(self, batches: Iterable[Tensor]) -> None:
+        every = list(batches)
+        for part in self.parts:
+            part.settle(every)
 
     def values(self, x: Tensor) -> Tensor:
         return self.parts[0].values(x)

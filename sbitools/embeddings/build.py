@@ -9,7 +9,7 @@ import torch
 from pydantic import ConfigDict, Field
 from torch import Tensor
 
-from sbitools.axes import HEALPIX
+from sbitools.axes import HEALPIX, SPACE
 from sbitools.errors import ConfigError
 from sbitools.gate.models import PlainModel
 from sbitools.observation import Mask, Observation
@@ -31,6 +31,7 @@ Network = FieldCNN | FieldTransformer | HealpixCNN | SetEmbedding | VectorMLP
 # Where a FieldSpec does not say which axis counts fields, a first axis of these names does: what
 # networks are made of must not change with the names that `sbitools.axes` comes to know.
 _CHANNEL, _ITEM = ("channel", "map"), ("item",)
+_LONGEST_VECTOR = 256  # numbers in a row of which each may be told by itself
 
 
 class EmbeddingOptions(PlainModel):
@@ -42,7 +43,8 @@ class EmbeddingOptions(PlainModel):
         features: numbers the embedding gives on.
         channels: width of the embedding.
         boundary: of a field on a grid: ``"periodic"``, ``"open"`` or ``"evolving"``, for all axes
-            or one per axis, see `FieldCNN` and `FieldTransformer`.
+            or one per axis, see `FieldCNN` and `FieldTransformer`; None: what the field says, see
+            `build_embedding`.
         ordering: of HEALPix maps: ``"ring"`` or ``"nested"``; None is what the name of the axis
             says, see `build_embedding`.
         attention: learned weighted means of a set.
@@ -58,7 +60,7 @@ class EmbeddingOptions(PlainModel):
     embedding: str = "auto"
     features: int = Field(32, ge=1, le=65536)
     channels: int = Field(16, ge=1, le=65536)
-    boundary: str | tuple[str, ...] = "periodic"
+    boundary: str | tuple[str, ...] | None = None
     ordering: Literal["ring", "nested"] | None = None
     attention: int = Field(0, ge=0, le=65536)
     padded: bool = False
@@ -85,7 +87,7 @@ def build_embedding(
     spec: FieldSpec,
     features: int,
     channels: int,
-    boundary: str | Sequence[str] = "periodic",
+    boundary: str | Sequence[str] | None = None,
     *,
     ordering: str | None = None,
     mask: Tensor | None = None,
@@ -105,14 +107,16 @@ def build_embedding(
             ``"set"`` (items in rows), ``"mlp"`` (any shape, flattened), or ``"auto"``:
             ``"healpix"`` if the last axis is named ``"pixel_ring"``, ``"pixel_nested"``,
             ``"pixel"`` or ``"healpix"``, or is of that kind, ``"set"`` if the first of two is
-            named ``"item"``, ``"cnn"`` for 2-D and 3-D fields and for several channels, else
-            ``"mlp"``; never ``"transformer"``.
+            named ``"item"``, ``"cnn"`` for 2-D and 3-D fields, for several channels and for more
+            than 256 cells on an axis that ``spec.axes`` says is space, else ``"mlp"``; never
+            ``"transformer"``.
         spec: the observed field.
         features: numbers that come out.
         channels: width of the first level of a CNN, or of a perceptron's or a transformer's layers
             (times 8).
         boundary: for ``"cnn"``, see `FieldCNN`, and ``"transformer"``, see `FieldTransformer`: one
-            word, or one per axis of space.
+            word, or one per axis of space; None is what ``spec.axes`` says, and periodic if it
+            says nothing. An open axis that is the only one counts as evolving: a series may drift.
         ordering: for ``"healpix"``: ``"ring"`` or ``"nested"``; None is what the name of the axis
             says, and ring if it says nothing.
         mask: for ``"healpix"``: where the maps are seen, see `HealpixCNN`.
@@ -141,11 +145,11 @@ def build_embedding(
     )  # fmt: skip
     if kind == "cnn":
         maps, space = _channels(spec)
-        return FieldCNN(space, features, channels, boundary, maps, patch)
+        return FieldCNN(space, features, channels, boundary or _ends(spec), maps, patch)
     if kind == "transformer":
         maps, space = _channels(spec)
         return FieldTransformer(
-            space, features, channels, boundary, maps, patch, depth or 4, heads or 4
+            space, features, channels, boundary or _ends(spec), maps, patch, depth or 4, heads or 4
         )
     if kind == "healpix":
         return HealpixCNN(spec.shape, features, channels, _ordering(spec, ordering), mask)
@@ -187,8 +191,24 @@ def _choose(spec: FieldSpec) -> str:
     if len(dims) == 2 and dims[0] in _ITEM:
         return "set"
     maps, space = _channels(spec)
-    fits = len(space) in (2, 3) or (maps is not None and len(space) == 1)
+    series = spec.axes is not None and spec.axes[-1:][0] in SPACE and space[-1] > _LONGEST_VECTOR
+    fits = len(space) in (2, 3) or (len(space) == 1 and (maps is not None or series))
     return "cnn" if fits else "mlp"
+
+
+def _ends(spec: FieldSpec) -> tuple[str, ...]:
+    """What happens at the ends of each axis of space, as far as the field says."""
+    space = _channels(spec)[1]
+    if spec.axes is None:
+        return ("periodic",) * len(space)
+    words = [word if word in SPACE else "open" for word in spec.axes[-len(space) :]]
+    if words == ["open"]:
+        words = ["evolving"]
+    # One axis evolves at most; of several, the last is the line of sight.
+    last = max((i for i, word in enumerate(words) if word == "evolving"), default=0)
+    return tuple(
+        "open" if word == "evolving" and i != last else word for i, word in enumerate(words)
+    )
 
 
 def _channels(spec: FieldSpec) -> tuple[int | None, tuple[int, ...]]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from sbitools.errors import ConfigError
 from sbitools.networks.convolution import PaddedConv
 
+from .head import Head
 from .power import SEGMENTS, SegmentPower, typical_size
 from .scaled import ScaledField
 
@@ -118,14 +119,14 @@ class FieldCNN(ScaledField):
         segments = [self._segments(size) for size in sizes]
         self.power = SegmentPower(shape, inputs, axis)
         pooled = 2 * sum(w * s for w, s in zip(widths, segments, strict=True))
-        self.head = nn.Sequential(
-            nn.Linear(pooled + self.power.n_features, 128),
-            nn.SiLU(),
-            nn.Linear(128, features),
-        )
+        self.head = Head(pooled + self.power.n_features, features)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, *shape), or (B, maps, *shape), to (B, n_features)."""
+        return self.head(self.statistics(x))
+
+    def statistics(self, x: Tensor) -> Tensor:
+        """What is pooled from every level, and the power of x: what the head sees."""
         # asinh is the identity for small fluctuations and tames the rare high peaks.
         x = self.standardise(x)
         y = torch.asinh(x)
@@ -138,7 +139,11 @@ class FieldCNN(ScaledField):
             pooled += self._pool(y)
             if i < len(self.widen):
                 y = self.widen[i](_POOL[self.axes](y, 2, ceil_mode=True))
-        return self.head(torch.cat(pooled, dim=1))
+        return torch.cat(pooled, dim=1)
+
+    def settle(self, batches: Iterable[Tensor]) -> None:
+        """See `Scaled.settle`."""
+        self.head.settle(self.statistics(x) for x in batches)
 
     def _segments(self, shape: Sequence[int]) -> int:
         return 1 if self.evolving is None else min(SEGMENTS, shape[self.evolving - 2])

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -24,6 +25,7 @@ from torch import Tensor, nn
 
 from sbitools.errors import ConfigError, ObservationError
 
+from .head import Head
 from .moments import varies
 from .scale import Scaled
 from .scaled import pooled
@@ -85,9 +87,7 @@ class HealpixCNN(Scaled):
         self.blocks = nn.ModuleList(_Residual(w) for w in widths)
         self.widen = nn.ModuleList(nn.Conv2d(a, b, 1) for a, b in itertools.pairwise(widths))
         powers = len(sizes) * maps * (maps + 1) // 2
-        self.head = nn.Sequential(
-            nn.Linear(2 * sum(widths) + powers + maps, 128), nn.SiLU(), nn.Linear(128, features)
-        )
+        self.head = Head(2 * sum(widths) + powers + maps, features)
         self._weigh()
         self.register_load_state_dict_post_hook(_after_loading)
 
@@ -120,6 +120,14 @@ class HealpixCNN(Scaled):
             ObservationError: if a pixel that is not masked holds NaN, infinity or
                 `healpy.UNSEEN`.
         """
+        return self.head(self.statistics(x))
+
+    def settle(self, batches: Iterable[Tensor]) -> None:
+        """See `Scaled.settle`."""
+        self.head.settle(self.statistics(x) for x in batches)
+
+    def statistics(self, x: Tensor) -> Tensor:
+        """What is pooled from every level, and the power of maps: what the head sees."""
         x = x.reshape(len(x), self.maps, -1)
         if not self._readable(x.detach()):
             raise _unseen("such values in the maps of this batch")
@@ -135,7 +143,7 @@ class HealpixCNN(Scaled):
             pooled += [mean, torch.log(variance + 1e-4)]
             if i < len(self.widen):
                 y = self.widen[i](level.pool(y))
-        return self.head(torch.cat(pooled, dim=1))
+        return torch.cat(pooled, dim=1)
 
     def _choose(self, seen: Tensor) -> None:
         self.seen = seen.clone()

@@ -6,6 +6,7 @@ a x + b is therefore that of x, whatever the unit and the zero point.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -56,6 +57,13 @@ class Scaled(nn.Module):
             mask = mask.to(std.device)
             std, common = std * mask, common & mask
         self.set_scale(mean, std, common)
+
+    def settle(self, batches: Iterable[Tensor]) -> None:
+        """Take the scale of what is made of x, where a network has one: see `Head`.
+
+        Args:
+            batches: fields (B, *field), after `set_moments` and before training.
+        """
 
     def values(self, x: Tensor) -> Tensor:
         """What the moments are measured of, for fields x (B, *field)."""

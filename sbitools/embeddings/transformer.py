@@ -20,7 +20,7 @@ The field's own power spectrum is given to the last layers, as in `FieldCNN`.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from sbitools.errors import ConfigError, ShapeError
 
 from .field import axis_boundaries, evolving_axis
+from .head import Head
 from .patches import Patches, patch_sides, token_grid
 from .power import SegmentPower
 from .scaled import ScaledField
@@ -90,9 +91,7 @@ class FieldTransformer(ScaledField):
         self.norm = nn.LayerNorm(width)
         self.scores = nn.Linear(width, heads, bias=False)
         self.power = SegmentPower(shape, inputs, evolving_axis(words))
-        self.head = nn.Sequential(
-            nn.Linear(2 * width + self.power.n_features, 128), nn.SiLU(), nn.Linear(128, features)
-        )
+        self.head = Head(2 * width + self.power.n_features, features)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, *shape), or (B, maps, *shape), to (B, n_features).
@@ -107,17 +106,22 @@ class FieldTransformer(ScaledField):
                 got=str(tuple(x.shape)), fix="build the network for the shape of these fields",
             )  # fmt: skip
         if torch.is_grad_enabled():
-            return self._features(x)
-        return torch.cat([self._features(rows) for rows in x.split(self.rows)])
+            return self.head(self.statistics(x))
+        return torch.cat([self.head(self.statistics(rows)) for rows in x.split(self.rows)])
 
-    def _features(self, x: Tensor) -> Tensor:
+    def settle(self, batches: Iterable[Tensor]) -> None:
+        """See `Scaled.settle`."""
+        self.head.settle(self.statistics(rows) for x in batches for rows in x.split(self.rows))
+
+    def statistics(self, x: Tensor) -> Tensor:
+        """Means over tokens, and the power of x: what the head sees."""
         # asinh is the identity for small fluctuations and tames the rare high peaks.
         x = self.standardise(x)
         tokens = self.place(self.patches(torch.asinh(x)))
         for block in self.blocks:
             tokens = block(tokens, self.turn.angles)
         tokens = self.norm(tokens)
-        return self.head(torch.cat([*self._pool(tokens), self.power(x)], dim=1))
+        return torch.cat([*self._pool(tokens), self.power(x)], dim=1)
 
     def _pool(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """Mean over tokens, and the mean that each head weighs for its part of the width."""

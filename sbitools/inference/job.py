@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,7 @@ __all__ = ["Job", "fit_network"]
 # Fields from which the scale of the inputs is measured: enough for 2 %; and more of small ones, so
 # that an entry which varies in one of many simulations is not taken for a constant.
 _SCALE_FIELDS, _SCALE_BYTES = 1024, 4 << 20
+_SETTLED = 128  # fields by which the statistics that a network pools are scaled
 
 # Fields that the record of familiar ones is made of; a quarter of them must be held-out ones, or
 # fields of training join: their features are not quite those of new fields.
@@ -110,6 +111,9 @@ class Job:
             # Noise that is added after a mask would hide what is masked from the embedding.
             mask = observed_mask(self.observation, self.spec)
             estimator.embedding.set_moments(moments, mask)
+            fields = (self.noisy(x, seeds) for _, x, seeds in _some(self.training))
+            with torch.no_grad():
+                estimator.embedding.settle(_first(fields, _SETTLED))
         else:
             self._check_start(start, network)
             weights = start.estimator.state_dict()
@@ -283,6 +287,14 @@ def _some(loader: StreamingLoader) -> Iterator[Batch]:
         seen, read = seen + len(batch[0]), read + batch[1].nbytes
         if seen >= _SCALE_FIELDS and read >= _SCALE_BYTES:
             return
+
+
+def _first(fields: Iterable[Tensor], n: int) -> Iterator[Tensor]:
+    for x in fields:
+        if n <= 0:
+            return
+        yield x[:n]
+        n -= len(x)
 
 
 def _device(name: str) -> torch.device:

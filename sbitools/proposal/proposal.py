@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -19,7 +21,8 @@ from sbitools.priors import from_dict
 from .fields import Looked, look
 from .names import parameter_names, unit_in
 from .priors import ColumnPrior, propose_prior, stratified
-from .splits import Splits, propose_splits
+from .splits import Splits, propose_emulated, propose_splits
+from .training import propose_training
 
 __all__ = ["Files", "Proposal", "propose"]
 
@@ -66,6 +69,8 @@ class Proposal:
         splits: into training, validation and test.
         method: of emulation, ``"auto"``, or ``"none"`` where there is none for these fields.
         why: that method would be chosen, or there is none.
+        emulated: simulations that it is to make; 0 without one.
+        training: options of `sbitools.train` that are not its defaults.
         warnings: what a reader should know before anything runs.
     """
 
@@ -81,6 +86,8 @@ class Proposal:
     splits: Splits
     method: str
     why: str
+    emulated: int
+    training: dict[str, Any]
     warnings: tuple[str, ...]
 
 
@@ -125,9 +132,11 @@ def propose(files: Files, parameters: Sequence[str] | None = None) -> Proposal:
     method, why = _method(x, source, priors, splits)
     if method == "none":
         splits = propose_splits(good, len(priors), emulate=False)
+    emulated = 0 if method == "none" else propose_emulated(math.prod(x.shape))
     return Proposal(
         files, x, source, priors, parameter_names(priors), units, index, left_out, design,
-        splits, method, why, (*x.remarks, *remarks),
+        splits, method, why, emulated,
+        propose_training(x.spec("x"), emulated or splits.train), (*x.remarks, *remarks),
     )  # fmt: skip
 
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import math
 import textwrap
 from typing import Any
 
 from .fields import Looked
 from .proposal import Proposal
-from .splits import propose_emulated
 
 __all__ = ["proposal_lines", "proposal_text"]
 
@@ -109,8 +107,11 @@ def _learning(p: Proposal) -> list[str]:
         parts += [
             "\n[emulated]",
             _comment("Simulations that the emulator makes, for the posterior to learn from."),
-            _values(n_train=propose_emulated(math.prod(p.x.shape))),
+            _values(n_train=p.emulated),
         ]
+    parts += ["\n[train]"] if p.training else []
+    for name, value in p.training.items():
+        parts += [_comment(_TRAINING[name]), _values(**{name: value})]
     return [
         *parts,
         "\n[repair]",
@@ -122,6 +123,10 @@ def _learning(p: Proposal) -> list[str]:
     ]
 
 
+_TRAINING = {
+    "patch": "Cells per side that the summary network merges first; finer ones take longer.",
+    "epochs": "Passes over the simulations, some twenty minutes on two cores; more may help.",
+}
 _DESIGN = {
     "random": 'TO CONFIRM: independent draws from the priors; else say "sobol", '
     '"latin_hypercube" or "imported": p-values are exact for independent draws alone.',

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from sbitools import FieldSpec
-from sbitools.embeddings import build_embedding
+from sbitools.embeddings import FieldCNN, VectorMLP, build_embedding
 from sbitools.errors import ConfigError
 from sbitools.seeds import initial_weights, normal
 
@@ -49,6 +49,33 @@ def test_the_scale_of_the_data_is_taken_out(kind):
     x = 1e5 * x + 3e6
     net.set_scale(x.mean(0), x.std(0))
     torch.testing.assert_close(net(x), before, rtol=1e-3, atol=1e-3)
+
+
+def test_the_field_says_what_happens_at_its_ends():
+    def network(axes, shape, **options):
+        spec = FieldSpec("f", tuple("abc"[: len(shape)]), shape, axes=axes)
+        with initial_weights(0):
+            return build_embedding("auto", spec, 6, 4, **options)
+
+    assert network(("open", "periodic"), (16, 16)).stem.wrapped == (3,)
+    assert network(None, (16, 16)).stem.wrap == 1  # nothing is said: all are periodic
+    assert network(("open", "open"), (16, 16)).stem.wrapped == ()
+    cone = network(("periodic", "evolving", "evolving"), (8, 8, 16))
+    assert cone.evolving == 4  # of axes that evolve, the last is the line of sight
+
+
+def test_of_a_long_series_the_network_knows_when():
+    spec = FieldSpec("f", ("time",), (512,), axes=("open",))
+    with initial_weights(0):
+        net = build_embedding("auto", spec, 6, 4)
+    assert isinstance(net, FieldCNN)
+    louder = normal(range(4), (512,)) * torch.linspace(0.1, 2, 512)
+    assert float((net(louder) - net(louder.flip(1))).detach().abs().min()) > 1e-3
+    for plain in (
+        FieldSpec("f", ("time",), (512,)),
+        FieldSpec("f", ("l",), (256,), axes=("open",)),
+    ):
+        assert isinstance(build_embedding("auto", plain, 6, 4), VectorMLP)
 
 
 def test_constant_entries_do_not_divide_by_zero():

@@ -15,7 +15,9 @@ from sbitools.errors import ConfigError, ParameterError, SbitoolsError, StoreErr
 from sbitools.proposal import Files, proposal_text, propose
 from sbitools.proposal.periodic import looks_periodic
 from sbitools.proposal.priors import propose_prior, round_bounds, stratified
+from sbitools.proposal.training import propose_training
 from sbitools.proposal.write import write_proposal
+from sbitools.simulator import FieldSpec
 
 N = 64
 
@@ -160,6 +162,22 @@ def test_an_observation_of_another_shape(files, tmp_path):
     other = Files(files.x, files.theta, observation=str(tmp_path / "o.npy"))
     with pytest.raises(SbitoolsError, match=r"shape \(32,\)"):
         propose(other)
+
+
+def test_training_is_as_long_as_two_cores_can_bear():
+    def proposed(*shape, kind="periodic", n=4096):
+        spec = FieldSpec("x", tuple("abc"[: len(shape)]), shape, axes=(kind,) * len(shape))
+        return propose_training(spec, n)
+
+    assert proposed(40, kind="open") == {}  # densities fit such vectors whole
+    assert proposed(16, 16) == {}
+    plane, cube = proposed(64, 64), proposed(32, 32, 32)
+    assert set(plane) == {"epochs"}
+    assert 30 < plane["epochs"] < 100
+    assert cube["patch"] == 2
+    assert 20 < cube["epochs"] < 100
+    assert proposed(64, 64, n=256) == {}
+    assert proposed(64, 64, 64)["patch"] == 4
 
 
 def test_a_configuration_is_never_replaced(files, tmp_path):
