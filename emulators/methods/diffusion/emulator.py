@@ -47,7 +47,7 @@ _MISSED = 0.15  # of ln P, from which on cells are better not made normal
 _CORRECTED = 256  # simulations that powers are compared for
 _FEW = 64  # of which fields are made by the network, too
 _ROUNDS = 3
-_CODE = 1
+_CODE = 2
 """To be raised whenever the same simulations give other white fields."""
 _GAIN = 2e-3  # of the validation loss: what the network has to be better by, or it is left out
 

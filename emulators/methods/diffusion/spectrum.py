@@ -81,12 +81,22 @@ class Spectrum:
 
     def scores(self, terms: np.ndarray, found: np.ndarray, counts: np.ndarray) -> np.ndarray:
         """Log likelihood of the modes of simulations, (n,), without constants."""
-        total = np.zeros(len(terms))
-        for i in range(len(self.log_power)):
+        logs = np.einsum("nt,ctb->nbc", terms, self.log_power)
+        white = self.white_powers(terms, found).transpose(0, 2, 1)
+        return -0.5 * np.einsum("nbc,b->n", white + logs, counts)
+
+    def white_powers(self, terms: np.ndarray, found: np.ndarray) -> np.ndarray:
+        """Powers of simulations once whitened, (n, C, bins); about 1.
+
+        Args:
+            terms: functions of their theta, (n, T).
+            found: their products, (n, bins, S + C, S + C).
+        """
+        out = []
+        for i, log in enumerate(np.einsum("nt,ctb->cnb", terms, self.log_power)):
             row = self.given + i
-            left, log = _left(terms, found, row, self.slopes[i, :row]), terms @ self.log_power[i]
-            total -= 0.5 * ((left * np.exp(-log) + log) * counts).sum(1)
-        return total
+            out.append(_left(terms, found, row, self.slopes[i, :row]) * np.exp(-log))
+        return np.stack(out, axis=1)
 
     def whiten(self, amplitudes: np.ndarray, terms: np.ndarray, modes: Modes) -> np.ndarray:
         """Amplitudes of one field to white ones, for its terms (T,).

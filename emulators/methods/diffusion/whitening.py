@@ -25,6 +25,7 @@ from .profile import Profile, fit_profile
 from .shape import Shape, fit_shape
 from .source import Source
 from .spectrum import Spectrum, products
+from .spectrum_fit import fit_sized, log_sizes, resized
 from .terms import Terms, choose, possible_terms
 
 __all__ = ["Whitening"]
@@ -47,18 +48,23 @@ class Whitening:
         spectrum: of what is left.
         isotropic: whether it depends on the wavenumber alone.
         source: that fields follow from, or None; its features are `told` to all methods.
+        sizes: coefficients of the logarithms that channels are larger by than profiles say, (K,
+            mean terms), as `spectrum.fit_sized` finds them.
     """
 
     def __init__(
         self, parameters: ParameterSpace, layout: Layout, marginals: Sequence[Marginal],
         profiles: Sequence[Profile], shapes: Sequence[Shape], terms: Terms, mean_terms: Terms,
         spectrum: Spectrum, isotropic: bool, source: Source | None = None,
+        sizes: np.ndarray | None = None,
     ) -> None:  # fmt: skip
         self.parameters, self.layout = parameters, layout
         self.marginals, self.profiles, self.shapes = marginals, profiles, shapes
         self.terms, self.mean_terms, self.spectrum = terms, mean_terms, spectrum
         self.isotropic, self.source = isotropic, source
         self.modes = Modes(layout.space, layout.kinds, isotropic)
+        none = np.zeros((len(profiles), mean_terms.n))
+        self.sizes = none if sizes is None else sizes
         self.gain = np.zeros_like(spectrum.log_power)  # see `correction`
         self.edges = np.zeros(len(self.marginals))  # depth from which on cells are 0
 
@@ -80,7 +86,8 @@ class Whitening:
             marginals = [m if m.zeros else m.straight(folded[:, c])
                          for c, m in enumerate(marginals)]  # fmt: skip
         inner = np.stack([inner_channels(row, marginals, layout.periodic) for row in folded])
-        mean_terms = _mean_terms(inner, theta, parameters, held)
+        sized = [not m.zeros for m in marginals for _ in range(1 + m.zeros)]
+        mean_terms = _mean_terms(inner, theta, parameters, held, sized)
         told = mean_terms(parameters, theta)
         free = [p and "shift" in symmetries for p in layout.periodic]
         beside = sources[0][1].reshape(len(x), -1, inner[0, 0].size).mean(2) if sources else None
@@ -95,12 +102,12 @@ class Whitening:
         kinds = [True, False] if len(layout.space) > 1 and "turn" not in symmetries else [True]
         kinds = kinds if inner.size <= _MOST else kinds[:1]
         features = [f for _, f in sources]
-        terms, isotropic, spectrum, best = _spectra(
-            inner, theta, parameters, layout, held, kinds, features
+        terms, isotropic, (spectrum, sizes), best = _spectra(
+            inner, theta, parameters, layout, held, kinds, features, told, sized
         )  # fmt: skip
         return cls(
             parameters, layout, marginals, profiles, shapes, terms, mean_terms, spectrum,
-            isotropic, sources[best][0] if sources else None,
+            isotropic, sources[best][0] if sources else None, sizes,
         )  # fmt: skip
 
     @property
@@ -143,6 +150,7 @@ class Whitening:
                 flat = p.forward(f, means[i])
                 total += float(np.log(s.slope(flat, means[i])).sum())
                 total -= cells * float(means[i] @ p.log_size + np.log(p.spread).mean())
+            total -= cells * float(log_sizes(means[[i]], self.sizes).sum())
             out[i] = total
         return out
 
@@ -153,11 +161,12 @@ class Whitening:
         means, powers = self._terms(theta)
         for i, folded in enumerate(self.layout.fold(x)):
             inner = inner_channels(folded, self.marginals, self.layout.periodic)
-            flat = [
+            flat = np.stack([
                 s.forward(p.forward(f, means[i]), means[i])
                 for p, s, f in zip(self.profiles, self.shapes, inner, strict=True)
-            ]
-            every = np.stack(flat) if told is None else np.concatenate([told[i], np.stack(flat)])
+            ])  # fmt: skip
+            flat /= self._sizes(means[i])
+            every = flat if told is None else np.concatenate([told[i], flat])
             yield inner, self.spectrum.whiten(self.modes.forward(every), powers[i], self.modes)
 
     def inverse(
@@ -196,12 +205,16 @@ class Whitening:
             coloured = self.spectrum.colour(
                 self.modes.forward(w), powers[i], self.modes, self.gain, source
             )
-            inner = self.modes.inverse(coloured)
+            inner = self.modes.inverse(coloured) * self._sizes(means[i])
             flat = [
                 p.inverse(s.inverse(f, means[i]), means[i])
                 for p, s, f in zip(self.profiles, self.shapes, inner, strict=True)
             ]
             yield np.stack(flat)
+
+    def _sizes(self, means: np.ndarray) -> np.ndarray:
+        sizes = np.exp(log_sizes(means[None], self.sizes))
+        return sizes.reshape(-1, *[1] * len(self.layout.space))
 
     def _terms(self, theta: Tensor) -> tuple[np.ndarray, np.ndarray]:
         return self.mean_terms(self.parameters, theta), self.terms(self.parameters, theta)
@@ -209,7 +222,7 @@ class Whitening:
     def arrays(self) -> dict[str, np.ndarray]:
         """What was measured, by names; changed in place, so is this map."""
         out = {"log_power": self.spectrum.log_power, "slopes": self.spectrum.slopes}
-        out["gain"], out["edges"] = self.gain, self.edges
+        out["gain"], out["edges"], out["sizes"] = self.gain, self.edges, self.sizes
         for k, p in enumerate(self.profiles):
             for name in ("mean", "log_size", "place", "spread"):
                 out[f"{name}_{k}"] = getattr(p, name)
@@ -248,16 +261,23 @@ class Whitening:
             Spectrum(empty["log_power"], empty["slopes"]), values["isotropic"],
             source and Source.from_dict(values["source"], source, layout.space),
         )  # fmt: skip
-        found.gain, found.edges = empty["gain"], empty["edges"]
+        found.gain, found.edges, found.sizes = (empty[k] for k in ("gain", "edges", "sizes"))
         return found
 
 
 def _mean_terms(
-    inner: np.ndarray, theta: Tensor, parameters: ParameterSpace, held: np.ndarray
-) -> Terms:
-    means = inner.reshape(*inner.shape[:2], -1).mean(2)
-    spread = means.std(0)
-    means = (means - means.mean(0)) / np.where(spread > 1e-9 * np.abs(means).max(0), spread, 1.0)
+    inner: np.ndarray, theta: Tensor, parameters: ParameterSpace, held: np.ndarray,
+    sized: Sequence[bool],
+) -> Terms:  # fmt: skip
+    """Those that means and logarithms of spreads are followed by."""
+    cells = inner.reshape(*inner.shape[:2], -1)
+    means, sizes = cells.mean(2), cells.std(2)
+    usual = sizes.mean(0)
+    logs = np.log(np.maximum(sizes, 1e-6 * usual + 1e-300))
+    # Means that are alike but for rounding say nothing.
+    units = np.concatenate([np.maximum(means.std(0), 1e-5 * usual), logs.std(0)]) + 1e-300
+    means = np.concatenate([means, logs], 1)
+    means = ((means - means.mean(0)) / units)[:, [True] * len(sized) + list(sized)]
 
     def scores(terms: Terms) -> np.ndarray:
         told = terms(parameters, theta)
@@ -269,9 +289,10 @@ def _mean_terms(
 
 def _spectra(
     inner: np.ndarray, theta: Tensor, parameters: ParameterSpace, layout: Layout,
-    held: np.ndarray, kinds: Sequence[bool], features: Sequence[np.ndarray],
-) -> tuple[Terms, bool, Spectrum, int]:  # fmt: skip
-    """Functions of theta, whether axes are alike, the spectrum, and which features it follows."""
+    held: np.ndarray, kinds: Sequence[bool], features: Sequence[np.ndarray], means: np.ndarray,
+    sized: Sequence[bool],
+) -> tuple[Terms, bool, tuple[Spectrum, np.ndarray], int]:  # fmt: skip
+    """Functions of theta, whether axes are alike, spectrum and sizes, the features it follows."""
 
     @cache
     def found(isotropic: bool, which: int) -> tuple[np.ndarray, np.ndarray, int]:
@@ -283,13 +304,19 @@ def _spectra(
 
     def scores(candidate: tuple[Terms, bool, int]) -> np.ndarray:
         (each, counts, given), told = found(*candidate[1:]), candidate[0](parameters, theta)
-        fitted = Spectrum.fit(told[~held], each[~held], counts, given)
-        return fitted.scores(told[held], each[held], counts)
+        fitted, sizes = fit_sized(
+            told[~held], means[~held], each[~held], counts, given, sized
+        )  # fmt: skip
+        logs = log_sizes(means[held], sizes)
+        return (
+            fitted.scores(told[held], resized(each[held], -logs), counts)
+            - counts.sum() * logs.sum(1)
+        )  # fmt: skip
 
     tried = [(t, True, 0) for t in possible_terms(parameters, theta, int((~held).sum()))]
     best = choose(tried, scores, _SURE)
     best = choose([best, *((best[0], False, 0) for k in kinds if not k)], scores)
     best = choose([best, *((*best[:2], i) for i in range(1, len(features)))], scores)
     each, counts, given = found(*best[1:])
-    fitted = Spectrum.fit(best[0](parameters, theta), each, counts, given)
+    fitted = fit_sized(best[0](parameters, theta), means, each, counts, given, sized)
     return best[0], best[1], fitted, best[2]
