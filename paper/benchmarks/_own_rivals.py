@@ -23,6 +23,7 @@ import torch
 
 from sbitools import ParameterSpace, Posterior, SimulationStore
 from sbitools.embeddings.moments import measure
+from sbitools.inference.start import guess_target
 from sbitools.inference.vectors import fitted_whole
 from sbitools.repairs.measure import held_out_log_prob
 from sbitools.seeds import derive
@@ -55,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name, model in RIVALS.items():
         torch.default_generator.manual_seed(derive(chosen.seed, len(found)))
         begun = time.perf_counter()
-        network = _embedding(posterior, x)
+        network = _embedding(posterior, theta, x)
         told["embedding"] = type(network).__name__ if network is not None else "none"
         found[name] = _sbi(model, network, theta, x, _rows(test), stores[0].parameters,
                            chosen.epochs)  # fmt: skip
@@ -71,14 +72,14 @@ def _rows(store: SimulationStore) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.as_tensor(store.theta[store.done]), store.read(store.done)
 
 
-def _embedding(posterior: Any, x: torch.Tensor) -> Any:
-    """Our network with fresh weights and the scale of these simulations; None if ours has none."""
+def _embedding(posterior: Any, theta: torch.Tensor, x: torch.Tensor) -> Any:
+    """Our network with fresh weights, settled by these simulations; None if ours has none."""
     if fitted_whole(posterior.options, posterior.observed):
         return None
     network = posterior.options.build(posterior.observed, posterior.options.seed)
     network.set_moments(measure([network.values(x)], posterior.observed))
-    with torch.no_grad():
-        network.settle([x[:128]])
+    u = posterior.parameters.to_unconstrained(theta.double()).float()
+    network.settle(lambda: [(guess_target(u), x)])
     return network
 
 

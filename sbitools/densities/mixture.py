@@ -10,7 +10,7 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -51,6 +51,11 @@ class Mixture(nn.Module):
     def embedding(self) -> _Embeddings:
         """The members' embeddings, as one."""
         return _Embeddings(m.embedding for m in self.members)  # type: ignore[union-attr]
+
+    def settle(self, batches: Any) -> None:
+        """Let each member begin with what can be known before training."""
+        for m in self.members:
+            m.settle(batches)  # type: ignore[operator]
 
     @property
     def n_latents(self) -> int:
@@ -139,11 +144,6 @@ class _Embeddings:
     def set_moments(self, moments: Any, mask: Tensor | None = None) -> None:
         for part in self.parts:
             part.set_moments(moments, mask)
-
-    def settle(self, batches: Iterable[Tensor]) -> None:
-        every = list(batches)
-        for part in self.parts:
-            part.settle(every)
 
     def values(self, x: Tensor) -> Tensor:
         return self.parts[0].values(x)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +23,7 @@ from sbitools.networks.convolution import PaddedConv
 
 from .head import Head
 from .power import SEGMENTS, SegmentPower, typical_size
+from .scale import Pairs
 from .scaled import ScaledField
 
 __all__ = ["FieldCNN", "axis_boundaries", "evolving_axis"]
@@ -119,7 +120,7 @@ class FieldCNN(ScaledField):
         segments = [self._segments(size) for size in sizes]
         self.power = SegmentPower(shape, inputs, axis)
         pooled = 2 * sum(w * s for w, s in zip(widths, segments, strict=True))
-        self.head = Head(pooled + self.power.n_features, features)
+        self.head = Head(self.power.n_features, pooled, features)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, *shape), or (B, maps, *shape), to (B, n_features)."""
@@ -141,9 +142,9 @@ class FieldCNN(ScaledField):
                 y = self.widen[i](_POOL[self.axes](y, 2, ceil_mode=True))
         return torch.cat(pooled, dim=1)
 
-    def settle(self, batches: Iterable[Tensor]) -> None:
+    def settle(self, batches: Pairs) -> tuple[Tensor, Tensor] | None:
         """See `Scaled.settle`."""
-        self.head.settle(self.statistics(x) for x in batches)
+        return self.head.settle((u, self.statistics(x)) for u, x in batches())
 
     def _segments(self, shape: Sequence[int]) -> int:
         return 1 if self.evolving is None else min(SEGMENTS, shape[self.evolving - 2])

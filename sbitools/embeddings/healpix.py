@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -27,7 +26,7 @@ from sbitools.errors import ConfigError, ObservationError
 
 from .head import Head
 from .moments import varies
-from .scale import Scaled
+from .scale import Pairs, Scaled
 from .scaled import pooled
 from .sphere import Faces, face_order, pixels_to_nside
 
@@ -87,7 +86,7 @@ class HealpixCNN(Scaled):
         self.blocks = nn.ModuleList(_Residual(w) for w in widths)
         self.widen = nn.ModuleList(nn.Conv2d(a, b, 1) for a, b in itertools.pairwise(widths))
         powers = len(sizes) * maps * (maps + 1) // 2
-        self.head = Head(2 * sum(widths) + powers + maps, features)
+        self.head = Head(powers + maps, 2 * sum(widths), features)
         self._weigh()
         self.register_load_state_dict_post_hook(_after_loading)
 
@@ -122,9 +121,9 @@ class HealpixCNN(Scaled):
         """
         return self.head(self.statistics(x))
 
-    def settle(self, batches: Iterable[Tensor]) -> None:
+    def settle(self, batches: Pairs) -> tuple[Tensor, Tensor] | None:
         """See `Scaled.settle`."""
-        self.head.settle(self.statistics(x) for x in batches)
+        return self.head.settle((u, self.statistics(x)) for u, x in batches())
 
     def statistics(self, x: Tensor) -> Tensor:
         """What is pooled from every level, and the power of maps: what the head sees."""

@@ -6,7 +6,7 @@ a x + b is therefore that of x, whatever the unit and the zero point.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -14,7 +14,9 @@ from torch import Tensor, nn
 
 from .moments import Moments, varies
 
-__all__ = ["Scaled"]
+__all__ = ["Pairs", "Scaled"]
+
+Pairs = Callable[[], Iterable[tuple[Tensor, Tensor]]]
 
 # Standardised values are cut here: nothing that far out is like the simulations (sampling says
 # so), and squares and sums of what networks make of it must stay in float32.
@@ -58,11 +60,16 @@ class Scaled(nn.Module):
             std, common = std * mask, common & mask
         self.set_scale(mean, std, common)
 
-    def settle(self, batches: Iterable[Tensor]) -> None:
-        """Take the scale of what is made of x, where a network has one: see `Head`.
+    def settle(self, batches: Pairs) -> tuple[Tensor, Tensor] | None:
+        """Begin with what can be known before training, where a network can: see `Head`.
 
         Args:
-            batches: fields (B, *field), after `set_moments` and before training.
+            batches: gives what fields tell about, (B, P), of zero mean and unit variance or so,
+                and the fields, (B, *field); to be called after `set_moments`, before training.
+
+        Returns:
+            All that fields tell about, (n, P), and what the first P features would have said of
+            it, had they not known that field, (n, P); None if these are no guess.
         """
 
     def values(self, x: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ The field's own power spectrum is given to the last layers, as in `FieldCNN`.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -32,6 +32,7 @@ from .field import axis_boundaries, evolving_axis
 from .head import Head
 from .patches import Patches, patch_sides, token_grid
 from .power import SegmentPower
+from .scale import Pairs
 from .scaled import ScaledField
 
 __all__ = ["FieldTransformer"]
@@ -91,7 +92,7 @@ class FieldTransformer(ScaledField):
         self.norm = nn.LayerNorm(width)
         self.scores = nn.Linear(width, heads, bias=False)
         self.power = SegmentPower(shape, inputs, evolving_axis(words))
-        self.head = Head(2 * width + self.power.n_features, features)
+        self.head = Head(self.power.n_features, 2 * width, features)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, *shape), or (B, maps, *shape), to (B, n_features).
@@ -109,9 +110,12 @@ class FieldTransformer(ScaledField):
             return self.head(self.statistics(x))
         return torch.cat([self.head(self.statistics(rows)) for rows in x.split(self.rows)])
 
-    def settle(self, batches: Iterable[Tensor]) -> None:
+    def settle(self, batches: Pairs) -> tuple[Tensor, Tensor] | None:
         """See `Scaled.settle`."""
-        self.head.settle(self.statistics(rows) for x in batches for rows in x.split(self.rows))
+        return self.head.settle(
+            (some, self.statistics(rows)) for u, x in batches()
+            for some, rows in zip(u.split(self.rows), x.split(self.rows), strict=True)
+        )  # fmt: skip
 
     def statistics(self, x: Tensor) -> Tensor:
         """Means over tokens, and the power of x: what the head sees."""
@@ -121,7 +125,7 @@ class FieldTransformer(ScaledField):
         for block in self.blocks:
             tokens = block(tokens, self.turn.angles)
         tokens = self.norm(tokens)
-        return torch.cat([*self._pool(tokens), self.power(x)], dim=1)
+        return torch.cat([self.power(x), *self._pool(tokens)], dim=1)
 
     def _pool(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """Mean over tokens, and the mean that each head weighs for its part of the width."""

@@ -7,6 +7,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from sbitools.embeddings import EmbeddingOptions
+from sbitools.embeddings.scale import Pairs
 from sbitools.simulator import FieldSpec
 
 from .flows import ConditionalFlow, Family, build_flow, normal_log_prob
@@ -59,6 +60,10 @@ class Estimator(nn.Module):
             options.flow, n_parameters, self.embedding.n_features,
             hidden=options.flow_hidden, transforms=options.flow_transforms, seed=options.seed,
         )  # fmt: skip
+
+    def settle(self, batches: Pairs) -> None:
+        """Begin with what can be known before training: see `Scaled.settle`."""
+        self.flow.start.settle(self.embedding.settle(batches))
 
     @property
     def device(self) -> torch.device:

@@ -16,6 +16,8 @@ from sbitools.densities.normal import normal_log_prob
 from sbitools.errors import ConfigError
 from sbitools.seeds import derive, initial_weights
 
+from .start import FirstGuess
+
 __all__ = ["FAMILIES", "ConditionalFlow", "Family", "build_flow"]
 
 Family = Literal["auto", "zuko_nsf", "zuko_maf", "nflows_nsf", "nflows_maf", "coupling"]
@@ -51,32 +53,36 @@ def build_flow(
             got=f"{family!r} for {n_parameters} parameters", fix="use zuko_nsf",
         )  # fmt: skip
     with initial_weights(derive(seed, 5)):
+        start = FirstGuess(n_parameters)
         head = GaussianHead(n_parameters, n_features, hidden)
         build = _zuko if family.startswith("zuko") else _nflows
-        return ConditionalFlow(head, build(family, n_parameters, n_features, hidden, transforms))
+        body = build(family, n_parameters, n_features, hidden, transforms)
+        return ConditionalFlow(start, head, body)
 
 
 class ConditionalFlow(nn.Module):
     """u <-> z given features; z is standard normal. See `build_flow`."""
 
-    def __init__(self, head: GaussianHead, body: _Zuko | _NFlows) -> None:
+    def __init__(self, start: FirstGuess, head: GaussianHead, body: _Zuko | _NFlows) -> None:
         super().__init__()
-        self.head, self.body = head, body
+        self.start, self.head, self.body = start, head, body
 
     def forward(self, u: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
         """z (B, n, P) and log |det dz/du| (B, n) for u (B, n, P) and c (B, F)."""
-        v, first = self.head(u, c)
-        z, second = self.body(v, c)
-        return z, first + second
+        w, first = self.start(u, c)
+        v, second = self.head(w, c)
+        z, third = self.body(v, c)
+        return z, first + second + third
 
     def inverse(self, z: Tensor, c: Tensor, density: bool = True) -> tuple[Tensor, Tensor]:
         """u (B, n, P) and log |det dz/du| (B, n) for z (B, n, P) and c (B, F).
 
         Without `density` the determinant may be NaN, and is not worked out if that takes long.
         """
-        v, second = self.body.inverse(z, c, density)
-        u, first = self.head.inverse(v, c)
-        return u, first + second
+        v, third = self.body.inverse(z, c, density)
+        w, second = self.head.inverse(v, c)
+        u, first = self.start.inverse(w, c)
+        return u, first + second + third
 
     def log_prob(self, u: Tensor, c: Tensor) -> Tensor:
         """log q(u | c), shape (B, n), for u (B, n, P) and c (B, F)."""

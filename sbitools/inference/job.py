@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from .methods import Method
 from .options import only
 from .posterior import Posterior
 from .prior_check import simulated_ranges
+from .start import guess_target
 from .symmetry import random_symmetry, turned_axes
 
 __all__ = ["Job", "fit_network"]
@@ -38,7 +40,7 @@ __all__ = ["Job", "fit_network"]
 # Fields from which the scale of the inputs is measured: enough for 2 %; and more of small ones, so
 # that an entry which varies in one of many simulations is not taken for a constant.
 _SCALE_FIELDS, _SCALE_BYTES = 1024, 4 << 20
-_SETTLED = 128  # fields by which the statistics that a network pools are scaled
+_SETTLED = 2048  # fields that a network for fields is settled by
 
 # Fields that the record of familiar ones is made of; a quarter of them must be held-out ones, or
 # fields of training join: their features are not quite those of new fields.
@@ -111,9 +113,8 @@ class Job:
             # Noise that is added after a mask would hide what is masked from the embedding.
             mask = observed_mask(self.observation, self.spec)
             estimator.embedding.set_moments(moments, mask)
-            fields = (self.noisy(x, seeds) for _, x, seeds in _some(self.training))
-            with torch.no_grad():
-                estimator.embedding.settle(_first(fields, _SETTLED))
+            if settle := getattr(estimator, "settle", None):
+                settle(self._pairs)
         else:
             self._check_start(start, network)
             weights = start.estimator.state_dict()
@@ -122,6 +123,12 @@ class Job:
         if self.options.frozen == "embedding":
             estimator.embedding.requires_grad_(False)
         return estimator.to(self.device)
+
+    def _pairs(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Coordinates of theta, and observed fields, for what is known before training."""
+        for batch in islice(self.training.batches(0), -(-_SETTLED // self.options.batch_size)):
+            u, x = self.pair(batch)
+            yield guess_target(u), x
 
     def _check_start(self, start: Posterior, network: Any) -> None:
         mine = (network, self.store.parameters.inferred, self.store.output, self.observation)
@@ -287,14 +294,6 @@ def _some(loader: StreamingLoader) -> Iterator[Batch]:
         seen, read = seen + len(batch[0]), read + batch[1].nbytes
         if seen >= _SCALE_FIELDS and read >= _SCALE_BYTES:
             return
-
-
-def _first(fields: Iterable[Tensor], n: int) -> Iterator[Tensor]:
-    for x in fields:
-        if n <= 0:
-            return
-        yield x[:n]
-        n -= len(x)
 
 
 def _device(name: str) -> torch.device:

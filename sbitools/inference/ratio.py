@@ -15,6 +15,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from sbitools.embeddings import EmbeddingOptions
+from sbitools.embeddings.scale import Pairs
 from sbitools.parameters import ParameterSpace
 from sbitools.seeds import derive, initial_weights
 from sbitools.simulator import FieldSpec
@@ -84,6 +85,10 @@ class RatioEstimator(Unnormalised):
             self.last = nn.Linear(options.hidden, 1)
         nn.init.zeros_(self.last.weight)
         nn.init.zeros_(self.last.bias)
+
+    def settle(self, batches: Pairs) -> None:
+        """Begin with what can be known before training: see `Scaled.settle`."""
+        self.embedding.settle(batches)
 
     @property
     def device(self) -> torch.device:

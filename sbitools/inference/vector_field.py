@@ -27,6 +27,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from sbitools.embeddings import EmbeddingOptions
+from sbitools.embeddings.scale import Pairs
 from sbitools.parameters import ParameterSpace
 from sbitools.seeds import derive, initial_weights
 from sbitools.simulator import FieldSpec
@@ -101,6 +102,10 @@ class VectorFieldEstimator(nn.Module):
         with initial_weights(derive(options.seed, 7)):
             self.head = GaussianHead(n_parameters, n_features, hidden)
             self.net = VectorFieldNet(n_parameters, n_features, hidden, options.field_blocks)
+
+    def settle(self, batches: Pairs) -> None:
+        """Begin with what can be known before training: see `Scaled.settle`."""
+        self.embedding.settle(batches)
 
     @property
     def device(self) -> torch.device:

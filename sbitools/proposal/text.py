@@ -125,7 +125,7 @@ def _learning(p: Proposal) -> list[str]:
 
 _TRAINING = {
     "patch": "Cells per side that the summary network merges first; finer ones take longer.",
-    "epochs": "Passes over the simulations, some twenty minutes on two cores; more may help.",
+    "epochs": "Passes over the simulations, some ten minutes on two cores; more may help.",
 }
 _DESIGN = {
     "random": 'TO CONFIRM: independent draws from the priors; else say "sobol", '

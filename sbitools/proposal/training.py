@@ -9,7 +9,7 @@ from sbitools.simulator import FieldSpec
 
 __all__ = ["propose_training"]
 
-_OPERATIONS = 1e14  # of a training: twenty minutes on two cores
+_OPERATIONS = 5e13  # of a training: ten minutes on two cores
 _BACKWARD = 3  # that a training step costs, in passes forward
 _A_FIELD = 4e8  # operations of one field, above which cells are merged
 _EPOCHS = (12, 100)

@@ -21,7 +21,7 @@ CONE = ("periodic", "periodic", "evolving")
 def change(net, x, other, tokens_alone=False):
     """Largest change of a feature; `tokens_alone` cuts off the power spectrum."""
     if tokens_alone:
-        net.head.layers[0].weight.data[:, -net.power.n_features :] = 0
+        net.head.layers[0].weight.data[:, : net.power.n_features] = 0
     return float((net(x) - net(other)).detach().abs().max())
 
 
