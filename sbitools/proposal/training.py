@@ -27,7 +27,7 @@ def propose_training(spec: FieldSpec, n: int) -> dict[str, Any]:
     from sbitools.inference.vectors import fitted_whole
 
     options: dict[str, Any] = {}
-    if fitted_whole(NPEOptions(), spec):
+    if fitted_whole(NPEOptions.model_validate({}), spec):
         return options
     cost = _operations(spec, None)
     for patch in (2, 4, _COARSEST):
@@ -50,7 +50,7 @@ def _operations(spec: FieldSpec, patch: int | None) -> float:
 
     from sbitools.embeddings import EmbeddingOptions
 
-    network = EmbeddingOptions(patch=patch).build(spec, 0)
+    network = EmbeddingOptions.model_validate({"patch": patch}).build(spec, 0)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         network(torch.zeros(1, *spec.shape))
     return float(counter.get_total_flops())
