@@ -150,13 +150,20 @@ class FieldCNN(ScaledField):
         return 1 if self.evolving is None else min(SEGMENTS, shape[self.evolving - 2])
 
     def _pool(self, y: Tensor) -> list[Tensor]:
-        parts = [y]
-        if self.evolving is not None:
-            parts = torch.tensor_split(y, self._segments(y.shape[2:]), dim=self.evolving)
+        if self.evolving is None:
+            parts = [y[:, :, None]]
+        else:
+            n, segments = y.shape[self.evolving], self._segments(y.shape[2:])
+            if n % segments == 0:  # all at once
+                parts = [y.unflatten(self.evolving, (segments, -1)).movedim(self.evolving, 2)]
+            else:
+                parts = [part[:, :, None] for part in y.tensor_split(segments, self.evolving)]
         out = []
-        for part in parts:
-            cells = part.flatten(2).float()
-            out += [cells.mean(2), torch.log(cells.var(2, unbiased=False) + 1e-4)]
+        for part in parts:  # (B, C, segments, ...)
+            cells = part.flatten(3).float()
+            mean = cells.mean(3, keepdim=True)
+            variance = (cells - mean).square().mean(3)
+            out += [mean.flatten(1), torch.log(variance + 1e-4).flatten(1)]
         return out
 
 

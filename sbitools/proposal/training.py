@@ -14,6 +14,7 @@ _BACKWARD = 3  # that a training step costs, in passes forward
 _A_FIELD = 4e8  # operations of one field, above which cells are merged
 _EPOCHS = (12, 100)
 _COARSEST = 8
+_SERIES = 3  # operations on a single axis take so many times as long
 
 
 def propose_training(spec: FieldSpec, n: int) -> dict[str, Any]:
@@ -53,4 +54,4 @@ def _operations(spec: FieldSpec, patch: int | None) -> float:
     network = EmbeddingOptions.model_validate({"patch": patch}).build(spec, 0)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         network(torch.zeros(1, *spec.shape))
-    return float(counter.get_total_flops())
+    return float(counter.get_total_flops()) * (_SERIES if len(spec.space) == 1 else 1)

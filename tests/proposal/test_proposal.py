@@ -176,6 +176,7 @@ def test_training_is_as_long_as_two_cores_can_bear():
     assert 20 < plane["epochs"] < 60
     assert cube["patch"] == 2
     assert 12 < cube["epochs"] < 60
+    assert 20 < proposed(1024, kind="open")["epochs"] < 60
     assert proposed(64, 64, n=256) == {}
     assert proposed(64, 64, 64)["patch"] == 4
 
