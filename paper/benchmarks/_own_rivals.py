@@ -23,7 +23,7 @@ import torch
 
 from sbitools import ParameterSpace, Posterior, SimulationStore
 from sbitools.embeddings.moments import measure
-from sbitools.inference.start import guess_target
+from sbitools.inference.first_guess import guess_target
 from sbitools.inference.vectors import fitted_whole
 from sbitools.repairs.measure import held_out_log_prob
 from sbitools.seeds import derive

@@ -16,7 +16,7 @@ from sbitools.densities.normal import normal_log_prob
 from sbitools.errors import ConfigError
 from sbitools.seeds import derive, initial_weights
 
-from .start import FirstGuess
+from .first_guess import FirstGuess
 
 __all__ = ["FAMILIES", "ConditionalFlow", "Family", "build_flow"]
 

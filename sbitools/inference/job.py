@@ -28,11 +28,11 @@ from sbitools.training import TrainingHistory, TrainingOptions, mean_loss, run_t
 from sbitools.training.distributed import local_device
 from sbitools.training.loader import Batch, StreamingLoader, split
 
+from .first_guess import guess_target
 from .methods import Method
 from .options import only
 from .posterior import Posterior
 from .prior_check import simulated_ranges
-from .start import guess_target
 from .symmetry import random_symmetry, turned_axes
 
 __all__ = ["Job", "fit_network"]

@@ -7,7 +7,7 @@ import torch
 
 from sbitools import FieldSpec, FunctionSimulator, Parameter, ParameterSpace, simulate, train
 from sbitools.embeddings.head import Head
-from sbitools.inference.start import FirstGuess, guess_target
+from sbitools.inference.first_guess import FirstGuess, guess_target
 from sbitools.priors import Uniform
 from sbitools.seeds import initial_weights, normal
 
