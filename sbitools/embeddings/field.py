@@ -22,7 +22,7 @@ from sbitools.errors import ConfigError
 from sbitools.networks.convolution import PaddedConv
 
 from .head import Head
-from .power import SEGMENTS, SegmentPower, typical_size
+from .power import SEGMENTS, SegmentStatistics, typical_size
 from .scale import Pairs
 from .scaled import ScaledField
 
@@ -118,9 +118,11 @@ class FieldCNN(ScaledField):
             PaddedConv(a, b, 1, words) for a, b in itertools.pairwise(widths)
         )
         segments = [self._segments(size) for size in sizes]
-        self.power = SegmentPower(shape, inputs, axis)
+        self.given = SegmentStatistics(shape, inputs, axis, [w == "periodic" for w in words])
         pooled = 2 * sum(w * s for w, s in zip(widths, segments, strict=True))
-        self.head = Head(self.power.n_features, pooled, features)
+        self.head = Head(
+            self.given.n_few, self.given.n_features - self.given.n_few + pooled, features
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, *shape), or (B, maps, *shape), to (B, n_features)."""
@@ -134,7 +136,7 @@ class FieldCNN(ScaledField):
         if self.axes == 3:
             y = y.contiguous(memory_format=torch.channels_last_3d)
         y = F.silu(self.stem(y))
-        pooled = [self.power(x)]
+        pooled = [self.given(x)]
         for i, block in enumerate(self.blocks):
             y = block(y)
             pooled += self._pool(y)

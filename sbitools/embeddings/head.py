@@ -50,7 +50,9 @@ class Head(nn.Module):
     def forward(self, statistics: Tensor) -> Tensor:
         """(B, fixed + learned) to (B, features)."""
         z = (statistics - self.centre) / self.spread
-        return torch.where(self.guessed, z[:, : self.fixed] @ self.slopes.T, self.layers(z))
+        with torch.autocast(z.device.type, enabled=False):  # its terms cancel
+            guess = z[:, : self.fixed].float() @ self.slopes.T
+        return torch.where(self.guessed, guess, self.layers(z).float())
 
     @torch.no_grad()
     def settle(self, batches: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor] | None:

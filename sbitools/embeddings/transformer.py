@@ -31,7 +31,7 @@ from sbitools.errors import ConfigError, ShapeError
 from .field import axis_boundaries, evolving_axis
 from .head import Head
 from .patches import Patches, patch_sides, token_grid
-from .power import SegmentPower
+from .power import SegmentStatistics
 from .scale import Pairs
 from .scaled import ScaledField
 
@@ -91,8 +91,12 @@ class FieldTransformer(ScaledField):
         self.blocks = nn.ModuleList(_Block(width, heads) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
         self.scores = nn.Linear(width, heads, bias=False)
-        self.power = SegmentPower(shape, inputs, evolving_axis(words))
-        self.head = Head(self.power.n_features, 2 * width, features)
+        self.given = SegmentStatistics(
+            shape, inputs, evolving_axis(words), [w == "periodic" for w in words]
+        )
+        self.head = Head(
+            self.given.n_few, self.given.n_features - self.given.n_few + 2 * width, features
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, *shape), or (B, maps, *shape), to (B, n_features).
@@ -125,7 +129,7 @@ class FieldTransformer(ScaledField):
         for block in self.blocks:
             tokens = block(tokens, self.turn.angles)
         tokens = self.norm(tokens)
-        return torch.cat([self.power(x), *self._pool(tokens)], dim=1)
+        return torch.cat([self.given(x), *self._pool(tokens)], dim=1)
 
     def _pool(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """Mean over tokens, and the mean that each head weighs for its part of the width."""

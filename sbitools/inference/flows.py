@@ -25,6 +25,7 @@ FAMILIES: tuple[str, ...] = ("zuko_nsf", "zuko_maf", "nflows_nsf", "nflows_maf",
 
 # Widths from e^-8 to e^2 prior standard deviations; a flow never needs more.
 _LOG_SCALE = (-2.0, 8.0)
+_SMALL = 0.01  # of initial weights
 
 
 def build_flow(
@@ -167,9 +168,14 @@ def _zuko(family: str, n_parameters: int, n_features: int, hidden: int, transfor
     from zuko.flows import MAF, NSF
 
     build = NSF if family == "zuko_nsf" else MAF
-    return _Zuko(
-        build(n_parameters, n_features, transforms=transforms, hidden_features=[hidden, hidden])
+    flow: Any = build(
+        n_parameters, n_features, transforms=transforms, hidden_features=[hidden, hidden]
     )
+    with torch.no_grad():
+        for transform in flow.transform.transforms:  # about the identity: the guess is not spoilt
+            for weights in transform.hyper[-1].parameters():
+                weights.mul_(_SMALL)
+    return _Zuko(flow)
 
 
 def _nflows(
