@@ -3,8 +3,9 @@
 Every level is pooled to the mean and the log-variance of its channels, so that the features hold
 one-point and two-point statistics of learned filters on every scale; the network is invariant
 under translations by its coarsest cell, as a homogeneous field wants. The field's own power
-spectrum is given to the last layers as well: a network learns it slowly, and it carries much of
-what a homogeneous field says. Along an axis on which the field evolves (the line of sight of a
+spectrum and quantiles are given to the last layers as well: a network learns them slowly, they
+carry much of what a homogeneous field says, and parameters are guessed from them before training
+begins (`Head`). Along an axis on which the field evolves (the line of sight of a
 light cone) all of this is pooled in segments, so that the features know where they are.
 """
 

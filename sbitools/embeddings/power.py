@@ -1,4 +1,4 @@
-"""Log power in shells of wavenumber: networks learn it slowly, fields say much by it."""
+"""Power in shells and bands of wavenumber, and all that fields say before a network is trained."""
 
 from __future__ import annotations
 
