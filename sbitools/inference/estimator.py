@@ -63,7 +63,7 @@ class Estimator(nn.Module):
 
     def settle(self, batches: Pairs) -> None:
         """Begin with what can be known before training: see `Scaled.settle`."""
-        self.flow.start.settle(self.embedding.settle(batches))
+        self.flow.settle(self.embedding.settle(batches))
 
     @property
     def device(self) -> torch.device:

@@ -25,7 +25,7 @@ FAMILIES: tuple[str, ...] = ("zuko_nsf", "zuko_maf", "nflows_nsf", "nflows_maf",
 
 # Widths from e^-8 to e^2 prior standard deviations; a flow never needs more.
 _LOG_SCALE = (-2.0, 8.0)
-_SMALL = 0.01  # of initial weights
+_SMALL = 0.01  # of the last initial weights: random splines would spoil a guess
 
 
 def build_flow(
@@ -67,6 +67,15 @@ class ConditionalFlow(nn.Module):
     def __init__(self, start: FirstGuess, head: GaussianHead, body: _Zuko | _NFlows) -> None:
         super().__init__()
         self.start, self.head, self.body = start, head, body
+
+    @torch.no_grad()
+    def settle(self, told: tuple[Tensor, Tensor] | None) -> None:
+        """Begin with a guess, and as little else as may be: see `FirstGuess.settle`."""
+        self.start.settle(told)
+        if told is not None and isinstance(self.body, _Zuko):
+            for transform in self.body.net.transform.transforms:
+                for weights in transform.hyper[-1].parameters():
+                    weights.mul_(_SMALL)
 
     def forward(self, u: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
         """z (B, n, P) and log |det dz/du| (B, n) for u (B, n, P) and c (B, F)."""
@@ -168,14 +177,9 @@ def _zuko(family: str, n_parameters: int, n_features: int, hidden: int, transfor
     from zuko.flows import MAF, NSF
 
     build = NSF if family == "zuko_nsf" else MAF
-    flow: Any = build(
-        n_parameters, n_features, transforms=transforms, hidden_features=[hidden, hidden]
+    return _Zuko(
+        build(n_parameters, n_features, transforms=transforms, hidden_features=[hidden, hidden])
     )
-    with torch.no_grad():
-        for transform in flow.transform.transforms:  # about the identity: the guess is not spoilt
-            for weights in transform.hyper[-1].parameters():
-                weights.mul_(_SMALL)
-    return _Zuko(flow)
 
 
 def _nflows(
