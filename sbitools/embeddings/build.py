@@ -185,13 +185,15 @@ def _ordering(spec: FieldSpec, given: str | None) -> str:
 
 def _choose(spec: FieldSpec) -> str:
     dims = spec.dims
-    told = dims[-1:] and dims[-1] in HEALPIX if spec.axes is None else spec.axes[-1] == "healpix"
+    if not dims:
+        return "mlp"
+    told = dims[-1] in HEALPIX if spec.axes is None else spec.axes[-1] == "healpix"
     if told:
         return "healpix"
     if len(dims) == 2 and dims[0] in _ITEM:
         return "set"
     maps, space = _channels(spec)
-    series = spec.axes is not None and spec.axes[-1:][0] in SPACE and space[-1] > _LONGEST_VECTOR
+    series = spec.axes is not None and spec.axes[-1] in SPACE and space[-1] > _LONGEST_VECTOR
     fits = len(space) in (2, 3) or (len(space) == 1 and (maps is not None or series))
     return "cnn" if fits else "mlp"
 

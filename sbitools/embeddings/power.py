@@ -16,6 +16,8 @@ __all__ = ["SEGMENTS", "LogPower", "SegmentStatistics", "typical_size"]
 SEGMENTS = 8
 """Parts of an evolving axis, at most, each with statistics of its own."""
 
+_GROWTH = 1.3  # of the ends of bands of shells
+
 
 def typical_size(shape: tuple[int, ...]) -> int:
     """Geometric mean of the axes, rounded down: the axis itself for a cube."""
@@ -85,9 +87,6 @@ class LogPower(nn.Module):
         total = torch.zeros(len(rows), len(self.counts), dtype=flat.dtype, device=flat.device)
         mean = total.index_add(1, self.bins, rows) / self.counts
         return mean[:, 1:].view(*flat.shape[:2], self.n_bins)
-
-
-_GROWTH = 1.3  # of the width of bands of shells
 
 
 def _bands(counts: Tensor) -> Tensor:

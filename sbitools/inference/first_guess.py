@@ -8,10 +8,13 @@ from itertools import combinations_with_replacement
 import torch
 from torch import Tensor, nn
 
+from sbitools.densities.normal import normal_log_prob
 from sbitools.densities.truncated import from_truncated, log_mass, to_truncated
 from sbitools.embeddings.ridge import ridge
+from sbitools.parameters import ParameterSpace
+from sbitools.priors.base import Prior
 
-__all__ = ["FirstGuess", "guess_target"]
+__all__ = ["FirstGuess", "can_guess", "guess_target"]
 
 # The guess is of sqrt(3) erf(u / sqrt(2)): of theta, from a uniform prior, at unit variance.
 _UNIT = math.sqrt(3)
@@ -20,6 +23,19 @@ _BEYOND = 6.0  # standard deviations that a guess may lie outside of the prior
 _LEAST = 1e-6  # of the variance of a guess
 _REACH = 1.2 * _UNIT  # of what polynomials are made of
 _MANY = 4  # parameters, above which polynomials are of second degree and not of third
+
+
+def can_guess(space: ParameterSpace) -> bool:
+    """Whether priors are standard normal in u, as all but those of torch are: see `guess_target`.
+
+    Of others u may be of any size, and all of it far beyond what is told from the prior's ends.
+    """
+    u = torch.linspace(-3, 3, 7, dtype=torch.float64)
+    normal = normal_log_prob(u[:, None])
+    return all(
+        isinstance(p.prior, Prior) and not p.categories
+        and torch.allclose(p.prior.log_prob_unconstrained(u), normal) for p in space
+    )  # fmt: skip
 
 
 def guess_target(u: Tensor) -> Tensor:

@@ -28,7 +28,7 @@ from sbitools.training import TrainingHistory, TrainingOptions, mean_loss, run_t
 from sbitools.training.distributed import local_device
 from sbitools.training.loader import Batch, StreamingLoader, split
 
-from .first_guess import guess_target
+from .first_guess import can_guess, guess_target
 from .methods import Method
 from .options import only
 from .posterior import Posterior
@@ -113,7 +113,7 @@ class Job:
             # Noise that is added after a mask would hide what is masked from the embedding.
             mask = observed_mask(self.observation, self.spec)
             estimator.embedding.set_moments(moments, mask)
-            if settle := getattr(estimator, "settle", None):
+            if (settle := getattr(estimator, "settle", None)) and can_guess(space):
                 settle(self._pairs)
         else:
             self._check_start(start, network)
@@ -127,8 +127,8 @@ class Job:
     def _pairs(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Coordinates of theta, and observed fields, for what is known before training."""
         for batch in islice(self.training.batches(0), -(-_SETTLED // self.options.batch_size)):
-            u, x = self.pair(batch)
-            yield guess_target(u), x
+            theta, x, seeds = batch  # which stay where the new network is, whatever the device
+            yield guess_target(self._coordinates(theta)), self.noisy(x, seeds)
 
     def _check_start(self, start: Posterior, network: Any) -> None:
         mine = (network, self.store.parameters.inferred, self.store.output, self.observation)
@@ -144,9 +144,11 @@ class Job:
     def pair(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """u (B, P) and observed x (B, *shape) of a batch, with its own noise."""
         theta, x, seeds = batch
+        return self._coordinates(theta), self.noisy(x.to(self.device), seeds)
+
+    def _coordinates(self, theta: Tensor) -> Tensor:
         space = self.store.parameters
-        u = self.method.coordinates(space.inferred, theta[:, space.inferred_columns])
-        return u, self.noisy(x.to(self.device), seeds)
+        return self.method.coordinates(space.inferred, theta[:, space.inferred_columns])
 
     def familiarity(self, posterior: Posterior) -> Familiarity | None:
         """What x look like: the held-out simulations and, if those are few, the others too."""

@@ -28,7 +28,7 @@ def propose_training(spec: FieldSpec, n: int) -> dict[str, Any]:
     from sbitools.inference.vectors import fitted_whole
 
     options: dict[str, Any] = {}
-    if fitted_whole(NPEOptions.model_validate({}), spec):
+    if spec.dtype.startswith("complex") or fitted_whole(NPEOptions.model_validate({}), spec):
         return options
     cost = _operations(spec, None)
     for patch in (2, 4, _COARSEST):

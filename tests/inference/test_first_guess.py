@@ -7,8 +7,8 @@ import torch
 
 from sbitools import FieldSpec, FunctionSimulator, Parameter, ParameterSpace, simulate, train
 from sbitools.embeddings.head import Head
-from sbitools.inference.first_guess import FirstGuess, guess_target
-from sbitools.priors import Uniform
+from sbitools.inference.first_guess import FirstGuess, can_guess, guess_target
+from sbitools.priors import LogUniform, Normal, TorchPrior, Uniform
 from sbitools.seeds import initial_weights, normal
 
 COVARIANCE = torch.tensor([[0.01, 0.006], [0.006, 0.02]])
@@ -78,6 +78,14 @@ def test_a_guess_is_no_better_than_it_is_on_other_fields():
     assert told is not None
     assert float((told[1] - told[0]).square().mean()) < 0.4
     assert head.guessed.tolist() == [True] * 2 + [False] * 6
+
+
+def test_no_guess_is_made_where_u_is_not_standard_normal():
+    """Of torch's Gamma u is ln theta: of a mean of 1e10 it is 23, where a guess ends at 7."""
+    standard = Parameter("a", LogUniform(1e-3, 10.0)), Parameter("b", Normal(5.0, 1e-30))
+    assert can_guess(ParameterSpace(list(standard)))
+    large = TorchPrior(torch.distributions.Gamma(4.0, 4e-10))
+    assert not can_guess(ParameterSpace([*standard, Parameter("c", large)]))
 
 
 def test_few_fields_and_few_features_leave_the_network_as_it_was():

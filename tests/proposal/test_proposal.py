@@ -179,6 +179,8 @@ def test_training_is_as_long_as_two_cores_can_bear():
     assert 20 < proposed(1024, kind="open")["epochs"] < 60
     assert proposed(64, 64, n=256) == {}
     assert proposed(64, 64, 64)["patch"] == 4
+    assert proposed() == {}  # a number
+    assert propose_training(FieldSpec("x", ("a", "b"), (64, 64), "complex64"), 4096) == {}
 
 
 def test_a_configuration_is_never_replaced(files, tmp_path):
