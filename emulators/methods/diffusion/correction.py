@@ -13,13 +13,19 @@ from collections.abc import Callable
 import numpy as np
 from torch import Tensor
 
+from .field_options import FieldOptions
 from .glm import log_means
 from .modes import Modes
 from .whitening import Whitening
 
-__all__ = ["correct", "powers"]
+__all__ = ["MOST", "correct", "few_of", "powers"]
 
-_MOST = 1.5  # of the logarithm, in all
+MOST = 256
+"""Simulations that powers are compared for."""
+
+_FEW = 64  # of which fields are made by the network, too, at least
+_SHARE = 0.1  # of the work of training, that more of these may take
+_GAIN = 1.5  # of the logarithm, in all
 _PART = 0.8  # of what is found, each time: powers of other modes follow
 
 
@@ -52,9 +58,16 @@ def correct(
         if round_ < rounds:
             off[:, :, 0] = 0
             moved = whitening.gain[channels] + _PART * off
-            whitening.gain[channels] = np.clip(moved, -_MOST, _MOST)
+            whitening.gain[channels] = np.clip(moved, -_GAIN, _GAIN)
     whitening.gain[...] = best[1]
     return best[0]
+
+
+def few_of(options: FieldOptions) -> int:
+    """Simulations whose fields the network makes, twice: the more, the less is left to chance."""
+    trained = 3 * (options.steps or 0) * options.batch_size  # passes forward
+    each = 2 * options.sampler_steps
+    return min(MOST, max(_FEW, int(_SHARE * trained / each)))
 
 
 def powers(whitening: Whitening, theta: Tensor, x: np.ndarray) -> np.ndarray:

@@ -21,7 +21,7 @@ from sbitools.simulator import FieldSpec, as_spec
 from sbitools.training import TrainingHistory, run_training
 
 from .batches import WhiteBatches
-from .correction import correct, powers
+from .correction import MOST, correct, few_of, powers
 from .drawing import draw, follows, most_kept, varies
 from .field_network import FieldModel, FieldNetwork
 from .field_options import FieldOptions
@@ -44,8 +44,6 @@ __all__ = ["DiffusionEmulator"]
 # Cells of fields that are denoised at the same time.
 _CELLS = {"cpu": 1 << 17, "cuda": 1 << 23}
 _MISSED = 0.15  # of ln P, from which on cells are better not made normal
-_CORRECTED = 256  # simulations that powers are compared for
-_FEW = 64  # of which fields are made by the network, too
 _ROUNDS = 3
 _CODE = 2
 """To be raised whenever the same simulations give other white fields."""
@@ -181,8 +179,8 @@ class DiffusionEmulator(Emulator):
     def _finish(self, some: Simulations) -> None:
         """Set the power of emulated fields right.
 
-        Those of the network take long: a few are made, and compared with what they are without it
-        for the same noise, so that most of chance cancels.
+        Those of the network take long: few are made, and compared with what they are without it
+        for the same noise, so that some of chance cancels.
         """
         if some.source is not None:
             self._keep_sources(some)
@@ -193,7 +191,7 @@ class DiffusionEmulator(Emulator):
         if not learned:
             return
         white = self._fitted(self.whitening)
-        every, few = (some[:: -(-len(some) // n)] for n in (_CORRECTED, _FEW))
+        every, few = (some[:: -(-len(some) // n)] for n in (MOST, few_of(self.options)))
         target = powers(white, every.theta, every.x)
         self.learned = False
         for part, sign in ((few, 1), (every, -1)):
@@ -204,7 +202,7 @@ class DiffusionEmulator(Emulator):
 
     def _correct(self, some: Simulations) -> float:
         """The same without a network; what is missed."""
-        some = some[:: -(-len(some) // _CORRECTED)]
+        some = some[:: -(-len(some) // MOST)]
         salts, white = iter(range(1, 1 << 30)), self._fitted(self.whitening)
         self._set_edges(some)
         target = powers(white, some.theta, some.x)
