@@ -55,14 +55,14 @@ class SpectralNoise(Step):
 
     Args:
         k: nodes of the table in 1/`length`, ascending, (n_k,).
-        delta2: Delta^2_N in `unit`^2, positive, infinite where nothing is measured,
+        delta2: Delta^2_N in (`unit`)^2, positive, infinite where nothing is measured,
             (n_slabs, n_k); or (n_k,) for one slab.
         cell_size: side of a cell in `length`, or (on the sky, along the line of sight).
         edges: cells at which slabs begin, and where the last one ends, (n_slabs + 1,), the first
             one 0; None for one slab of any length.
         variable: ``"k"``, or ``"k_perp"`` if noise depends on that alone: then
             P_N = 2 pi^2 Delta^2_N(k_perp) / k_perp^3.
-        limit: values of the table from which on modes are removed, in `unit`^2; None: no limit.
+        limit: values of the table from which on modes are removed, in (`unit`)^2; None: no limit.
         wedge_slope: one number, or one per slab; 0 with a buffer of 0 removes nothing.
         wedge_buffer: in 1/`length`.
         k_perp_min: of the shortest baseline, in 1/`length`; one number, or one per slab.

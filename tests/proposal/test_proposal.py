@@ -15,6 +15,7 @@ from sbitools.errors import ConfigError, ParameterError, SbitoolsError, StoreErr
 from sbitools.proposal import Files, proposal_text, propose
 from sbitools.proposal.periodic import looks_periodic
 from sbitools.proposal.priors import propose_prior, round_bounds, stratified
+from sbitools.proposal.splits import propose_emulated
 from sbitools.proposal.training import propose_training
 from sbitools.proposal.write import write_proposal
 from sbitools.simulator import FieldSpec
@@ -211,3 +212,12 @@ def test_fields_that_follow_from_others_get_a_section_of_their_own(files, tmp_pa
         np.save(tmp_path / f"{name}.npy", values)
         with pytest.raises(StoreError, match=r"source in .*one for each"):
             propose(replace(files, source=str(tmp_path / f"{name}.npy")))
+
+
+@pytest.mark.parametrize(
+    ("cells", "n"), [(1, 40_000), (40, 40_000), (1024, 4096), (8192, 4096), (32**3, 2048),
+                     (64**3, 1024)],
+)  # fmt: skip
+def test_as_many_fields_are_emulated_as_a_quarter_of_an_hour_makes(cells, n):
+    """Cubes of 32^3 would have taken half an hour to make, and their posterior as long again."""
+    assert propose_emulated(cells) == n
