@@ -1,4 +1,4 @@
-"""How many fields of the network are compared with simulations: a tenth of the work of training."""
+"""How many fields of the network are compared with simulations: a tenth of the training."""
 
 from __future__ import annotations
 
