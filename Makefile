@@ -20,7 +20,7 @@ ONE_THREAD := OMP_NUM_THREADS=1 MPLBACKEND=Agg
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test lint types test-fast test-tools test-science test-emulators test-tutorials test-slow benchmarks tables clean
+.PHONY: help setup demo test docs lint types test-fast test-tools test-science test-emulators test-tutorials test-slow benchmarks tables clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,14 +35,14 @@ $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade -c constraints.txt pip
 	$(BIN)/python -m pip install --quiet $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) "torch==$(TORCH)"
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dask,tutorials,dev$(EXTRAS)]"
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dask,tutorials,docs,dev$(EXTRAS)]"
 	$(BIN)/python -c "import torch; v = torch.__version__; assert v.split('+')[0] == '$(TORCH)', 'torch was replaced by ' + v"
 	touch $@
 
 demo: $(READY)  ## the whole chain on N-body fields: simulations to report, 15 minutes on 2 cores
 	$(BIN)/sbitools demo --out $(DEMO_DIR) $(DEMO_ARGS)
 
-test: lint types test-fast  ## what every change must pass: style, types, the fast tests
+test: lint types docs test-fast  ## what every change must pass: style, types, documentation, the fast tests
 
 lint: $(READY)  ## ruff: rules and format
 	$(BIN)/ruff check .
@@ -50,6 +50,11 @@ lint: $(READY)  ## ruff: rules and format
 
 types: $(READY)  ## pyright
 	$(BIN)/pyright
+
+# Warnings are errors: a link that leads nowhere, a docstring that cannot be read.
+docs: $(READY)  ## the documentation as a site, in site/index.html
+	$(BIN)/python -m sphinx -W --keep-going -q -b html -c docs . site
+	echo '<meta http-equiv="refresh" content="0; url=docs/index.html">' > site/index.html
 
 # Two processes of pytest at a time, one for each core; what takes longest begins first.
 test-fast: $(READY)  ## the fast tests, with the tutorials at their small setting

@@ -1,0 +1,58 @@
+"""What the documentation says exists, and its first program runs."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = sorted((ROOT / "docs").rglob("*.md"))
+
+
+def _programs(page: str) -> list[str]:
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    return re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+
+
+def test_the_first_program_runs(tmp_path):
+    program = "\n".join(_programs("start.md"))
+    for full, small in {" 2000,": " 256,", " 500,": " 64,", " 4000,": " 100,"}.items():
+        assert full in program, f"the page changed: adapt this test to {full!r}"
+        program = program.replace(full, small)
+    (tmp_path / "program.py").write_text(program + "\nassert draws.shape == (1, 100, 2)\n")
+    done = subprocess.run(
+        [sys.executable, "program.py"], cwd=tmp_path, capture_output=True, text=True, check=False,
+        env=os.environ | {"OMP_NUM_THREADS": "1"}, timeout=280,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.stem)
+def test_programs_of_every_page_are_python_and_import_what_exists(page):
+    for program in _programs(str(page.relative_to(ROOT / "docs"))):
+        compile(program, str(page), "exec")
+        for line in re.findall(
+            r"^(?:from (?:sbitools|emulators)|import sbitools).*$", program, re.M
+        ):
+            exec(line, {})  # noqa: S102  (the documentation's own imports)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.stem)
+def test_names_of_the_package_exist(page):
+    """`sbitools.a.b` in a page is a name that can be looked up."""
+    import pydoc
+
+    text = page.read_text(encoding="utf-8")
+    named = set(re.findall(r"`((?:sbitools|emulators)(?:\.\w+)+)", text))
+    assert not [name for name in named if pydoc.locate(name) is None]
+
+
+def test_thirty_questions_are_answered():
+    text = (ROOT / "docs" / "questions.md").read_text(encoding="utf-8")
+    numbers = re.findall(r"^\*\*(\d+)\. .*\*\*\n: ", text, re.MULTILINE)
+    assert numbers == [str(i) for i in range(1, 31)]
