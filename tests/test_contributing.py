@@ -93,7 +93,7 @@ def test_a_system_may_take_a_method_that_is_there(ripple, store, tmp_path):
     assert abs(fields.std() / truth.std() - 1) < 0.1
 
 
-@pytest.mark.parametrize("page", ["README.md", "tutorials/01_chain.py"])
+@pytest.mark.parametrize("page", ["docs/guide/own_simulations.md", "tutorials/01_chain.py"])
 def test_the_example_is_as_long_as_we_say(page):
     text = (GUIDE.parent / page).read_text(encoding="utf-8")
     said = int(re.findall(r"complete one in\s+(\d+)\s+lines", text)[0])

@@ -56,3 +56,52 @@ def test_thirty_questions_are_answered():
     text = (ROOT / "docs" / "questions.md").read_text(encoding="utf-8")
     numbers = re.findall(r"^\*\*(\d+)\. .*\*\*\n: ", text, re.MULTILINE)
     assert numbers == [str(i) for i in range(1, 31)]
+
+
+@pytest.mark.slow
+def test_the_chain_in_python_runs(tmp_path):
+    (program,) = _programs("guide/simulating.md")
+    small = {"n=32, box_size=100.0": "n=16, box_size=50.0", " 64,": " 8,", " 4000,": " 128,",
+             " 500,": " 32,", 'symmetry="cube"': 'symmetry="cube", epochs=2'}  # fmt: skip
+    for full, reduced in small.items():
+        assert full in program, f"the page changed: adapt this test to {full!r}"
+        program = program.replace(full, reduced)
+    (tmp_path / "program.py").write_text(program + "\nassert draws.shape == (1, 128, 2)\n")
+    done = subprocess.run(
+        [sys.executable, "program.py"], cwd=tmp_path, capture_output=True, text=True, check=False,
+        env=os.environ | {"OMP_NUM_THREADS": "1"}, timeout=280,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert (tmp_path / "run" / "calibration.html").is_file()
+
+
+def test_the_program_of_the_readme_runs(tmp_path):
+    """With fields of a user's own, of fewer cells and few passes."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    (program,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    own = """
+import numpy as np, warnings
+warnings.simplefilter("ignore")
+rng = np.random.default_rng(1)
+theta = rng.uniform(0.1, 0.5, (300, 1))
+x = (rng.standard_normal((300, 16, 16)) * theta[:, :, None]).astype(np.float32)
+x_observed = x[-1]
+"""
+    small = {
+        "(64, 64)": "(16, 16)",
+        "indices=range(200)": "indices=range(200), epochs=1",
+        "calibrate(posterior, tests)": "calibrate(posterior, store, n_draws=50, progress=False)",
+    }
+    for full, reduced in small.items():
+        assert full in program, f"the README changed: adapt this test to {full!r}"
+        program = program.replace(full, reduced)
+    first, last = program.split("result = ")
+    tests = 'store = SimulationStore.from_arrays("run/t", theta[200:], x[200:], space, field, '
+    own_tests = tests + 'seeds=np.arange(1000, 1100), design="random")\n'
+    whole = own + first + own_tests + "result = " + last + "\nassert draws.shape == (1, 4000, 1)\n"
+    (tmp_path / "program.py").write_text(whole)
+    done = subprocess.run(
+        [sys.executable, "program.py"], cwd=tmp_path, capture_output=True, text=True, check=False,
+        env=os.environ | {"OMP_NUM_THREADS": "1"}, timeout=280,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
