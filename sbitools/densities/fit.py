@@ -93,7 +93,8 @@ class DensityFit:
         """
         pairs, rng = self.pairs, generator(derive(self.options.seed, _SPREAD))
         spread = [lattice.spread(x[:, columns], rng) for x in (pairs.x, pairs.held_out[1])]
-        density.linear.fit(spread[0], features(pairs.u))
+        for closed in density.linear:
+            closed.fit(spread[0], features(pairs.u))
 
         def pair(u: Tensor, x: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
             return lattice.spread(x[:, columns], rng), features(u)

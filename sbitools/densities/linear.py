@@ -22,16 +22,17 @@ class LinearGaussian(nn.Module):
     Args:
         n_outputs: P, length of y.
         n_features: F, length of c.
-        n_used: the first of the features that it looks at.
+        n_used: number of the features that it looks at.
+        first: of them.
     """
 
     weight: Tensor
     bias: Tensor
     factor: Tensor
 
-    def __init__(self, n_outputs: int, n_features: int, n_used: int) -> None:
+    def __init__(self, n_outputs: int, n_features: int, n_used: int, first: int = 0) -> None:
         super().__init__()
-        self.p, self.n_features, self.n_used = n_outputs, n_features, n_used
+        self.p, self.n_features, self.used = n_outputs, n_features, slice(first, first + n_used)
         self.register_buffer("weight", torch.zeros(n_used, n_outputs))
         self.register_buffer("bias", torch.zeros(n_outputs))
         self.register_buffer("factor", torch.eye(n_outputs))
@@ -48,7 +49,7 @@ class LinearGaussian(nn.Module):
             y: shape (N, P).
             c: shape (N, F), with N > F + 1.
         """
-        y, c = y.double(), c[:, : self.n_used].double()
+        y, c = y.double(), c[:, self.used].double()
         n, f = c.shape
         y0, c0 = y - y.mean(0), c - c.mean(0)
         # The pseudo-inverse: features that never change, or repeat others, get no coefficient.
@@ -81,7 +82,7 @@ class LinearGaussian(nn.Module):
         return self._standard(y, c)
 
     def _mean(self, c: Tensor) -> Tensor:
-        return (c[:, : self.n_used] @ self.weight + self.bias)[:, None]
+        return (c[:, self.used] @ self.weight + self.bias)[:, None]
 
     def _standard(self, y: Tensor, c: Tensor) -> Tensor:
         residual = (y - self._mean(c)).flatten(0, -2).T

@@ -1,4 +1,4 @@
-"""A density of data vectors, p(x | u): three of different strength, and their shares.
+"""A density of data vectors, p(x | u): a few of different strength, and their shares.
 
 NPE spends the few simulations there are on it first and learns p(u | x) from as many emulated
 pairs as it likes; NLE is it; and the emulator of data vectors draws from it.
@@ -32,19 +32,22 @@ def parameter_features(u: Tensor) -> Tensor:
 
 
 class VectorDensity(nn.Module):
-    """p(x | u) for standardised x: linear-Gaussian, affine and autoregressive, and their shares.
+    """p(x | u) for standardised x, and the shares of its parts.
+
+    Two are linear and Gaussian in closed form, in u and in the prior's probability: of parameters
+    with uniform priors, that is in theta. Two are stacks, affine and autoregressive.
 
     Args:
         n_features: of u, see `parameter_features`.
         n: length of x.
-        n_used: the first of the features that the linear one looks at.
+        n_used: the features of either kind.
         hidden: width of the networks.
         members: in each stack.
         components: normals in each one-dimensional mixture.
         seed: of the initial weights.
     """
 
-    parts = ("linear", "affine", "mixtures")
+    parts = ("linear", "linear in probability", "affine", "mixtures")
 
     def __init__(
         self, n_features: int, n: int, *, n_used: int, hidden: int, members: int, components: int,
@@ -56,6 +59,7 @@ class VectorDensity(nn.Module):
         self.mixture = Mixture(
             [
                 LinearGaussian(*size, n_used),
+                LinearGaussian(*size, n_used, first=n_used),
                 Stack(*size, components=0, seed=seeds[0], **common),
                 Stack(*size, components=components, seed=seeds[1], **common),
             ],
@@ -63,19 +67,19 @@ class VectorDensity(nn.Module):
         )
 
     @property
-    def linear(self) -> Any:
-        """The closed form."""
-        return self.mixture.members[0]
+    def linear(self) -> tuple[Any, Any]:
+        """The closed forms."""
+        return self.mixture.members[0], self.mixture.members[1]
 
     @property
     def affine(self) -> Any:
         """The stack of normals whose place and shape depend on u."""
-        return self.mixture.members[1]
+        return self.mixture.members[2]
 
     @property
     def mixtures(self) -> Any:
         """The stack of autoregressive mixtures."""
-        return self.mixture.members[2]
+        return self.mixture.members[3]
 
 
 @torch.no_grad()
