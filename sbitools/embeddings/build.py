@@ -18,6 +18,7 @@ from sbitools.simulator import FieldSpec
 
 from .field import FieldCNN
 from .healpix import HealpixCNN
+from .own import GROUP, OwnEmbedding, build_own, is_own
 from .sets import SetEmbedding
 from .transformer import FieldTransformer
 from .vector import VectorMLP
@@ -26,7 +27,7 @@ __all__ = ["EMBEDDINGS", "EmbeddingOptions", "build_embedding", "observed_mask"]
 
 EMBEDDINGS = ("auto", "cnn", "healpix", "mlp", "set", "transformer")
 
-Network = FieldCNN | FieldTransformer | HealpixCNN | SetEmbedding | VectorMLP
+Network = FieldCNN | FieldTransformer | HealpixCNN | OwnEmbedding | SetEmbedding | VectorMLP
 
 # Where a FieldSpec does not say which axis counts fields, a first axis of these names does: what
 # networks are made of must not change with the names that `sbitools.axes` comes to know.
@@ -39,7 +40,8 @@ class EmbeddingOptions(PlainModel):
 
     Attributes:
         embedding: ``"auto"``, ``"cnn"``, ``"healpix"``, ``"mlp"``, ``"set"`` or
-            ``"transformer"``, see `build_embedding`.
+            ``"transformer"``, see `build_embedding`; or a module of your own, see `OwnEmbedding`,
+            or the name of one that is installed in the entry-point group `sbitools.embeddings`.
         features: numbers the embedding gives on.
         channels: width of the embedding.
         boundary: of a field on a grid: ``"periodic"``, ``"open"`` or ``"evolving"``, for all axes
@@ -75,11 +77,24 @@ class EmbeddingOptions(PlainModel):
             ConfigError: see `build_embedding`.
         """
         with initial_weights(derive(seed, 6)):
+            if is_own(self.embedding):
+                self._check_unused()
+                return build_own(self.embedding, spec)
             return build_embedding(
                 self.embedding, spec, self.features, self.channels, self.boundary,
                 ordering=self.ordering, attention=self.attention, padded=self.padded,
                 patch=self.patch, depth=self.depth, heads=self.heads,
             )  # fmt: skip
+
+    def _check_unused(self) -> None:
+        """Refuse options of our networks for another one."""
+        fields = EmbeddingOptions.model_fields
+        for name, field in fields.items():
+            if name != "embedding" and getattr(self, name) != field.default:
+                raise ConfigError(
+                    f"option {name!r} of the embedding", expected="none: the network is your own",
+                    got=repr(getattr(self, name)), fix="leave it out",
+                )  # fmt: skip
 
 
 def build_embedding(
@@ -133,7 +148,8 @@ def build_embedding(
     kind = _choose(spec) if kind == "auto" else kind
     if kind not in EMBEDDINGS or spec.dtype.startswith("complex"):
         raise ConfigError(
-            "embedding", expected=f"{', '.join(EMBEDDINGS)}, for real fields",
+            "embedding", expected=f"{', '.join(EMBEDDINGS)}, for real fields; a torch module; or "
+            f"a name in the entry-point group {GROUP!r}",
             got=f"{kind!r} for {spec.dtype} of shape {spec.shape}", fix="choose another embedding",
         )  # fmt: skip
     _check_options(

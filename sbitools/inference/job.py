@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from sbitools.embeddings import observed_mask
 from sbitools.embeddings.moments import measure
+from sbitools.embeddings.own import own_module
 from sbitools.embeddings.pretrain import frozen, pretrain
 from sbitools.errors import PosteriorError
 from sbitools.identity.values import Digester
@@ -68,6 +69,7 @@ class Job:
             store, options.validation_fraction, options.seed, indices
         )
         self.started_from: str | None = None  # sha256 of weights
+        self.own: dict[str, str] = {}  # what tells a summary network of the user's from others
         self.chosen = None if indices is None else indices.tolist()
         once, self.noisy = observation.split()  # only the noise need be drawn anew at every step
         self.common: dict[str, Any] = {
@@ -107,6 +109,8 @@ class Job:
         """The network before training."""
         network, space = only(self.method.network, self.options), self.store.parameters.inferred
         estimator = self.method.build(network, space, self.spec)
+        if (own := own_module(estimator)) is not None:
+            self.own = {"embedding": Digester()([repr(own), dict(own.state_dict())]).hex()}
         if start is None:
             fields = (self.noisy(x, seeds) for _, x, seeds in _some(self.training))
             moments = measure(map(estimator.embedding.values, fields), self.spec)
@@ -182,7 +186,7 @@ class Job:
             "store": self.store.digest(), "observe": self.observation.digest(),
             "symmetry": self.options.symmetry, "method": self.method.name,
             "network": only(self.method.network, self.options).model_dump(),
-            "frozen": self.options.frozen, "indices": self.chosen,
+            "frozen": self.options.frozen, "indices": self.chosen, **self.own,
         }  # fmt: skip
 
     def stages(

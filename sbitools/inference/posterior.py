@@ -332,16 +332,24 @@ class Posterior:
         return save(self, path)
 
     @classmethod
-    def load(cls, path: str | Path, device: str | torch.device = "cpu") -> Posterior:
+    def load(
+        cls, path: str | Path, device: str | torch.device = "cpu",
+        embedding: torch.nn.Module | None = None,
+    ) -> Posterior:  # fmt: skip
         """Read what `save` wrote; the weights and a stored probe output are verified.
 
         A checkpoint of `sbitools.repair` gives the repaired posterior.
+
+        Args:
+            path: of the checkpoint.
+            device: torch device.
+            embedding: the module that it was trained with, if that was one of your own.
 
         Raises:
             CheckpointError: if the checkpoint is damaged, foreign, or computes something else.
             ConfigError: for a device that this machine does not have.
         """
-        return load(path, device)
+        return load(path, device, embedding=embedding)
 
     @single_precision()
     @torch.no_grad()

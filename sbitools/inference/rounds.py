@@ -21,6 +21,7 @@ from torch import Tensor
 from sbitools.campaign.arguments import checked_simulator
 from sbitools.campaign.campaign import _manifest, simulate
 from sbitools.disk.files import read_json, write_atomic
+from sbitools.embeddings.own import without_module
 from sbitools.errors import ConfigError, ObservationError
 from sbitools.gate.arrays import real_tensor
 from sbitools.gate.plain import as_path, flag, plain_value, real, whole
@@ -95,6 +96,7 @@ def train_rounds(
     epsilon = real(epsilon, "epsilon, the mass outside a region,", above=0, most=0.4999)
     resume, progress = flag(resume, "resume"), flag(progress, "progress")
     x = _checked(x_observed, simulator, observation)
+    options, module = without_module(options)
     options = plain_value(options) | {"workers": workers}
     parsed = parse_options(find_method(method), options | {"method": method})
     check_options(parsed, observation.output(simulator.output))
@@ -119,13 +121,13 @@ def train_rounds(
         )
         stores.append(store)
         if (here / "posterior").exists():
-            posterior = Posterior.load(here / "posterior")
+            posterior = Posterior.load(here / "posterior", embedding=module)
             continue
         earlier = posterior.info["rounds"] if posterior is not None else []
         posterior = train(
             JoinedStores(stores),  # pyright: ignore[reportArgumentType]
             method, observe=observation, run_dir=here / "training", resume=True,
-            on_epoch=on_epoch, **options,
+            on_epoch=on_epoch, **options | ({} if module is None else {"embedding": module}),
         )  # fmt: skip
         posterior.info |= {
             "amortised": False, "x_observed": identity["x_observed"], "epsilon": epsilon,

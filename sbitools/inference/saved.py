@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from sbitools.checkpoint import checkpoint_kind, load_checkpoint, rebuild, save_checkpoint
+from sbitools.embeddings.own import given
 from sbitools.errors import CheckpointError
 from sbitools.networks.devices import find_device
 from sbitools.networks.precision import single_precision
@@ -52,16 +54,21 @@ def enter_kind(kind: str, read: Callable[[str | Path, torch.device], Any]) -> No
 
 
 @single_precision()
-def load(path: str | Path, device: str | torch.device, kind: str | None = None) -> Any:
+def load(
+    path: str | Path, device: str | torch.device, kind: str | None = None,
+    embedding: nn.Module | None = None,
+) -> Any:  # fmt: skip
     """See `Posterior.load`.
 
     Args:
         path: of the checkpoint.
         device: torch device.
         kind: that it must have; any that is known if None.
+        embedding: module of the user's own.
     """
     device = find_device(device)
-    return _READERS.get(kind or checkpoint_kind(path), _load)(path, device)
+    with given(embedding):
+        return _READERS.get(kind or checkpoint_kind(path), _load)(path, device)
 
 
 def _load(path: str | Path, device: torch.device) -> Any:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from sbitools.embeddings.own import given, own_module, without_module
 from sbitools.errors import ConfigError, PosteriorError, TrainingError
 from sbitools.gate.plain import as_path, flag
 from sbitools.networks.precision import single_precision
@@ -56,7 +57,8 @@ def train(
         indices: simulations of the store to use, as numbers or as a mask over the whole store; all
             that are done if None.
         on_epoch: called with each new row of the training history.
-        **options: fields of the method's options, e.g. `NPEOptions`.
+        **options: fields of the method's options, e.g. `NPEOptions`; `embedding` may be a torch
+            module of your own, see `sbitools.embeddings.OwnEmbedding`.
 
     Returns:
         The posterior; ``posterior.info`` holds the history and what was excluded.
@@ -81,8 +83,10 @@ def train(
         )  # fmt: skip
     _check_start(start)
     rows = None if indices is None else np.unique(select(store, indices, error=TrainingError))
+    options, module = without_module(options)
     if start is not None:
         options = start.options.model_dump() | options
+        module = module or own_module(start.estimator)
     parsed = parse_options(chosen, options | {"method": method})
     observation = _observation(observe, start, store.output)
     if start is None:
@@ -91,7 +95,8 @@ def train(
         parsed = chosen.adapt(parsed, observation.output(store.output), n)
     job = Job(store, chosen, parsed, observation, rows)
     warn_of_prior(store, job.rows_asked)
-    estimator = job.estimator(start)
+    with given(module):
+        estimator = job.estimator(start)
     started, folder = time.monotonic(), as_path(run_dir, "run_dir")
     fit = chosen.fit if start is None else fit_network
     with only_training(folder, job.identity(), resume):
