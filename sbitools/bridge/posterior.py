@@ -36,7 +36,7 @@ _AGAIN, _MASS = 91, 92  # keys of the seeds of draws that replace others, and of
 # twenty of them inside is hopeless.
 _FEWEST, _LARGEST, _ENOUGH, _LEAST = 64, 1 << 12, 1 << 10, 0.05
 # Draws that show whether anything lies outside the prior, and those that say how much.
-_LOOK, _MEASURE = 128, 1 << 12
+_LOOK, _MEASURE = 128, 1 << 10
 # More numbers of x than this are no use as features: as many, evenly spaced, stand for them.
 _FEATURES = 1 << 12
 
@@ -48,8 +48,9 @@ class ForeignPosterior:
     `repair` recalibrates and reweights it; the network itself is not trained further.
 
     - Draws outside the prior are drawn again, as `sbi` does, and densities are divided by the
-      share inside: counted among 128 draws of each observation, and among 4,224 if one of them is
-      outside. A posterior with less than about a twentieth inside raises.
+      share inside: counted among 128 draws of each observation, and among 1,152 if one of them is
+      outside: an error of 0.03 where half of them are. With less than about a twentieth inside
+      it raises.
     - Draws depend on the seed and on the other observations of the call; global generators are
       left as they were. Densities depend on theta and x (the share, within its error, also on the
       other observations).

@@ -84,9 +84,9 @@ def test_draws_and_densities_are_those_of_sbi(posterior, trained):
     scale = theirs.double().std(1) / np.sqrt(4000)
     assert bool(((ours.mean(1) - theirs.mean(1)).abs() < 6 * np.sqrt(2) * scale).all())
     assert bool(((ours.std(1) - theirs.std(1)).abs() < 6 * scale).all())
-    # The share inside is counted among 4,224 draws here and 40,000 there: 0.5 / sqrt(4224) at
-    # worst, relative to a share of half or more, six times.
-    assert torch.allclose(posterior.log_prob(ours[:, :50], X), density.double(), atol=0.1)
+    # The share inside is counted among 1,152 draws here and 40,000 there: an error of 0.03 where
+    # half are inside, six times.
+    assert torch.allclose(posterior.log_prob(ours[:, :50], X), density.double(), atol=0.18)
     assert float(posterior._log_mass(X).min()) < -0.02  # it leaks, or nothing was tested
 
 
@@ -95,8 +95,8 @@ def test_densities_integrate_to_one_over_the_prior(posterior):
     grid = torch.from_numpy(np.stack([a.ravel(), b.ravel()], 1))
     density = posterior.log_prob(grid.expand(3, -1, -1), X).exp().reshape(3, 201, 201)
     mass = np.trapezoid(np.trapezoid(density, dx=0.6 / 200), dx=2 / 200)
-    # 0.02 of the share inside (see above) and less of the grid.
-    assert mass == pytest.approx(np.ones(3), abs=0.05)
+    # 0.03 of the share inside (see above), six times, and less of the grid.
+    assert mass == pytest.approx(np.ones(3), abs=0.18)
 
 
 def test_same_seed_same_answer_and_nothing_outside_is_touched(posterior):
@@ -141,8 +141,8 @@ def test_any_object_serves_and_its_columns_are_put_in_order(stores):
     law = Normal(0.0, 0.2)
     share = law.cdf(torch.tensor(0.7)) * (2 * law.cdf(torch.tensor(0.3)) - 1)
     want = 2 * law.log_prob(torch.tensor(0.0)) - share.log()
-    # The share, 0.866, from 4,224 draws: 0.006, five times.
-    assert float(posterior.log_prob(inside, X[:1])[0]) == pytest.approx(float(want), abs=0.03)
+    # The share, 0.85, from 1,152 draws: 0.012 of its logarithm, six times.
+    assert float(posterior.log_prob(inside, X[:1])[0]) == pytest.approx(float(want), abs=0.075)
     assert posterior.log_prob(inside + 1, X[:1]).tolist() == [-np.inf]
     result = sbitools.calibrate(posterior, stores[1], n_draws=50, progress=False)
     # Noise carries the x of a few tests so far that the posterior leaves the prior.
@@ -256,7 +256,7 @@ def test_ensembles_chains_and_rejection_of_sbi(trained):
     assert ensemble.normalised
     draws, density = ensemble.sample_and_log_prob(X[:1], 5, seed=3)
     alone = ForeignPosterior(trained, SPACE, SPEC).log_prob(draws, X[:1])
-    assert torch.allclose(density, alone, atol=0.1)  # errors of two counts of the share inside
+    assert torch.allclose(density, alone, atol=0.18)  # errors of two counts of the share inside
 
     potential = Likelihood(trained.prior, None, device="cpu")
     chains = MCMCPosterior(

@@ -120,8 +120,8 @@ SCIPY = [
     stats.uniform(-1, 3), stats.norm(1, 2), stats.truncnorm(-1, 2, loc=0.5, scale=2),
     stats.loguniform(0.1, 10), stats.lognorm(0.5, scale=2.0), stats.expon(scale=3),
     stats.gamma(2, scale=0.5), stats.invgamma(3, scale=2), stats.beta(2, 3),
-    stats.halfnorm(scale=2), stats.halfcauchy(scale=2), stats.cauchy(1, 2), stats.laplace(1, 2), stats.gumbel_r(1, 2),
-    stats.t(5, 1, 2), stats.weibull_min(1.5, scale=2),
+    stats.halfnorm(scale=2), stats.halfcauchy(scale=2), stats.cauchy(1, 2),
+    stats.laplace(1, 2), stats.gumbel_r(1, 2), stats.t(5, 1, 2), stats.weibull_min(1.5, scale=2),
 ]  # fmt: skip
 
 
