@@ -15,6 +15,7 @@ from .version import __version__
 _HOME = {
     "CommandSimulator": "campaign.command",
     "FieldSpec": "simulator",
+    "ForeignPosterior": "bridge",
     "FunctionSimulator": "simulator",
     "Observation": "observation",
     "Parameter": "parameters",
@@ -29,7 +30,7 @@ _HOME = {
     "train_rounds": "inference",
 }
 _MODULES = (
-    "arviz", "calibration", "campaign", "checkpoint", "config", "embeddings", "errors",
+    "arviz", "bridge", "calibration", "campaign", "checkpoint", "config", "embeddings", "errors",
     "inference", "networks", "observation", "parameters", "priors", "repairs", "report", "seeds",
     "simulator", "statistics", "store", "systems", "training",
 )  # fmt: skip
@@ -37,6 +38,7 @@ _MODULES = (
 __all__ = sorted([*_HOME, *_MODULES, "__version__"])  # pyright: ignore[reportUnsupportedDunderAll]
 
 if TYPE_CHECKING:
+    from .bridge import ForeignPosterior
     from .calibration import calibrate
     from .campaign import simulate
     from .campaign.command import CommandSimulator

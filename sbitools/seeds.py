@@ -2,7 +2,7 @@
 
 Simulation *i* of a campaign draws from `SeedSequence(seed, spawn_key=(i,))`, so its randomness
 does not depend on the batch, the worker or the order. No global random state is read, or changed
-but for the time in which `initial_weights` builds layers.
+but for the time in which `initial_weights` builds layers, or `seeded_globals` runs foreign code.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .networks.precision import single_precision
 
 __all__ = [
     "check_seed", "check_seeds", "derive", "generator", "initial_weights", "mix", "normal",
-    "simulation_seeds",
+    "seeded_globals", "simulation_seeds",
 ]  # fmt: skip
 
 _MASK63 = (1 << 63) - 1
@@ -110,6 +110,27 @@ def initial_weights(seed: int) -> Iterator[None]:
     with single_precision(), torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(int(seed))
         yield
+
+
+@contextmanager
+def seeded_globals(seed: int) -> Iterator[None]:
+    """Foreign code that draws from the global generators draws by `seed` inside.
+
+    They are torch's, on the processor and on GPUs in use, and numpy's; all are put back at the
+    end, whatever happens.
+    """
+    gpus = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+    before = np.random.get_state()  # noqa: NPY002
+    words: Any = np.random.MT19937(np.random.SeedSequence(check_seed(seed))).state
+    with torch.random.fork_rng(devices=list(gpus)):
+        torch.default_generator.manual_seed(seed)
+        if gpus:
+            torch.cuda.manual_seed_all(seed)
+        np.random.set_state(words)  # noqa: NPY002
+        try:
+            yield
+        finally:
+            np.random.set_state(before)  # noqa: NPY002
 
 
 def normal(

@@ -22,7 +22,7 @@ from sbitools.errors import (
     TimeLimitError,
 )
 from sbitools.gate.arrays import real_tensor
-from sbitools.labels import is_missing, require_same_rows
+from sbitools.labels import require_same_rows
 from sbitools.networks.precision import single_precision
 from sbitools.observation import Observation
 from sbitools.observation.familiarity import Familiarity, data_statistics
@@ -31,7 +31,7 @@ from sbitools.simulator import FieldSpec
 
 from .pieces import assemble, pieces
 from .reach import Reach
-from .request import checked_request
+from .request import checked_fields, checked_request
 from .saved import load, save
 
 __all__ = ["Posterior"]
@@ -223,30 +223,7 @@ class Posterior:
         return (*self.parameters.names, *self.observed.dims)
 
     def _check(self, x: Tensor | np.ndarray) -> Tensor:
-        x = real_tensor(x, "observation", ObservationError, self.observed)
-        if tuple(x.shape[1:]) != self.observed.shape or x.ndim == 0:
-            raise ObservationError(
-                f"observation ({self.observed.name})",
-                expected=f"shape (B, {', '.join(map(str, self.observed.shape))})",
-                got=f"{tuple(x.shape)}", fix="observe simulated fields with posterior.observe "
-                "first; put a single field in as x[None]",
-            )  # fmt: skip
-        if x.dtype != self.observed.torch_dtype:
-            raise ObservationError(
-                f"observation ({self.observed.name})", expected=f"dtype {self.observed.dtype}",
-                got=str(x.dtype).removeprefix("torch."), fix="convert it, and mind the unit",
-            )  # fmt: skip
-        numbers = math.prod(self.observed.shape)
-        bad = is_missing(x).reshape(len(x), numbers).sum(1)
-        if bool(bad.any()):
-            row = int(bad.nonzero()[0])
-            raise ObservationError(
-                f"observation ({self.observed.name})",
-                expected="finite values, none of them healpy.UNSEEN",
-                got=f"{int(bad[row])} that are not, in row {row}",
-                fix="mask them with a mask step of the observation model, in training too",
-            )  # fmt: skip
-        return x
+        return checked_fields(x, self.observed)
 
     def _features(self, x: Tensor, deadline: float = math.inf, asked: str = "") -> Tensor:
         """Features of all fields, embedded a few at a time."""
