@@ -67,7 +67,7 @@ def _run_results(results: Path) -> dict[str, Any]:
     fit = results / "stages" / "emulator.json"
     if fit.is_file():
         out["method"] = _json(fit)["settings"]["options"].get("method", "?")
-        out["spectra"] = _spectra(results / "validation" / "statistics.npz")
+        out["spectra"] = _json(results.parent / "emulated.json")
     if (results / "choice" / "result.json").is_file():
         found = _json(results / "choice" / "result.json")
         out["choice"] = {
@@ -76,19 +76,6 @@ def _run_results(results: Path) -> dict[str, Any]:
             "scores": {s["name"]: [s["mean"], s["error"]] for s in found.get("scores", [])},
         }  # fmt: skip
     return out
-
-
-def _spectra(path: Path) -> dict[str, float]:
-    """Median of |ln P|, its floor, and the scatter between seeds: of vectors, of their entries."""
-    from sbitools.report.artifacts import load_statistics
-    from sbitools.statistics.equal_theta import ERROR, FLOOR
-
-    errors = load_statistics(path)["errors"]
-    size = next(errors[k] for k in ("ln P(k), median", "entries [scatter], median") if k in errors)
-    names = ("scatter of ln P, emulator / reference", "scatter, emulator / reference")
-    scatter = next(errors[k] for k in names if k in errors)
-    return {"median": size["emulator"], "floor": size[FLOOR], "scatter": scatter["emulator"],
-            "scatter_error": scatter[ERROR]}  # fmt: skip
 
 
 def reached(one: OwnSet, m: Mapping[str, Any]) -> dict[str, bool]:

@@ -122,6 +122,9 @@ def run_set(
     say(f"{one.key}: sbitools run")
     options = [part for value in overrides for part in ("--set", value)]
     ended["run"] = commands("run", [program, "run", _RUN, *options])
+    say(f"{one.key}: emulator and test simulations")
+    emulated = str(Path(__file__).with_name("_own_emulated.py"))
+    ended["emulated"] = commands("emulated", [sys.executable, emulated, _RUN])
     say(f"{one.key}: rivals")
     rivals = str(Path(__file__).with_name("_own_rivals.py"))
     limit = [] if epochs is None else ["--epochs", str(epochs)]

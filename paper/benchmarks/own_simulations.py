@@ -97,7 +97,8 @@ def _finish(
         + "".join(f", error of the mean {m['exact_sampling_error']:.2g} nats" for m in found
                   if m["set"] == "e") + ")",
         "median ln P: of emulated over reference at equal theta, median over wavenumbers; of "
-        "vectors, of the entries in units of their scatter; floor: reference against itself",
+        "vectors, of the entries in units of their scatter; floor: reference against itself; all "
+        "with the test simulations, which no emulator has seen",
         "peak GB: the larger of the largest process and of the sum of all of a stage; run min: "
         "wall time on a machine that others may have used as well",
         *[f"{m['set']}: {m['verdict']['title']}. {' '.join(m['verdict']['evidence'])}"
