@@ -31,9 +31,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         errors = compare(run.emulator(), store, n_fields=None)["errors"]
         of_entries = "entries [scatter], median"
         size = errors.get("ln P(k), median") or errors[of_entries]
-        scatter = errors.get("scatter of ln P, emulator / reference") or errors[
-            "scatter, emulator / reference"
-        ]
+        scatter = (
+            errors.get("scatter of ln P, emulator / reference")
+            or errors["scatter, emulator / reference"]
+        )
         found = {
             "median": size["emulator"], "floor": size[FLOOR], "scatter": scatter["emulator"],
             "scatter_error": scatter[ERROR], "n": len(store.done),
