@@ -17,7 +17,7 @@ __all__ = ["COLUMNS", "ahead", "measured", "reached", "row"]
 COLUMNS = (
     "set", "init s", "run min", "peak GB", "method", "with", "fine-tuned", "without", "chosen",
     "sbi default", "sbi NSF", "above sbi's best", "below the exact one", "median ln P", "floor",
-    "scatter of P", "transfer check", "repair", "reached",
+    "of all tests", "floor of these", "scatter of P", "transfer check", "repair", "reached",
 )  # fmt: skip
 _RIVALS = ("sbi default", "sbi NSF")
 _KINDS = {"with": "emulated simulations", "fine-tuned": "emulated, then reference simulations",
@@ -67,7 +67,8 @@ def _run_results(results: Path) -> dict[str, Any]:
     fit = results / "stages" / "emulator.json"
     if fit.is_file():
         out["method"] = _json(fit)["settings"]["options"].get("method", "?")
-        out["spectra"] = _json(results.parent / "emulated.json")
+        out["spectra"] = _spectra(results / "validation" / "statistics.npz")
+        out["emulated"] = _json(results.parent / "emulated.json")
     if (results / "choice" / "result.json").is_file():
         found = _json(results / "choice" / "result.json")
         out["choice"] = {
@@ -76,6 +77,16 @@ def _run_results(results: Path) -> dict[str, Any]:
             "scores": {s["name"]: [s["mean"], s["error"]] for s in found.get("scores", [])},
         }  # fmt: skip
     return out
+
+
+def _spectra(path: Path) -> dict[str, float]:
+    """Median of |ln P| and its floor, as in the report: of vectors, of their entries."""
+    from sbitools.report.artifacts import load_statistics
+    from sbitools.statistics.equal_theta import FLOOR
+
+    errors = load_statistics(path)["errors"]
+    size = next(errors[k] for k in ("ln P(k), median", "entries [scatter], median") if k in errors)
+    return {"median": size["emulator"], "floor": size[FLOOR]}
 
 
 def reached(one: OwnSet, m: Mapping[str, Any]) -> dict[str, bool]:
@@ -92,7 +103,7 @@ def reached(one: OwnSet, m: Mapping[str, Any]) -> dict[str, bool]:
     if one.field and "spectra" in m:
         s = m["spectra"]
         out["ln P"] = s["median"] <= max(LN_P, FLOORS * s["floor"])
-        out["scatter of P"] = abs(s["scatter"] - 1) <= SCATTER
+        out["scatter of P"] = abs(m["emulated"]["scatter"] - 1) <= SCATTER
     return out
 
 
@@ -109,7 +120,7 @@ def ahead(m: Mapping[str, Any]) -> bool:
 
 def row(one: OwnSet, m: Mapping[str, Any]) -> list[object]:
     """One line of the table."""
-    choice, s = m["choice"].get("scores", {}), m.get("spectra")
+    choice, s, e = m["choice"].get("scores", {}), m.get("spectra"), m.get("emulated", {})
     chosen = m["choice"].get("chosen", _KINDS["without"])
     kinds = {key: _with_error(choice[name]) if name in choice else "-"
              for key, name in _KINDS.items()}  # fmt: skip
@@ -123,8 +134,8 @@ def row(one: OwnSet, m: Mapping[str, Any]) -> list[object]:
         f"{_with_error(m['scores']['ours'])}",
         *rivals, _with_error(m["above"], "+"),
         _with_error(m["below_exact"], "+") if "below_exact" in m else "-",
-        *((s["median"], s["floor"], f"{s['scatter']:.3f} ± {s['scatter_error']:.2g}") if s
-          else ("-", "-", "-")),
+        *((s["median"], s["floor"], e["median"], e["floor"],
+           f"{e['scatter']:.3f} ± {e['scatter_error']:.2g}") if s else ("-",) * 5),
         {True: "passed", False: "failed", None: "not tested"}[m["verdict"]["passed"]],
         f"{m['repair']['chosen']}: {tried['gain']:+.3f} ± {tried['error']:.2g}" if tried
         else "none",

@@ -40,14 +40,12 @@ class VectorDensity(nn.Module):
     Args:
         n_features: of u, see `parameter_features`.
         n: length of x.
-        n_used: the features of either kind.
+        n_used: the features of either kind; 0 leaves one closed form, of nothing.
         hidden: width of the networks.
         members: in each stack.
         components: normals in each one-dimensional mixture.
         seed: of the initial weights.
     """
-
-    parts = ("linear", "linear in probability", "affine", "mixtures")
 
     def __init__(
         self, n_features: int, n: int, *, n_used: int, hidden: int, members: int, components: int,
@@ -56,30 +54,27 @@ class VectorDensity(nn.Module):
         super().__init__()
         size, seeds = (n, n_features), [derive(seed, _SEED, i) % (1 << 62) for i in (0, 1)]
         common = {"members": members, "hidden": hidden}
-        self.mixture = Mixture(
-            [
-                LinearGaussian(*size, n_used),
-                LinearGaussian(*size, n_used, first=n_used),
-                Stack(*size, components=0, seed=seeds[0], **common),
-                Stack(*size, components=components, seed=seeds[1], **common),
-            ],
-            shared=True,
-        )
+        closed = [LinearGaussian(*size, n_used, first) for first in sorted({0, n_used})]
+        names = ("linear", "linear in probability")[: len(closed)]
+        self.parts = (*names, "affine", "mixtures")
+        affine = Stack(*size, components=0, seed=seeds[0], **common)
+        mixtures = Stack(*size, components=components, seed=seeds[1], **common)
+        self.mixture = Mixture([*closed, affine, mixtures], shared=True)
 
     @property
-    def linear(self) -> tuple[Any, Any]:
+    def linear(self) -> list[Any]:
         """The closed forms."""
-        return self.mixture.members[0], self.mixture.members[1]
+        return list(self.mixture.members)[:-2]
 
     @property
     def affine(self) -> Any:
         """The stack of normals whose place and shape depend on u."""
-        return self.mixture.members[2]
+        return self.mixture.members[-2]
 
     @property
     def mixtures(self) -> Any:
         """The stack of autoregressive mixtures."""
-        return self.mixture.members[3]
+        return self.mixture.members[-1]
 
 
 @torch.no_grad()

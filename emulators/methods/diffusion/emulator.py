@@ -21,7 +21,7 @@ from sbitools.simulator import FieldSpec, as_spec
 from sbitools.training import TrainingHistory, run_training
 
 from .batches import WhiteBatches
-from .correction import MOST, correct, few_of, powers
+from .correction import MOST, correct, few_of, heavy_tailed, powers
 from .drawing import draw, follows, most_kept, varies
 from .field_network import FieldModel, FieldNetwork
 from .field_options import FieldOptions
@@ -192,13 +192,14 @@ class DiffusionEmulator(Emulator):
             return
         white = self._fitted(self.whitening)
         every, few = (some[:: -(-len(some) // n)] for n in (MOST, few_of(self.options)))
-        target = powers(white, every.theta, every.x)
+        heavy = heavy_tailed(white, every.theta, every.x)
+        target = powers(white, every.theta, every.x, heavy)
         self.learned = False
         for part, sign in ((few, 1), (every, -1)):
-            target = target + sign * powers(white, part.theta, self._made(part, 0))
+            target = target + sign * powers(white, part.theta, self._made(part, 0), heavy)
         self.learned = True
         self._set_edges(few)
-        correct(white, few.theta, target, lambda: self._made(few, 0), 1)
+        correct(white, few.theta, target, lambda: self._made(few, 0), 1, heavy)
 
     def _correct(self, some: Simulations) -> float:
         """The same without a network; what is missed."""
