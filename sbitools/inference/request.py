@@ -6,13 +6,13 @@ from typing import Any
 
 from sbitools.errors import PosteriorError
 from sbitools.gate.plain import real, whole
-from sbitools.seeds import check_seed
+from sbitools.seeds import check_seed, fresh_seed
 
 __all__ = ["checked_request"]
 
 
 def checked_request(n: Any, seed: Any, limit: Any) -> tuple[int, int, float | None]:
-    """Draws per observation, seed (0 if None) and seconds, as Python's numbers.
+    """Draws per observation, seed (a new one if None) and seconds, as Python's numbers.
 
     Raises:
         PosteriorError: for anything else, such as a tuple of draws.
@@ -26,4 +26,4 @@ def checked_request(n: Any, seed: Any, limit: Any) -> tuple[int, int, float | No
     count = whole(n, "n of sample", least=0, error=PosteriorError)
     if limit is not None:
         limit = real(limit, "time_limit of sample", least=0, error=PosteriorError)
-    return count, check_seed(0 if seed is None else seed), limit
+    return count, fresh_seed() if seed is None else check_seed(seed), limit
