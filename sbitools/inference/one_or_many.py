@@ -42,7 +42,8 @@ def one_or_many(
         if "theta" in given:
             given["theta"] = _table(self, given["theta"])
         found: Any = method(*bound.args, **bound.kwargs)
-        return tuple(part[0] for part in found) if isinstance(found, tuple) else found[0]
+        alone: Any = tuple(part[0] for part in found) if isinstance(found, tuple) else found[0]
+        return alone
 
     return taken
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from sbitools import seeds as seeds_
-from sbitools.display.brief import names_in_brief
+from sbitools.display.brief import BriefDict, names_in_brief
 from sbitools.errors import (
     MisspecificationWarning,
     ObservationError,
@@ -28,6 +28,7 @@ from sbitools.observation import Observation
 from sbitools.observation.entry import in_dtype, several_fields
 from sbitools.observation.familiarity import Familiarity, data_statistics
 from sbitools.parameters import ParameterSpace
+from sbitools.results.methods import ResultMethods
 from sbitools.simulator import FieldSpec
 
 from .one_or_many import one_or_many
@@ -43,7 +44,7 @@ _EMBEDDED_NUMBERS = 1 << 26
 _PROBES = 4
 
 
-class Posterior:
+class Posterior(ResultMethods):
     """An amortised posterior p(theta | x).
 
     A flow lives in unconstrained coordinates u, and theta is an exact bijection of u (see
@@ -77,7 +78,7 @@ class Posterior:
         self.estimator, self.options, self.parameters = estimator.eval(), options, parameters
         self.output, self.observation = output, observation
         self.observed = observation.output(output)
-        self.info = info or {}
+        self.info = BriefDict(info or {})
         empty = torch.empty(0, dtype=torch.int64)
         self.training_seeds = empty if training_seeds is None else training_seeds.sort().values
         self.familiarity: Familiarity | None = None

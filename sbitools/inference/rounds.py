@@ -144,7 +144,8 @@ def _checked(x: Tensor | np.ndarray, simulator: Simulator, observation: Observat
         raise ObservationError(
             "x_observed", expected=f"one finite field of shape {spec.shape}, {spec.dtype}",
             got=f"shape {tuple(x.shape)}, {int(is_missing(x).sum())} values not finite, or "
-            "healpy.UNSEEN", fix="sequential rounds are for one observation; use train for several",
+            "healpy.UNSEEN",
+            fix="sequential rounds are for one observation; use train for several",
         )  # fmt: skip
     return x
 

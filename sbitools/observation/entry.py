@@ -1,4 +1,4 @@
-"""Observed fields as users give them: one or several, in any real dtype, with or without labels."""
+"""Observed fields as users give them: one or several, of any real dtype, labelled or not."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _shape(x: Any) -> tuple[int, ...] | None:
     if isinstance(x, int | float | np.generic) and not isinstance(x, np.void):
         return ()
     kind = getattr(x, "dtype", None)
-    if kind == object or getattr(kind, "names", None) is not None:  # one field in each row
+    if str(kind) == "object" or getattr(kind, "names", None) is not None:  # one field in each row
         return None
     shape = getattr(x, "shape", None)
     return None if shape is None else tuple(shape)
@@ -84,10 +84,8 @@ def in_dtype(x: Tensor, spec: FieldSpec, what: str = "observation") -> Tensor:
     if x.dtype == spec.torch_dtype:
         return x
     y = x.to(spec.torch_dtype)
-    if y.is_floating_point():
-        lost = torch.isfinite(x) & ~torch.isfinite(y)
-    else:
-        lost = y.to(x.dtype) != x
+    whole = not y.is_floating_point()
+    lost = y.to(x.dtype) != x if whole else torch.isfinite(x) & ~torch.isfinite(y)
     if bool(lost.any()):
         raise ObservationError(
             f"{what} ({spec.name})", expected=f"values that {spec.dtype} can hold",

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from sbitools.checkpoint import checkpoint_kind, load_checkpoint, save_checkpoint
+from sbitools.display.brief import BriefDict
 from sbitools.errors import MisspecificationWarning, ObservationError, PosteriorError
 from sbitools.gate.arrays import real_tensor
 from sbitools.inference.one_or_many import one_or_many
@@ -24,6 +25,7 @@ from sbitools.inference.saved import load
 from sbitools.labels import require_same_rows
 from sbitools.observation.entry import several_fields
 from sbitools.parameters import ParameterSpace
+from sbitools.results.methods import ResultMethods
 from sbitools.seeds import derive
 
 from .scores import MarginalScores
@@ -40,7 +42,7 @@ N_SCORE_DRAWS = 1000
 _SCORE_SEED = derive(0, 71)
 
 
-class RepairedPosterior(ABC):
+class RepairedPosterior(ResultMethods, ABC):
     """A posterior made of another one, its base, and of few numbers fitted to reference tests.
 
     It has the methods and attributes of `sbitools.Posterior`. For each observation it also takes
@@ -58,7 +60,7 @@ class RepairedPosterior(ABC):
         self, base: Any, info: dict[str, Any] | None = None, training_seeds: Tensor | None = None
     ) -> None:
         self.base = base
-        self.info = dict(base.info if info is None else info)
+        self.info = BriefDict(base.info if info is None else info)
         empty = torch.empty(0, dtype=torch.int64)
         seeds = (
             getattr(base, "training_seeds", empty) if training_seeds is None else training_seeds
