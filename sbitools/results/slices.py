@@ -216,10 +216,7 @@ class _Slice:
         axes = self._axes()
         value, slope = self._log_density(axes)
         mass = np.exp(value - value.max())
-        for i in range(mass.ndim):  # the trapezoidal rule: half the weight at the ends
-            ends = np.moveaxis(mass, i, 0)
-            ends[0] *= 0.5
-            ends[-1] *= 0.5
+        # Every end is 18 nats down, or where u ends: the sum is the trapezoidal rule.
         cell = float(np.prod([a[1] - a[0] for a in axes]))
         density = np.exp(value + slope - value.max() - np.log(mass.sum() * cell))
         priors: list[Any] = [self.space[i].prior for i in self.free]

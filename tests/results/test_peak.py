@@ -41,27 +41,40 @@ def test_a_peak_at_a_bound_is_found_to_the_outermost_draw():
 class TwoPeaks(Exact):
     """Two narrow normals in every parameter, at -1 and 1.3; the right one is the higher one."""
 
+    share, narrow = 0.3, 0.02
+
     def sample(self, x, n, seed=None, time_limit=None):
         rng = np.random.default_rng(seed)
-        right = rng.random((len(x), n, 1)) < 0.3
-        return torch.from_numpy(np.where(right, 1.3, -1.0) + _widths(right) * rng.normal(
-            size=(len(x), n, 3)))  # fmt: skip
+        right = rng.random((len(x), n, 1)) < self.share
+        noise = np.where(right, self.narrow, 0.05) * rng.normal(size=(len(x), n, 3))
+        return torch.from_numpy(np.where(right, 1.3, -1.0) + noise)
 
     def log_prob(self, theta, x):
         parts = []
-        for share, centre, width in ((0.3, 1.3, 0.02), (0.7, -1.0, 0.05)):
+        right, left = (self.share, 1.3, self.narrow), (1 - self.share, -1.0, 0.05)
+        for share, centre, width in (right, left):
             z = (theta - centre) / width
             parts.append(np.log(share) - (0.5 * z**2 + np.log(width)).sum(-1))
         return torch.logaddexp(*parts)
 
 
-def _widths(right):
-    return np.where(right, 0.02, 0.05)
-
-
 def test_the_higher_of_two_narrow_peaks_is_found(x):
     found = TwoPeaks().map(x[:1], n=500).numpy()
     assert found == pytest.approx(np.full((1, 3), 1.3), abs=0.01 * 0.02)
+
+
+class FewDraws(TwoPeaks):
+    """The right peak is 1.2 times as high and holds 5 % of the mass."""
+
+    share, narrow = 0.05, 0.05 * (0.05 / (0.95 * 1.2)) ** (1 / 3)
+
+
+def test_the_best_draw_may_lie_on_the_lower_peak(x):
+    posterior = FewDraws()
+    draws, log_p = posterior.sample_and_log_prob(x[:1], 100, seed=1)
+    assert float(draws[0, log_p[0].argmax()].mean()) < 0
+    found = posterior.map(x[:1], n=100, seed=1).numpy()
+    assert found == pytest.approx(np.full((1, 3), 1.3), abs=0.01 * posterior.narrow)
 
 
 class Rough(Exact):
