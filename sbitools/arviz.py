@@ -10,13 +10,15 @@ import warnings
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+import torch
 
 from .display.typeset import tex_text, typeset
 from .errors import PosteriorError
 from .gate.arrays import as_native
 from .gate.plain import whole
+from .observation.entry import in_dtype, is_one_field
 from .parameters import Parameter, ParameterSpace, as_space
-from .seeds import check_seed
+from .seeds import check_seed, fresh_seed
 
 if TYPE_CHECKING:
     from .inference import Posterior
@@ -37,9 +39,9 @@ def to_arviz(
 
     Args:
         posterior: from `sbitools.train`.
-        x: observed fields, shape (B, *posterior.observed.shape).
+        x: observed fields, shape (B, *posterior.observed.shape), or one field.
         n: draws per observation.
-        seed: of the draws.
+        seed: of the draws, and of those of the prior; new ones at each call if None.
         prior: number of prior draws beside them; 0 leaves the group out.
         container: ``"InferenceData"`` (ArviZ 0.2x), ``"DataTree"`` (ArviZ 1), or what the
             installed ArviZ uses.
@@ -53,10 +55,11 @@ def to_arviz(
         ObservationError: if x does not fit the posterior.
     """
     prior = whole(prior, "prior, a number of draws", least=0)
+    seed = fresh_seed() if seed is None else check_seed(seed)
     draws, log_prob = posterior.sample_and_log_prob(x, n, seed=seed)
     return draws_to_arviz(
         draws, posterior.parameters, log_prob=log_prob, x=x, output=posterior.observed,
-        prior=prior, seed=seed or 0, container=container,
+        prior=prior, seed=seed, container=container,
     )  # fmt: skip
 
 
@@ -71,7 +74,7 @@ def draws_to_arviz(
         draws: shape (n, P) or (B, n, P).
         parameters: of the columns.
         log_prob: shape (n,) or (B, n).
-        x: observed fields, shape (B, *output.shape), or None.
+        x: observed fields, shape (B, *output.shape), one field, or None.
         output: what x is; needed with x.
         prior: number of prior draws; 0 leaves the group out.
         seed: of the prior draws.
@@ -138,9 +141,9 @@ def to_getdist(posterior: Posterior, x: Any, n: int = 1000, *, seed: int | None 
 
     Args:
         posterior: from `sbitools.train`.
-        x: one observed field, shape (1, *posterior.observed.shape).
+        x: one observed field, with or without a batch axis.
         n: draws.
-        seed: of the draws.
+        seed: of the draws; new ones at each call if None.
 
     Raises:
         ObservationError: if x does not fit the posterior.
@@ -264,7 +267,11 @@ def _named(columns: dict[str, np.ndarray], attrs: dict[str, dict[str, str]]) -> 
 def _observed(x: Any, output: FieldSpec, batch: int) -> Any:
     import xarray as xr
 
-    values = as_native(x, "observed x", output)
+    alone = is_one_field(x, output)
+    values = as_native(x, "observed x", output, batch=not alone)
+    values = values[None] if alone else values
+    if values.dtype.kind in "fiu":
+        values = in_dtype(torch.from_numpy(values), output, "observed x").numpy()
     output.check(values, batch=batch, what="observed x")
     name = output.name.replace("/", "_") or "field"  # a slash is a path to xarray
     taken = {name, "chain", "draw"}

@@ -9,6 +9,7 @@ __all__ = [
     "ConvergenceWarning",
     "ExtrapolationWarning",
     "FailedSimulationsWarning",
+    "ImportanceWarning",
     "MisspecificationWarning",
     "ObservationError",
     "ParameterError",
@@ -105,6 +106,10 @@ class PriorMismatchWarning(UserWarning):
 
 class ConvergenceWarning(UserWarning):
     """Chains have not converged: draws may miss part of the posterior."""
+
+
+class ImportanceWarning(UserWarning):
+    """A few draws carry all the weight: what they are weighted to cannot be trusted."""
 
 
 class FailedSimulationsWarning(UserWarning):

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from . import priors
-from .display.brief import Brief, names_in_brief
+from .display.brief import Brief, brief, names_in_brief, table_html
 from .display.typeset import typeset
 from .errors import ParameterError, SbitoolsError
 from .gate.arrays import is_tensor, real_tensor
@@ -25,6 +25,8 @@ from .seeds import check_seed, derive
 __all__ = ["Design", "Parameter", "ParameterSpace", "as_space"]
 
 Design = Literal["random", "sobol", "latin_hypercube"]
+
+_SHOWN = 15  # parameters of a table in a notebook
 
 
 @dataclass(frozen=True, repr=False)
@@ -148,6 +150,13 @@ class ParameterSpace(Sequence[Parameter]):
 
     def __repr__(self) -> str:
         return f"ParameterSpace({names_in_brief(self.names)})"
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (p.name, p.unit, brief(p.prior), "yes" if p.inferred else "no") for p in self[:_SHOWN]
+        ]
+        rows += [("...", "", f"{len(self)} in all", "")] if len(self) > _SHOWN else []
+        return table_html("ParameterSpace", rows, ("parameter", "unit", "prior", "inferred"))
 
     @property
     def names(self) -> list[str]:

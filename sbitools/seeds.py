@@ -7,6 +7,7 @@ but for the time in which `initial_weights` builds layers, or `seeded_globals` r
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -20,8 +21,8 @@ from .gate.plain import whole
 from .networks.precision import single_precision
 
 __all__ = [
-    "check_seed", "check_seeds", "derive", "generator", "initial_weights", "mix", "normal",
-    "seeded_globals", "simulation_seeds",
+    "check_seed", "check_seeds", "derive", "fresh_seed", "generator", "initial_weights", "mix",
+    "normal", "seeded_globals", "simulation_seeds",
 ]  # fmt: skip
 
 _MASK63 = (1 << 63) - 1
@@ -64,6 +65,11 @@ def check_seeds(seeds: Any, n: int, error: type[SbitoolsError] = ShapeError) -> 
             fix="make them with sbitools.seeds.simulation_seeds",
         )  # fmt: skip
     return torch.from_numpy(values.astype(np.int64))
+
+
+def fresh_seed() -> int:
+    """A seed that nobody had before: 63 bits of the operating system, no global state."""
+    return secrets.randbits(63)
 
 
 def derive(seed: int, *key: int) -> int:

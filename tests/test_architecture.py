@@ -47,6 +47,8 @@ LAYERS = {
     "sbitools.training": ("sbitools.inference", "sbitools.calibration", "sbitools.report"),
     "sbitools.densities": ("sbitools.inference", "sbitools.calibration", "sbitools.chain"),
     "sbitools.embeddings": ("sbitools.inference", "sbitools.calibration", "sbitools.chain"),
+    "sbitools.results": ("sbitools.inference", "sbitools.calibration", "sbitools.repairs",
+                         "sbitools.report", "sbitools.chain", "sbitools.cli"),
     "sbitools.inference": ("sbitools.calibration", "sbitools.repairs", "sbitools.report",
                            "sbitools.chain", "sbitools.cli"),
     "sbitools.inference.methods": ("sbitools.inference",),

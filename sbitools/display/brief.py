@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Brief", "brief", "cut", "names_in_brief", "table_html"]
+__all__ = ["Brief", "BriefDict", "brief", "cut", "names_in_brief", "table_html"]
 
 _MOST = 900  # characters
 _ITEMS = 8
@@ -26,6 +26,28 @@ class Brief:
             if f.repr and getattr(self, f.name) is not None
         ]
         return cut(f"{type(self).__name__}({', '.join(shown)})")
+
+    def _repr_html_(self) -> str:
+        pairs = [
+            (f.name, getattr(self, f.name))
+            for f in dataclasses.fields(self)  # pyright: ignore[reportArgumentType]
+            if f.repr
+        ]
+        rows = [(name, brief(value)) for name, value in pairs if value is not None]
+        return table_html(type(self).__name__, rows, ("field", "value"))
+
+
+class BriefDict(dict[str, Any]):
+    """A dictionary that shows its names, and of long values their kinds alone."""
+
+    def __repr__(self) -> str:
+        return cut("{" + ", ".join(f"{k!r}: {_kind(v)}" for k, v in self.items()) + "}")
+
+
+def _kind(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= _TEXT else f"<{type(value).__name__} of {len(value)}>" if hasattr(
+        value, "__len__") and not isinstance(value, str) else cut(text, _TEXT)  # fmt: skip
 
 
 def brief(value: Any) -> str:

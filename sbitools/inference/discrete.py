@@ -21,6 +21,7 @@ from .coded import CodedSpace
 from .job import fit_network
 from .methods import Method
 from .mixed import DiscreteEstimatorOptions, MixedEstimator
+from .one_or_many import one_or_many
 from .options import CommonOptions
 from .posterior import Posterior
 from .vectors.training import vector_options
@@ -49,20 +50,21 @@ class DiscretePosterior(Posterior):
         # Codes are their own coordinates: with that, everything of `Posterior` holds.
         self.parameters = CodedSpace(self.parameters)
 
+    @one_or_many
     @torch.no_grad()
     def probabilities(self, x: Tensor | np.ndarray, *names: str) -> Tensor:
         """Posterior probabilities of categories.
 
         Args:
-            x: observed fields, shape (B, *observed.shape).
+            x: observed fields, shape (B, *observed.shape), or one field.
             names: categorical parameters, whose joint probabilities are asked for; none for all.
 
         Returns:
             float64 of shape (B, K) for one parameter, (B, K_1, K_2, ...) for several in the order
-            of `names`; each row sums to 1.
+            of `names`, without B for one field; each row sums to 1.
 
         Raises:
-            ObservationError: if x has another shape or dtype or is not finite.
+            ObservationError: if x has another shape or is not finite.
             PosteriorError: for a parameter without categories, one named twice, or a table of
                 more than a million numbers.
         """

@@ -130,12 +130,11 @@ class MCMCPosterior(Posterior):
             )  # fmt: skip
 
     def _draw(
-        self, x: Tensor | np.ndarray, n: int, seed: int | None, limit: float | None,
+        self, x: Tensor | np.ndarray, n: int, seed: int, limit: float | None,
         density: bool = True,
     ) -> tuple[Tensor, Tensor]:  # fmt: skip
         """u (B, n, P) and the log posterior of u, up to a constant, (B, n)."""
-        x, seed = self._check(x), seeds_.check_seed(seed or 0)
-        size, n_parameters = max(n, 0), len(self.parameters)
+        x, size, n_parameters = self._check(x), max(n, 0), len(self.parameters)
         u = torch.empty(len(x), size, n_parameters, dtype=torch.float64)
         log_q = torch.empty(len(x), size, dtype=torch.float64)
         if not len(x) or not size:

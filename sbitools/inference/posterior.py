@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from sbitools import seeds as seeds_
-from sbitools.display.brief import names_in_brief
+from sbitools.display.brief import BriefDict, names_in_brief
 from sbitools.errors import (
     MisspecificationWarning,
     ObservationError,
@@ -25,10 +25,13 @@ from sbitools.gate.arrays import real_tensor
 from sbitools.labels import require_same_rows
 from sbitools.networks.precision import single_precision
 from sbitools.observation import Observation
+from sbitools.observation.entry import in_dtype
 from sbitools.observation.familiarity import Familiarity, data_statistics
 from sbitools.parameters import ParameterSpace
+from sbitools.results.methods import ResultMethods
 from sbitools.simulator import FieldSpec
 
+from .one_or_many import one_or_many
 from .pieces import assemble, pieces
 from .reach import Reach
 from .request import checked_fields, checked_request
@@ -41,7 +44,7 @@ _EMBEDDED_NUMBERS = 1 << 26
 _PROBES = 4
 
 
-class Posterior:
+class Posterior(ResultMethods):
     """An amortised posterior p(theta | x).
 
     A flow lives in unconstrained coordinates u, and theta is an exact bijection of u (see
@@ -75,7 +78,7 @@ class Posterior:
         self.estimator, self.options, self.parameters = estimator.eval(), options, parameters
         self.output, self.observation = output, observation
         self.observed = observation.output(output)
-        self.info = info or {}
+        self.info = BriefDict(info or {})
         empty = torch.empty(0, dtype=torch.int64)
         self.training_seeds = empty if training_seeds is None else training_seeds.sort().values
         self.familiarity: Familiarity | None = None
@@ -88,12 +91,15 @@ class Posterior:
     def __repr__(self) -> str:
         return f"Posterior({names_in_brief(self.parameters.names)} | {self.observed.name})"
 
+    @partial(one_or_many, field="output")
     def observe(self, x: Tensor | np.ndarray, seeds: Tensor) -> Tensor:
         """Make simulated fields (B, *output.shape) into observed ones, with noise of `seeds`."""
         x = real_tensor(x, "simulated x", ObservationError, self.output)
+        x = in_dtype(x, self.output, "simulated x")
         self.output.check(x, what="simulated x")
         return self.observation(x, seeds)
 
+    @one_or_many
     @single_precision()
     @torch.no_grad()
     def sample(
@@ -106,16 +112,18 @@ class Posterior:
         """Draws of theta for each observation.
 
         Args:
-            x: observed fields, shape (B, *observed.shape); put one field in as ``x[None]``.
+            x: observed fields, shape (B, *observed.shape), or one field of *observed.shape; any
+                real dtype, rounded to that of the simulations.
             n: draws per observation.
-            seed: row i draws from ``derive(seed, i)``; None means 0, for the same draws each time.
+            seed: row i draws from ``derive(seed, i)``: the same draws for the same number. None:
+                new draws at each call; pass a seed to be able to repeat them.
             time_limit: seconds.
 
         Returns:
-            float64 of shape (B, n, P), inside the prior's support.
+            float64 of shape (B, n, P), or (n, P) for one field, inside the prior's support.
 
         Raises:
-            ObservationError: if x has another shape or dtype or is not finite.
+            ObservationError: if x has another shape or is not finite.
             PosteriorError: if the network gives no finite draw; the message names the row.
             TimeLimitError: if the time ran out; the message says how far it came.
 
@@ -127,6 +135,7 @@ class Posterior:
         u, _ = self._draw(x, n, seed, time_limit, density=False)
         return self.parameters.from_unconstrained(u)
 
+    @one_or_many
     @single_precision()
     @torch.no_grad()
     def sample_and_log_prob(
@@ -143,20 +152,23 @@ class Posterior:
         # From u itself: theta rounded at a bound no longer knows how far out in u it was.
         return theta, log_q + self.parameters.log_abs_det_at(u, theta)
 
+    @one_or_many
     @single_precision()
     @torch.no_grad()
     def log_prob(self, theta: Tensor | np.ndarray, x: Tensor | np.ndarray) -> Tensor:
         """log p(theta | x), natural log, density in theta's own units.
 
         Args:
-            theta: shape (B, P) or (B, n, P); one row of x for each of the B.
-            x: observed fields, shape (B, *observed.shape).
+            theta: shape (B, P) or (B, n, P); one row of x for each of the B. For one field,
+                (P,) or (n, P).
+            x: observed fields, shape (B, *observed.shape), or one field.
 
         Returns:
-            float64 of shape (B,) or (B, n); minus infinity where the prior has no mass.
+            float64 of shape (B,) or (B, n), without B for one field; minus infinity where the
+            prior has no mass.
 
         Raises:
-            ObservationError: if x has another shape or dtype or is not finite.
+            ObservationError: if x has another shape or is not finite.
             PosteriorError: if theta does not fit.
         """
         require_same_rows({"theta": theta, "x": x}, PosteriorError, self._names)
@@ -183,16 +195,18 @@ class Posterior:
         result = log_q.where(inside, torch.tensor(-torch.inf, dtype=torch.float64))
         return result[:, 0] if theta.ndim == 2 else result
 
+    @one_or_many
     @single_precision()
     @torch.no_grad()
     def features(self, x: Tensor | np.ndarray) -> Tensor:
         """What the network makes of observed fields, shape (B, F) float32: learned summaries.
 
         Raises:
-            ObservationError: if x has another shape or dtype or is not finite.
+            ObservationError: if x has another shape or is not finite.
         """
         return self._features(self._check(x)).cpu()
 
+    @one_or_many
     @single_precision()
     @torch.no_grad()
     def latent(self, theta: Tensor | np.ndarray, x: Tensor | np.ndarray, seed: int = 0) -> Tensor:
@@ -204,7 +218,7 @@ class Posterior:
             seed: of the choice of a member, for an ensemble.
 
         Raises:
-            ObservationError: if x has another shape or dtype or is not finite.
+            ObservationError: if x has another shape or is not finite.
             PosteriorError: if this method has no latent space, or theta does not fit.
         """
         if not hasattr(self.estimator, "latent"):
@@ -235,12 +249,11 @@ class Posterior:
         return torch.cat(parts) if parts else torch.empty(0, 0)
 
     def _draw(
-        self, x: Tensor | np.ndarray, n: int, seed: int | None, limit: float | None,
+        self, x: Tensor | np.ndarray, n: int, seed: int, limit: float | None,
         density: bool = True,
     ) -> tuple[Tensor, Tensor]:  # fmt: skip
         """u (B, n, P) and log q(u | x) (B, n); the latter may be NaN without `density`."""
-        x, seed = self._check(x), seeds_.check_seed(seed or 0)
-        n_parameters = len(self.parameters)
+        x, n_parameters = self._check(x), len(self.parameters)
         if not len(x) or n < 1:
             return torch.empty(len(x), max(n, 0), n_parameters, dtype=torch.float64), torch.empty(
                 len(x), max(n, 0), dtype=torch.float64
@@ -273,7 +286,7 @@ class Posterior:
             warnings.warn(
                 f"observations {moved[:10]}: less than 5 % of the posterior lies where its prior "
                 "has mass; draws were moved to the edge and mean nothing: check unit, mask, noise "
-                "and content of x", MisspecificationWarning, stacklevel=5,
+                "and content of x", MisspecificationWarning, stacklevel=6,
             )  # fmt: skip
         log_prob = assemble(log_q, len(x), n)
         return draws, log_prob - self._log_mass(features) if density else log_prob
@@ -291,7 +304,7 @@ class Posterior:
         text = self.familiarity.warning(features.cpu(), data_statistics(x.cpu()))
         if text:
             # Up to the line of the user's own code that asked for draws.
-            warnings.warn(text, MisspecificationWarning, stacklevel=6)
+            warnings.warn(text, MisspecificationWarning, stacklevel=7)
         return bool(text)
 
     @staticmethod

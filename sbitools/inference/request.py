@@ -8,17 +8,17 @@ from typing import Any
 from torch import Tensor
 
 from sbitools.errors import ObservationError, PosteriorError
-from sbitools.gate.arrays import real_tensor
 from sbitools.gate.plain import real, whole
 from sbitools.labels import is_missing
-from sbitools.seeds import check_seed
+from sbitools.observation.entry import several_fields
+from sbitools.seeds import check_seed, fresh_seed
 from sbitools.simulator import FieldSpec
 
 __all__ = ["checked_fields", "checked_request"]
 
 
 def checked_request(n: Any, seed: Any, limit: Any) -> tuple[int, int, float | None]:
-    """Draws per observation, seed (0 if None) and seconds, as Python's numbers.
+    """Draws per observation, seed (a new one if None) and seconds, as Python's numbers.
 
     Raises:
         PosteriorError: for anything else, such as a tuple of draws.
@@ -32,30 +32,17 @@ def checked_request(n: Any, seed: Any, limit: Any) -> tuple[int, int, float | No
     count = whole(n, "n of sample", least=0, error=PosteriorError)
     if limit is not None:
         limit = real(limit, "time_limit of sample", least=0, error=PosteriorError)
-    return count, check_seed(0 if seed is None else seed), limit
+    return count, fresh_seed() if seed is None else check_seed(seed), limit
 
 
 def checked_fields(x: Any, observed: FieldSpec) -> Tensor:
     """Observed fields (B, *observed.shape) as a tensor of the dtype of `observed`.
 
     Raises:
-        ObservationError: if x has another shape or dtype, or is not finite.
+        ObservationError: if x has another shape, does not fit the dtype, or is not finite.
     """
-    x = real_tensor(x, "observation", ObservationError, observed)
-    if tuple(x.shape[1:]) != observed.shape or x.ndim == 0:
-        raise ObservationError(
-            f"observation ({observed.name})",
-            expected=f"shape (B, {', '.join(map(str, observed.shape))})",
-            got=f"{tuple(x.shape)}", fix="observe simulated fields with posterior.observe "
-            "first; put a single field in as x[None]",
-        )  # fmt: skip
-    if x.dtype != observed.torch_dtype:
-        raise ObservationError(
-            f"observation ({observed.name})", expected=f"dtype {observed.dtype}",
-            got=str(x.dtype).removeprefix("torch."), fix="convert it, and mind the unit",
-        )  # fmt: skip
-    numbers = math.prod(observed.shape)
-    bad = is_missing(x).reshape(len(x), numbers).sum(1)
+    x = several_fields(x, observed)
+    bad = is_missing(x).reshape(len(x), math.prod(observed.shape)).sum(1)
     if bool(bad.any()):
         row = int(bad.nonzero()[0])
         raise ObservationError(

@@ -23,10 +23,10 @@ from sbitools.campaign.campaign import _manifest, simulate
 from sbitools.disk.files import read_json, write_atomic
 from sbitools.embeddings.own import without_module
 from sbitools.errors import ConfigError, ObservationError
-from sbitools.gate.arrays import real_tensor
 from sbitools.gate.plain import as_path, flag, plain_value, real, whole
 from sbitools.labels import is_missing
 from sbitools.observation import Observation
+from sbitools.observation.entry import several_fields
 from sbitools.seeds import check_seed, derive, simulation_seeds
 from sbitools.simulator import Simulator
 from sbitools.store import SimulationStore
@@ -141,16 +141,12 @@ def train_rounds(
 def _checked(x: Tensor | np.ndarray, simulator: Simulator, observation: Observation) -> Tensor:
     """The observation as a batch of one."""
     spec = observation.output(simulator.output)
-    batch = getattr(x, "shape", None) != spec.shape
-    x = real_tensor(x, "x_observed", ObservationError, spec, batch=batch)
-    if tuple(x.shape) == spec.shape:
-        x = x[None]
-    fits = tuple(x.shape) == (1, *spec.shape) and x.dtype == spec.torch_dtype
-    if not fits or bool(is_missing(x).any()):
+    x = several_fields(x, spec, "x_observed")
+    if len(x) != 1 or bool(is_missing(x).any()):
         raise ObservationError(
             "x_observed", expected=f"one finite field of shape {spec.shape}, {spec.dtype}",
-            got=f"shape {tuple(x.shape)}, {x.dtype}, "
-            f"{int(is_missing(x).sum())} values not finite, or healpy.UNSEEN",
+            got=f"shape {tuple(x.shape)}, {int(is_missing(x).sum())} values not finite, or "
+            "healpy.UNSEEN",
             fix="sequential rounds are for one observation; use train for several",
         )  # fmt: skip
     return x

@@ -155,6 +155,7 @@ def _checked_seeds(seeds: Any, n: int) -> Tensor:
     """int64, (n,)."""
     try:
         rows = as_native(seeds, "seeds")
+        rows = rows[None] if rows.ndim == 0 and n == 1 else rows
         got = f"{len(rows)}" if rows.ndim == 1 else f"shape {rows.shape}"
         if rows.dtype.kind in "iu" and rows.shape == (n,):
             return torch.from_numpy(rows.astype(np.int64))

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from sbitools.calibration.statistics.bootstrap import bootstrap_means
+from sbitools.display.brief import Brief
 from sbitools.errors import ConfigError, ShapeError
 from sbitools.seeds import derive
 
@@ -34,8 +35,8 @@ _FARTHEST = 100.0
 _LEAST_ERROR = 1e-3
 
 
-@dataclass(frozen=True)
-class LearningCurve:
+@dataclass(frozen=True, repr=False)
+class LearningCurve(Brief):
     """score(n) = a - b n^-c.
 
     Args:
@@ -92,8 +93,8 @@ class LearningCurve:
         return cls(**{k: np.asarray(v, dtype=np.float64) for k, v in values.items()})
 
 
-@dataclass(frozen=True)
-class AugmentationFactor:
+@dataclass(frozen=True, repr=False)
+class AugmentationFactor(Brief):
     """How many reference simulations alone are worth what few of them and an emulator are.
 
     Args:

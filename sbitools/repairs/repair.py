@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from sbitools.calibration.drawing.stores import as_posterior, check_specification, seen
+from sbitools.display.brief import BriefDict
 from sbitools.errors import ConfigError, StoreError
 from sbitools.gate.plain import as_path, flag, text, whole
 from sbitools.inference.posterior import Posterior
@@ -110,7 +111,8 @@ def repair(
             chosen = None
         repaired = copy.copy(posterior) if chosen is None else job.fit(chosen)(rows, -1)
     tried = {name: verdict.to_dict() for name, verdict in judged.items()}
-    repaired.info = dict(repaired.info) | {
+    repaired.info = BriefDict(repaired.info)  # that of the posterior stays as it is
+    repaired.info |= {
         "repair": {"chosen": chosen, "tried": tried, "store": reference.digest()},
         "repaired on": sketch(reference, rows),
     }

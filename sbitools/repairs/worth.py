@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from sbitools.calibration.statistics.bootstrap import bootstrap_means
+from sbitools.display.brief import Brief
 from sbitools.seeds import derive
 from sbitools.store.access import as_store
 
@@ -50,8 +51,8 @@ class Score:
     behind_error: float
 
 
-@dataclass(frozen=True)
-class Worth:
+@dataclass(frozen=True, repr=False)
+class Worth(Brief):
     """Which posterior is the best, and by how much.
 
     Args:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sbitools.disk.files import read_json
+from sbitools.display.corner import axis_bounds
 
 from .artifacts import load_draws
 from .blocks import Block, Figure, Paragraph, Section, Table
-from .posterior_figures import axis_bounds, corner
+from .posterior_figures import corner
 
 if TYPE_CHECKING:
     from sbitools.chain.run import Run

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from sbitools.chain.choosing import compares
 from sbitools.disk.files import read_json
+from sbitools.display.corner import axis_bounds
 
 from .artifacts import load_examples, load_statistics
 from .blocks import Block, Figure, Paragraph, Row, Section, Table
@@ -20,7 +21,7 @@ from .emulator_figures import emulator_blocks
 from .measures import measure_sections
 from .mending import mending_sections
 from .observing import observation_section
-from .posterior_figures import axis_bounds, calibration_panel, corner, recovery_panel
+from .posterior_figures import calibration_panel, corner, recovery_panel
 from .tables import check_table, power_table, set_table, transfer_table
 from .worth import worth_section
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from sbitools.disk.files import typed
-from sbitools.display.brief import Brief
+from sbitools.display.brief import Brief, brief, cut, names_in_brief, table_html
 from sbitools.errors import StoreError
 from sbitools.gate.arrays import selection
 from sbitools.gate.plain import as_path, flag, whole
@@ -89,7 +89,17 @@ class StoreContents:
 
     def __repr__(self) -> str:
         text = ", ".join(f"{v} {k}" for k, v in self.counts().items() if v)
-        return f"{type(self).__name__}({str(self.path)!r}: {text})"
+        return f"{type(self).__name__}({cut(str(self.path), 400)!r}: {text})"
+
+    def _repr_html_(self) -> str:
+        rows = [
+            ("parameters", names_in_brief(self.parameters.names)),
+            *(("source" if spec is self.source else "x", brief(spec))
+              for spec in (self.output, self.source) if spec is not None),
+            ("design", f"{self.design}, seed {self.seed}"),
+            *((state, str(n)) for state, n in self.counts().items() if n),
+        ]  # fmt: skip
+        return table_html(f"{type(self).__name__} {self.path}", rows, ("", ""))
 
     @property
     def layout(self) -> Layout:

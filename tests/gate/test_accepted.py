@@ -28,7 +28,7 @@ from .conftest import QUICK, SPACE, SPEC, line
 def test_numbers_of_numpy_and_torch_are_numbers(store, posterior, tests_store, tmp_path):
     _, x = line(1)
     assert posterior.sample(x[:1], 1e3).shape == (1, 1000, 2)
-    assert torch.equal(posterior.sample(x[:1], np.int64(5)), posterior.sample(x[:1], 5))
+    assert torch.equal(posterior.sample(x[:1], np.int64(5), 1), posterior.sample(x[:1], 5, 1))
     with pytest.raises(PosteriorError, match="n=1000"):
         posterior.sample(x[:1], (1000,))
     spec = FieldSpec("x", "i", 3, dtype=x.dtype)

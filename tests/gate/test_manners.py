@@ -16,7 +16,11 @@ from sbitools.config import apply_overrides
 from sbitools.display.bars import counting
 from sbitools.display.typeset import settable
 from sbitools.errors import ConfigError
+from sbitools.inference import MCMCPosterior
+from sbitools.inference.repaired import RecalibratedPosterior
+from sbitools.inference.repaired.shape import ScoreShape
 from sbitools.observation import Noise
+from sbitools.repairs import augmentation_factor, learning_curve
 from sbitools.report.figures import canvas, embed
 from sbitools.seeds import normal
 from sbitools.simulator import FieldSpec
@@ -49,6 +53,29 @@ def test_representations_are_short_and_say_what_it_is(posterior, tests_store):
         assert expected in text
         assert len(text) < 1000
     assert "<script" not in result._repr_html_()
+
+
+def test_results_of_every_kind_are_shown_in_a_few_lines(posterior, tests_store):
+    repaired = RecalibratedPosterior(posterior, ScoreShape(np.zeros((2, 4))))
+    levels = list(np.random.default_rng(0).random(500))
+    repaired.info |= {"repair": {"tried": {k: {"levels": levels} for k in "abc"}}}
+    unnormalised = MCMCPosterior(
+        posterior.estimator, posterior.options, posterior.parameters, posterior.output,
+        posterior.observation,
+    )  # fmt: skip
+    scores = np.random.default_rng(1).normal(size=(3, 200)) + np.arange(3)[:, None]
+    sizes = [100, 300, 1000]
+    curve = learning_curve(sizes, scores, seed=1)
+    factor = augmentation_factor(sizes, scores, scores[1], 100, seed=1)
+    with_tables = [posterior, unnormalised, repaired, tests_store, SPACE, many(300), curve]
+    for value in (*with_tables, factor, repaired.info, posterior.info):
+        html = value._repr_html_() if hasattr(value, "_repr_html_") else ""
+        assert len(repr(value)) <= 900
+        assert len(html) < 4000
+        assert html.count("<tr>") + repr(value).count("\n") <= 20
+    assert all("<table>" in value._repr_html_() for value in with_tables)
+    assert "&lt;b&gt;" in ParameterSpace([Parameter("a", U, unit="<b>")])._repr_html_()
+    assert "repair" in repr(repaired.info)
 
 
 def test_a_notebook_without_widgets_gets_a_bar_of_text(monkeypatch, capsys):

@@ -116,7 +116,7 @@ def test_chains_that_are_too_short_warn(monkeypatch):
     model = LinearGaussian(10, 12, sigma=0.1)
     posterior = posterior_of(model)
     with pytest.warns(ConvergenceWarning, match=r"2 of 2 observations .*rows \[0, 1\]"):
-        posterior.sample(observations(model, 2), 100)
+        posterior.sample(observations(model, 2), 100, seed=0)
 
 
 def test_ensembles_in_different_places_are_noticed(monkeypatch):

@@ -217,13 +217,13 @@ X_ENTRIES = {
     ).read(range(N)),
     "add_many": added,
     "simulator": results,
-    "sample": lambda x, p, path: p.sample(x, 3),
+    "sample": lambda x, p, path: p.sample(x, 3, 1),
     "log_prob": lambda x, p, path: p.log_prob(THETA, x),
     "latent": lambda x, p, path: p.latent(THETA, x),
     "features": lambda x, p, path: p.features(x),
     "observe": lambda x, p, path: p.features(p.observe(x, SEEDS)),
     "repaired": lambda x, p, path: Same(Base(p)).log_prob(THETA, x),
-    "repaired sample": lambda x, p, path: Same(Base(p)).sample(x, 3),
+    "repaired sample": lambda x, p, path: Same(Base(p)).sample(x, 3, 1),
     "checks": lambda x, p, path: p.features(observed_field(p, x)),
 }
 

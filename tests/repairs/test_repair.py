@@ -107,7 +107,7 @@ def test_repairs_can_be_repaired_and_saved_again(recalibrated, folder, tmp_path)
     twice.save(tmp_path / "twice")
     x = more.read(more.done[:2])
     loaded = RepairedPosterior.load(tmp_path / "twice")
-    torch.testing.assert_close(loaded.sample(x, 5), twice.sample(x, 5))
+    torch.testing.assert_close(loaded.sample(x, 5, 1), twice.sample(x, 5, 1))
     with pytest.raises(PosteriorError, match="fine-tune"):
         fine_tune(recalibrated, more, more.done, run_dir=tmp_path / "run")
 
@@ -128,7 +128,7 @@ def test_auto_leaves_an_exact_posterior_alone(reference):
     assert "repair" not in exact.info
     assert "does not help" in judgement(kept).summary
     x = reference.read(reference.done[:2])
-    assert torch.equal(kept.sample(x, 5), exact.sample(x, 5))
+    assert torch.equal(kept.sample(x, 5, 1), exact.sample(x, 5, 1))
     with pytest.raises(StoreError, match="trained"):
         repair(kept, reference, "auto")
     assert len(draw_gains([judgement(kept, m) for m in kept.info["repair"]["tried"]]).lines)

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from sbitools import Parameter, ParameterSpace, priors
+from sbitools.display.corner import _marginal, axis_bounds, contour_heights
 from sbitools.report.artifacts import load_statistics, save_statistics
 from sbitools.report.emulator_figures import emulator_blocks
-from sbitools.report.posterior_figures import _marginal, axis_bounds, contour_heights
 
 
 def test_emulator_figures_of_everything_a_system_may_give():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
@@ -67,7 +68,7 @@ def check_unseen(posterior: Any, store: Any, digest: str) -> None:
         digest: of the store.
     """
     got = ""
-    if digest in str(getattr(posterior, "info", {})):
+    if digest in json.dumps(getattr(posterior, "info", {}), default=str):
         got = "the training store"
     elif (shared := seen(posterior, store, store.done)).any():
         got = (

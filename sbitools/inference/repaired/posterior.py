@@ -16,12 +16,16 @@ import torch
 from torch import Tensor
 
 from sbitools.checkpoint import checkpoint_kind, load_checkpoint, save_checkpoint
+from sbitools.display.brief import BriefDict
 from sbitools.errors import MisspecificationWarning, ObservationError, PosteriorError
 from sbitools.gate.arrays import real_tensor
+from sbitools.inference.one_or_many import one_or_many
 from sbitools.inference.request import checked_request
 from sbitools.inference.saved import load
 from sbitools.labels import require_same_rows
+from sbitools.observation.entry import several_fields
 from sbitools.parameters import ParameterSpace
+from sbitools.results.methods import ResultMethods
 from sbitools.seeds import derive
 
 from .scores import MarginalScores
@@ -38,7 +42,7 @@ N_SCORE_DRAWS = 1000
 _SCORE_SEED = derive(0, 71)
 
 
-class RepairedPosterior(ABC):
+class RepairedPosterior(ResultMethods, ABC):
     """A posterior made of another one, its base, and of few numbers fitted to reference tests.
 
     It has the methods and attributes of `sbitools.Posterior`. For each observation it also takes
@@ -56,7 +60,7 @@ class RepairedPosterior(ABC):
         self, base: Any, info: dict[str, Any] | None = None, training_seeds: Tensor | None = None
     ) -> None:
         self.base = base
-        self.info = dict(base.info if info is None else info)
+        self.info = BriefDict(base.info if info is None else info)
         empty = torch.empty(0, dtype=torch.int64)
         seeds = (
             getattr(base, "training_seeds", empty) if training_seeds is None else training_seeds
@@ -81,6 +85,7 @@ class RepairedPosterior(ABC):
         """See `Posterior.features`."""
         return self.base.features(x)
 
+    @one_or_many
     def sample(
         self,
         x: Tensor | np.ndarray,
@@ -137,8 +142,14 @@ class RepairedPosterior(ABC):
         spec = getattr(self.base, "observed", None)  # a foreign posterior may not say
         names = (*self.parameters.names, *(() if spec is None else spec.dims))
         require_same_rows({"theta": theta, "x": x}, PosteriorError, names)
-        x = real_tensor(x, "observation", ObservationError, spec)
-        return self.parameters.table(theta, error=PosteriorError), x
+        return self.parameters.table(theta, error=PosteriorError), self._fields(x)
+
+    def _fields(self, x: Any) -> Tensor:
+        """x (B, *shape) without its labels, in the dtype of the base."""
+        spec = getattr(self.base, "observed", None)
+        if spec is None:
+            return real_tensor(x, "observation", ObservationError)
+        return several_fields(x, spec)
 
     def marginals(
         self, x: Tensor | np.ndarray, time_limit: float | None = None
@@ -150,8 +161,7 @@ class RepairedPosterior(ABC):
         Raises:
             TimeLimitError: if the base did not draw within `time_limit` seconds.
         """
-        spec = getattr(self.base, "observed", None)
-        x = real_tensor(x, "observation", ObservationError, spec)
+        x = self._fields(x)
         if self._kept is None or not torch.equal(self._kept[0], x):
             scores, draws = base_marginals(self.base, x, time_limit)
             self._kept = x.clone(), scores, draws

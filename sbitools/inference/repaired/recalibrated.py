@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from sbitools.errors import PosteriorError
+from sbitools.inference.one_or_many import one_or_many
 from sbitools.inference.reach import Reach
 from sbitools.inference.request import checked_request
 from sbitools.seeds import derive
@@ -52,6 +53,7 @@ class RecalibratedPosterior(RepairedPosterior):
         self.shape = shape
         self._reach = Reach(self.parameters)
 
+    @one_or_many
     def sample_and_log_prob(
         self,
         x: Tensor | np.ndarray,
@@ -74,7 +76,7 @@ class RecalibratedPosterior(RepairedPosterior):
         v = self._finite(v)
         stretched = (first + second + third).sum(-1)  # log dv/du
         log_q = log_q - space.log_abs_det_at(u, draws) - stretched
-        self._keep(v, log_q, derive(seed or 0, _AGAIN))
+        self._keep(v, log_q, derive(seed, _AGAIN))
         theta = space.from_unconstrained(v)
         return theta, log_q + space.log_abs_det_at(v, theta) - self._log_mass(x)
 
@@ -97,6 +99,7 @@ class RecalibratedPosterior(RepairedPosterior):
         share = self._reach.inside(scores.inverse(self.shape.forward(s)[0])[0]).double().mean(1)
         return share.clamp(min=0.5 / s.shape[1]).log()[:, None]
 
+    @one_or_many
     def log_prob(self, theta: Tensor | np.ndarray, x: Tensor | np.ndarray) -> Tensor:
         """See `Posterior.log_prob`."""
         values, x = self._pair(theta, x)
@@ -108,6 +111,7 @@ class RecalibratedPosterior(RepairedPosterior):
         inside &= self._reach.inside(self.parameters.to_unconstrained(flat))
         return flatten(log_q.where(inside, torch.tensor(-torch.inf, dtype=torch.float64)))
 
+    @one_or_many
     def latent(self, theta: Tensor | np.ndarray, x: Tensor | np.ndarray, seed: int = 0) -> Tensor:
         """See `Posterior.latent`."""
         if not hasattr(self.base, "latent"):

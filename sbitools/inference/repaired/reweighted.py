@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sbitools.inference.one_or_many import one_or_many
 from sbitools.inference.request import checked_request
 from sbitools.seeds import derive
 
@@ -51,6 +52,7 @@ class ReweightedPosterior(RepairedPosterior):
         super().__init__(base, **common)
         self.tilt = tilt
 
+    @one_or_many
     def sample_and_log_prob(
         self,
         x: Tensor | np.ndarray,
@@ -68,11 +70,12 @@ class ReweightedPosterior(RepairedPosterior):
         left = None if time_limit is None else begun + time_limit - time.monotonic()
         log_weight = self._log_weights(draws, x, left)
         picks = torch.stack([
-            _resample(row, n, derive(seed or 0, _PICK, i)) for i, row in enumerate(log_weight)
+            _resample(row, n, derive(seed, _PICK, i)) for i, row in enumerate(log_weight)
         ])  # fmt: skip
         theta = draws.gather(1, picks[..., None].expand(-1, -1, draws.shape[2]))
         return theta, (log_q + log_weight).gather(1, picks)
 
+    @one_or_many
     def log_prob(self, theta: Tensor | np.ndarray, x: Tensor | np.ndarray) -> Tensor:
         """See `Posterior.log_prob`."""
         values, x = self._pair(theta, x)

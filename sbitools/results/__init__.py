@@ -1,0 +1,17 @@
+"""What one makes of a posterior: its peak, its table, its figure, its slices, and its weights.
+
+Every function takes anything that can be asked like a posterior (see `asked`); the methods of
+`sbitools.Posterior` of the same names call them.
+"""
+
+from __future__ import annotations
+
+from .figure import plot
+from .peak import peak
+from .slices import ConditionalDensity, conditional
+from .table import summary
+from .weights import ImportanceSample, reweight
+
+__all__ = [
+    "ConditionalDensity", "ImportanceSample", "conditional", "peak", "plot", "reweight", "summary",
+]  # fmt: skip
