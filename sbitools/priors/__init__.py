@@ -1,8 +1,9 @@
-"""Priors of single parameters, each with an exact map between its support and the real line.
+"""Priors, each with an exact map between its support and the real line, and joint priors.
 
 The map is ``u = Phi^-1(F(theta))`` with F the prior's cumulative distribution and Phi the normal
 one, so that the prior of u is a standard normal: a flow in u has exactly the prior's support,
-needs no rejection, and starts from well-scaled numbers. All arithmetic is float64.
+needs no rejection, and starts from well-scaled numbers. All arithmetic is float64. Parameters that
+depend on each other have a joint prior (`sbitools.priors.joint`), whose map does the same.
 """
 
 from __future__ import annotations
@@ -12,16 +13,20 @@ from typing import Any
 from sbitools.errors import ParameterError
 
 from .base import Prior
+from .joint import Copula, Joint, Ordered, Sequential, joint_of, multivariate_normal
 from .standard import Categorical, LogNormal, LogUniform, Normal, TruncatedNormal, Uniform
+from .transformed import Transformed
 from .wrapped import TORCH_NAMES, TorchPrior
 
 __all__ = [
-    "Categorical", "LogNormal", "LogUniform", "Normal", "Prior", "TorchPrior", "TruncatedNormal",
-    "Uniform", "from_dict",
+    "Categorical", "Copula", "Joint", "LogNormal", "LogUniform", "Normal", "Ordered", "Prior",
+    "Sequential", "TorchPrior", "Transformed", "TruncatedNormal", "Uniform", "from_dict",
+    "joint_of", "multivariate_normal",
 ]  # fmt: skip
 
 _KINDS: dict[str, type[Prior]] = {
-    k.kind: k for k in (Uniform, LogUniform, Normal, LogNormal, TruncatedNormal, Categorical)
+    k.kind: k
+    for k in (Uniform, LogUniform, Normal, LogNormal, TruncatedNormal, Categorical, Transformed)
 }
 
 

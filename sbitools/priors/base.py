@@ -74,6 +74,14 @@ class Prior:
         """F(theta) of the prior, in [0, 1], for theta inside the support."""
         return ndtr(self.to_unconstrained(theta))
 
+    def normal_score(self, theta: Tensor) -> Tensor:
+        """Phi^-1(F(theta)), standard normal under the prior: u, where u is that."""
+        return self.to_unconstrained(theta)
+
+    def from_normal_score(self, s: Tensor) -> Tensor:
+        """Theta of any shape, for normal scores of the same shape; always inside the support."""
+        return self.from_unconstrained(s)
+
     def reach(self) -> tuple[float, float]:
         """u at either end beyond which the prior has no mass to speak of (6e-16).
 
