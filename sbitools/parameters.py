@@ -103,7 +103,7 @@ class Parameter(Brief):
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Parameter:
         """Inverse of `to_dict`."""
-        prior = values["prior"]
+        prior = values.get("prior")
         return cls(**{**values, "prior": None if prior is None else priors.from_dict(prior)})
 
     @property

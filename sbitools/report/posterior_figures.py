@@ -29,6 +29,7 @@ def axis_bounds(
     if truth is not None:
         low, high = np.minimum(low, truth.min(0)), np.maximum(high, truth.max(0))
     margin = 0.05 * np.maximum(high - low, np.finfo(float).eps)
+    # Members of joint priors keep to the bounds of their own priors, too.
     laws: list[Any] = [parameter.prior for parameter in space]
     low = np.maximum(low - margin, [law.low for law in laws])
     return np.stack([low, np.minimum(high + margin, [law.high for law in laws])], axis=1)

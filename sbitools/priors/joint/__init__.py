@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from sbitools.errors import ParameterError
@@ -17,12 +18,17 @@ __all__ = [
     "joint_of", "multivariate_normal",
 ]  # fmt: skip
 
-_KINDS: dict[str, type[Any]] = {k.kind: k for k in (Copula, Ordered, Sequential)}
-_ARGUMENTS = {"names", "correlation"}
+_KINDS: dict[str, Callable[..., Joint]] = {
+    "copula": Copula, "multivariate_normal": multivariate_normal, "ordered": Ordered,
+    "sequential": Sequential,
+}  # fmt: skip
+_ARGUMENTS = {"names", "correlation", "mean", "covariance"}
 
 
 def joint_from_dict(values: Any) -> Joint:
     """Joint prior from `Joint.to_dict`; only registered names are built, never code.
+
+    Also ``{"kind": "multivariate_normal", "names": ..., "mean": ..., "covariance": ...}``.
 
     Raises:
         ParameterError: for an unknown kind or wrong arguments.

@@ -50,8 +50,8 @@ class Copula(Brief, Joint):
 
     names: tuple[str, ...]
     correlation: Rows
-    marginals: tuple[Prior, ...] | None = field(default=None, repr=False, compare=False)
-    laws: tuple[Prior, ...] = field(default=(), repr=False, compare=False)
+    marginals: tuple[Prior, ...] | None = field(default=None, repr=False)
+    laws: tuple[Prior, ...] = field(default=(), repr=False)
     kind: ClassVar[str] = "copula"
 
     def __post_init__(self) -> None:

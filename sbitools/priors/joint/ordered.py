@@ -27,7 +27,7 @@ class _Ascending(Joint):
     """What both kinds have in common: the support, and plain values."""
 
     names: tuple[str, ...]
-    laws: tuple[Prior, ...] = field(default=(), repr=False, compare=False)
+    laws: tuple[Prior, ...] = field(default=(), repr=False)
     exact_marginals: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
