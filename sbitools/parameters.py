@@ -122,7 +122,7 @@ class ParameterSpace(Sequence[Parameter]):
     Args:
         parameters: with distinct names; may be empty.
         joint: priors of `sbitools.priors` for several of them together: `Copula`, `Ordered`,
-            `Sequential`, or from `multivariate_normal` and `joint_of`.
+            `Sequential`, `Mixture`, `multivariate_normal`, `joint_of`, `joint_of_draws`.
 
     Raises:
         ParameterError: for anything else; for joint priors that do not fit their parameters, or

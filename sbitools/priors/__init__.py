@@ -13,20 +13,40 @@ from typing import Any
 from sbitools.errors import ParameterError
 
 from .base import Prior
-from .joint import Copula, Joint, Ordered, Sequential, joint_of, multivariate_normal
+from .joint import (
+    Copula,
+    Joint,
+    Mixture,
+    Ordered,
+    Sequential,
+    joint_of,
+    joint_of_draws,
+    multivariate_normal,
+)
+from .normal_mixture import NormalMixture
 from .standard import Categorical, LogNormal, LogUniform, Normal, TruncatedNormal, Uniform
 from .transformed import Transformed
 from .wrapped import TORCH_NAMES, TorchPrior
 
 __all__ = [
-    "Categorical", "Copula", "Joint", "LogNormal", "LogUniform", "Normal", "Ordered", "Prior",
-    "Sequential", "TorchPrior", "Transformed", "TruncatedNormal", "Uniform", "from_dict",
-    "joint_of", "multivariate_normal",
+    "Categorical", "Copula", "Joint", "LogNormal", "LogUniform", "Mixture", "Normal",
+    "NormalMixture", "Ordered", "Prior", "Sequential", "TorchPrior", "Transformed",
+    "TruncatedNormal", "Uniform", "from_dict", "joint_of", "joint_of_draws",
+    "multivariate_normal",
 ]  # fmt: skip
 
 _KINDS: dict[str, type[Prior]] = {
     k.kind: k
-    for k in (Uniform, LogUniform, Normal, LogNormal, TruncatedNormal, Categorical, Transformed)
+    for k in (
+        Uniform,
+        LogUniform,
+        Normal,
+        LogNormal,
+        TruncatedNormal,
+        Categorical,
+        NormalMixture,
+        Transformed,
+    )
 }
 
 

@@ -10,19 +10,23 @@ from sbitools.errors import ParameterError
 from .base import Joint
 from .binding import Block, bind, inferred_of
 from .copula import Copula, multivariate_normal
+from .mixture import Mixture
+from .of_draws import joint_of_draws
 from .of_torch import joint_of
 from .ordered import Ordered, Sequential
 
 __all__ = [
-    "Block", "Copula", "Joint", "Ordered", "Sequential", "bind", "inferred_of", "joint_from_dict",
-    "joint_of", "multivariate_normal",
+    "Block", "Copula", "Joint", "Mixture", "Ordered", "Sequential", "bind", "inferred_of",
+    "joint_from_dict", "joint_of", "joint_of_draws", "multivariate_normal",
 ]  # fmt: skip
 
 _KINDS: dict[str, Callable[..., Joint]] = {
-    "copula": Copula, "multivariate_normal": multivariate_normal, "ordered": Ordered,
-    "sequential": Sequential,
+    "copula": Copula, "mixture": Mixture, "multivariate_normal": multivariate_normal,
+    "ordered": Ordered, "sequential": Sequential,
 }  # fmt: skip
-_ARGUMENTS = {"names", "correlation", "mean", "covariance"}
+_ARGUMENTS = {
+    "names", "correlation", "mean", "covariance", "weights", "means", "covariances", "bounds",
+}  # fmt: skip
 
 
 def joint_from_dict(values: Any) -> Joint:

@@ -18,21 +18,23 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import torch
 from torch import Tensor
-from torch.special import ndtri
 
 from sbitools.errors import ParameterError
 from sbitools.gate.plain import text
 from sbitools.priors.base import Prior, log_normal_pdf
 
-__all__ = ["Joint", "minus_infinity", "probit_wide"]
+__all__ = ["Joint", "chain_reach", "minus_infinity"]
 
-# Smaller probabilities than this are taken for it: 37 standard deviations.
-_LEAST = 1e-300
+# Of u, if it must have an end: a little beyond 8.2, where theta at a bound is put.
+_EDGE = 8.25
 
 
-def probit_wide(p: Tensor, q: Tensor) -> Tensor:
-    """Phi^-1(p) from p and q = 1 - p, as far out as float64 has numbers."""
-    return torch.where(p < 0.5, ndtri(p.clamp(min=_LEAST)), -ndtri(q.clamp(min=_LEAST)))
+def chain_reach(laws: Sequence[Prior]) -> list[tuple[float, float]]:
+    """Of each u, where u_j moves theta_j and later ones: an end where one of them has none."""
+    free = [all(end in (-torch.inf, torch.inf) for end in law.reach()) for law in laws]
+    return [
+        (-torch.inf, torch.inf) if all(free[j:]) else (-_EDGE, _EDGE) for j in range(len(free))
+    ]
 
 
 def minus_infinity(value: Tensor, inside: Tensor) -> Tensor:

@@ -16,13 +16,10 @@ from sbitools.gate.arrays import real_tensor
 from sbitools.priors.base import Prior, log_normal_pdf
 from sbitools.priors.standard import Normal
 
-from .base import Joint, minus_infinity
+from .base import Joint, chain_reach, minus_infinity
 from .matrices import Rows, correlation_of, covariance_of, factor, rows_of
 
 __all__ = ["Copula", "multivariate_normal"]
-
-# Of u, if it must have an end: a little beyond 8.2, where theta at a bound is put.
-_EDGE = 8.25
 
 
 @dataclass(frozen=True, repr=False)
@@ -105,11 +102,7 @@ class Copula(Brief, Joint):
 
     def reach(self) -> list[tuple[float, float]]:
         """See `Joint`."""
-        # u_j moves theta_j and later ones: where one of them has no end, u must have one.
-        ends = [all(map(_endless, law.reach())) for law in self.laws]
-        return [
-            (-torch.inf, torch.inf) if all(ends[j:]) else (-_EDGE, _EDGE) for j in range(len(ends))
-        ]
+        return chain_reach(self.laws)
 
     def first(self, names: Sequence[str]) -> Self:
         """See `Joint`; a copula has no order."""
@@ -157,7 +150,3 @@ def multivariate_normal(names: Sequence[str], mean: Any, covariance: Any) -> Cop
     scale, correlation = covariance_of(covariance, len(names), f"covariance of {of}")
     laws = tuple(Normal(m, s) for m, s in zip(centre.tolist(), scale.tolist(), strict=True))
     return Copula(names, rows_of(correlation), marginals=laws)
-
-
-def _endless(end: float) -> bool:
-    return end in (-torch.inf, torch.inf)

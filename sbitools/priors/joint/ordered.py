@@ -12,9 +12,9 @@ from torch import Tensor
 from torch.special import log_ndtr
 
 from sbitools.errors import ParameterError
-from sbitools.priors.base import REACH, Prior, probit
+from sbitools.priors.base import REACH, Prior, probit, probit_wide
 
-from .base import Joint, minus_infinity, probit_wide
+from .base import Joint, minus_infinity
 
 __all__ = ["Ordered", "Sequential"]
 
