@@ -47,6 +47,7 @@ class Bounds:
     """
 
     def __init__(self, ends: Ends) -> None:
+        self.ends = ends
         self.low = -math.inf if ends[0] is None else ends[0]
         self.high = math.inf if ends[1] is None else ends[1]
         self._between = None if None in ends else Uniform(self.low, self.high)

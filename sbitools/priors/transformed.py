@@ -29,7 +29,11 @@ _STEPS: dict[str, tuple[int, tuple[float, float], Any]] = {
     "sigmoid": (0, (-math.inf, math.inf), tt.SigmoidTransform),
     "tanh": (0, (-math.inf, math.inf), tt.TanhTransform),
     "softplus": (0, (-math.inf, math.inf), tt.SoftplusTransform),
-    "power": (1, (0.0, math.inf), lambda e: tt.PowerTransform(torch.tensor(e).double())),
+    "power": (
+        1,
+        (0.0, math.inf),
+        lambda e: tt.PowerTransform(torch.tensor(e, dtype=torch.float64)),
+    ),
 }
 
 
@@ -73,7 +77,7 @@ class Transformed(Brief, Prior):
                     got=f"numbers in {(low, high)} from the steps before",
                     fix="put a step before it that brings them there, such as exp",
                 )  # fmt: skip
-            low, high = sorted(float(f(torch.tensor(v).double())) for v in (low, high))
+            low, high = sorted(f(torch.tensor([low, high], dtype=torch.float64)).tolist())
         put(self, "low", low)
         put(self, "high", high)
         ends = self.from_unconstrained(torch.tensor([-1.0, 1.0], dtype=torch.float64))

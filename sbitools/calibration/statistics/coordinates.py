@@ -22,8 +22,8 @@ __all__ = [
 # Points at which a cumulative distribution without closed form is tabulated; the error of linear
 # interpolation between them is below 1 / _TABLE.
 _TABLE = 20_001
-# Draws of a joint prior, evenly spread: probabilities from them are right to 2e-4, and an entropy
-# to 1e-3 nats (of the kinds and sizes that are tested).
+# Draws of a joint prior, evenly spread: probabilities from them are right to 2e-3, and an entropy
+# to 2e-3 nats (of the kinds and sizes that are tested).
 _EVEN = 1 << 15
 
 

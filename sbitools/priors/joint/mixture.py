@@ -91,7 +91,8 @@ class Mixture(Brief, Joint):
     @cached_property
     def _tensors(self) -> tuple[Tensor, Tensor, Tensor]:
         """Weights (C,), means (C, k) and Cholesky factors (C, k, k)."""
-        w, m, c = (torch.tensor(v).double() for v in (self.weights, self.means, self.covariances))
+        kept = self.weights, self.means, self.covariances
+        w, m, c = (torch.tensor(v, dtype=torch.float64) for v in kept)
         return w, m, torch.linalg.cholesky(c)
 
     def _own_laws(self) -> Sequence[Prior | None]:

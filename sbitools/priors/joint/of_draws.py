@@ -66,10 +66,7 @@ def joint_of_draws(
             "draws", expected=f"shape (n, {len(names)}), a column for each of {list(names)}",
             got=f"shape {tuple(rows.shape)}", fix="put draws in rows",
         )  # fmt: skip
-    ends = tuple(
-        checked_bounds(e, f"bounds of {names}") for e in bounds or [(None, None)] * len(names)
-    )
-    lines = [Bounds(e) for e in ends]
+    lines = _lines(names, bounds)
     _check_inside(rows, lines, names)
     different = len(np.unique(rows.numpy(), axis=0))
     needed = max(_FEWEST, _PER_NUMBER * _numbers(1, len(names)))
@@ -96,7 +93,20 @@ def joint_of_draws(
     scale = torch.outer(width, width)
     means: Any = (m * width + centre).tolist()
     covariances: Any = (c * scale).tolist()
-    return Mixture(names, tuple(w.tolist()), means, covariances, ends)
+    return Mixture(
+        names, tuple(w.tolist()), means, covariances, tuple(line.ends for line in lines)
+    )
+
+
+def _lines(names: Sequence[str], bounds: Sequence[Ends] | None) -> list[Bounds]:
+    given: Any = [(None, None)] * len(names) if bounds is None else bounds
+    if not isinstance(given, list | tuple) or len(given) != len(names):
+        raise ParameterError(
+            "bounds", expected=f"{len(names)} pairs, one for each of {list(names)}",
+            got=f"{given!r}", fix="give (None, None) where there are none",
+        )  # fmt: skip
+    return [Bounds(checked_bounds(ends, f"bounds of {name!r}"))
+            for name, ends in zip(names, given, strict=True)]  # fmt: skip
 
 
 def _check_inside(rows: Tensor, lines: Sequence[Bounds], names: Sequence[str]) -> None:
