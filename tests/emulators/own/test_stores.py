@@ -150,7 +150,7 @@ def test_joint_priors_are_read_and_old_settings_stay_what_they_were(files):
     assert system.simulator(alone).parameters[0].prior.to_dict()["kind"] == "normal"
     assert "a, b: multivariate_normal" in system.remarks(alone)[0]
     for wrong in ({"kind": "copula"}, {**copula, "names": ["a", "z"]}):
-        with pytest.raises(SbitoolsError, match="joint prior|no such parameter"):
+        with pytest.raises(SbitoolsError, match=r"joint prior|no such parameter"):
             system.simulator(settings(files, joint=[wrong]))
     with pytest.raises(SbitoolsError, match="a prior"):
         system.simulator(settings(files, parameters=[{"name": "a"}]))
