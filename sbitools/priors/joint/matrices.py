@@ -60,7 +60,8 @@ def covariance_of(values: Any, k: int, what: str) -> tuple[Tensor, Tensor]:
             what, expected="variances above 0 on the diagonal",
             got=f"{matrix.diagonal().tolist()}", fix="correct the matrix",
         )  # fmt: skip
-    scale = matrix.diagonal().sqrt()
+    # Python's root, which is the same on all machines: it is part of what a space is known by.
+    scale = torch.tensor([math.sqrt(v) for v in matrix.diagonal().tolist()], dtype=torch.float64)
     correlation = matrix / scale / scale[:, None]
     correlation.fill_diagonal_(1.0)
     _check_definite(correlation, what)
