@@ -17,7 +17,7 @@ from sbitools.priors.base import Prior, log_normal_pdf
 from sbitools.priors.standard import Normal
 
 from .base import Joint, chain_reach, minus_infinity
-from .matrices import Rows, correlation_of, covariance_of, factor, rows_of
+from .matrices import correlation_of, covariance_of, factor, rows_of
 
 __all__ = ["Copula", "multivariate_normal"]
 
@@ -46,7 +46,7 @@ class Copula(Brief, Joint):
     """
 
     names: tuple[str, ...]
-    correlation: Rows
+    correlation: Any  # rows of numbers, once it is made
     marginals: tuple[Prior, ...] | None = field(default=None, repr=False)
     laws: tuple[Prior, ...] = field(default=(), repr=False)
     kind: ClassVar[str] = "copula"

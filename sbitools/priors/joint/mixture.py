@@ -16,11 +16,11 @@ from sbitools.display.brief import Brief
 from sbitools.errors import ParameterError
 from sbitools.gate.arrays import real_tensor
 from sbitools.priors.base import Prior, log_normal_pdf, ndtr, probit
-from sbitools.priors.bounds import Bounds, Ends, checked_bounds
+from sbitools.priors.bounds import Bounds, checked_bounds
 from sbitools.priors.normal_mixture import NormalMixture, checked_weights, quantile
 
 from .base import Joint, chain_reach, minus_infinity
-from .matrices import Rows, covariance_of, rows_of
+from .matrices import covariance_of, rows_of
 
 __all__ = ["Mixture"]
 
@@ -48,9 +48,9 @@ class Mixture(Brief, Joint):
 
     names: tuple[str, ...]
     weights: tuple[float, ...]
-    means: Rows
-    covariances: tuple[Rows, ...]
-    bounds: tuple[Ends, ...] | None = None
+    means: Any  # rows of numbers, once it is made, as the next
+    covariances: Any
+    bounds: Any = None
     laws: tuple[Prior, ...] = field(default=(), repr=False)
     kind: ClassVar[str] = "mixture"
 
