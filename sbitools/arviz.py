@@ -186,7 +186,10 @@ def draws_to_getdist(
 
 
 def _ranges(parameters: ParameterSpace) -> dict[str, tuple[float | None, float | None]]:
-    """Bounds of the priors; GetDist corrects its density estimates at them."""
+    """Bounds of the priors; GetDist corrects its density estimates at them.
+
+    Those between ordered parameters are not of this kind, and GetDist knows none.
+    """
     ranges = {}
     for p in parameters:
         bounds = (getattr(p.prior, side) for side in ("low", "high"))

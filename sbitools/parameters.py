@@ -5,119 +5,50 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from . import priors
-from .display.brief import Brief, brief, names_in_brief, table_html
-from .display.typeset import typeset
+from .display.brief import brief, names_in_brief, table_html
 from .errors import ParameterError, SbitoolsError
 from .gate.arrays import is_tensor, real_tensor
-from .gate.plain import flag, text, whole
+from .gate.plain import whole
 from .labels import table_values
-from .priors import Prior
-from .seeds import check_seed, derive
+from .parameter import Parameter
+from .priors import Joint
+from .priors.base import probit
+from .priors.joint import Block, bind, inferred_of, joint_from_dict
+from .priors.points import Design, unit_cube
+from .seeds import check_seed
 
 __all__ = ["Design", "Parameter", "ParameterSpace", "as_space"]
 
-Design = Literal["random", "sobol", "latin_hypercube"]
 
 _SHOWN = 15  # parameters of a table in a notebook
 
 
-@dataclass(frozen=True, repr=False)
-class Parameter(Brief):
-    """One parameter of a simulator.
-
-    Args:
-        name: an identifier, e.g. ``"Omega_m"``.
-        prior: a prior of `sbitools.priors`, or a scalar distribution of `torch.distributions`.
-        unit: as text, ``""`` if dimensionless.
-        latex: label, with or without dollar signs around it; the name if None.
-        inferred: False for a nuisance parameter, which is drawn but not reported.
-        categories: names of the codes of a categorical parameter; its prior is then
-            `priors.Categorical`, uniform if None.
-    """
-
-    name: str
-    prior: Prior | torch.distributions.Distribution | None
-    unit: str = ""
-    latex: str | None = None
-    inferred: bool = True
-    categories: tuple[str, ...] | None = None
-
-    def __post_init__(self) -> None:
-        prior = self.prior
-        self._check_texts()
-        if isinstance(prior, torch.distributions.Distribution):
-            prior = priors.TorchPrior(prior)
-        if self.categories is not None:
-            what = f"categories of parameter {self.name!r}"
-            listed = isinstance(self.categories, list | tuple) or np.ndim(self.categories) == 1
-            names = self.categories if listed else ()
-            names = tuple(text(c, what, error=ParameterError) for c in names)
-            object.__setattr__(self, "categories", names)
-            k = max(len(self.categories), 1)
-            prior = prior or priors.Categorical((1 / k,) * k)
-        codes = len(prior.probabilities) if isinstance(prior, priors.Categorical) else None
-        matching = codes == (None if self.categories is None else len(self.categories))
-        if not isinstance(prior, Prior) or not matching or not self.name.isidentifier():
-            raise ParameterError(
-                f"parameter {self.name!r}", expected="an identifier as name and a fitting prior",
-                got=f"prior {self.prior!r}, categories {self.categories}",
-                fix="give a prior of sbitools.priors; categories go with priors.Categorical",
-            )  # fmt: skip
-        object.__setattr__(self, "prior", prior)
-
-    def _check_texts(self) -> None:
-        """Every text can be written to a file."""
-        put, error = object.__setattr__, ParameterError
-        put(self, "name", text(self.name, "name of a parameter", error=error))
-        what = f"of parameter {self.name!r}"
-        put(self, "unit", text(self.unit, f"unit {what}", error=error))
-        if self.latex is not None:
-            put(self, "latex", text(self.latex, f"latex {what}", error=error))
-        put(self, "inferred", flag(self.inferred, f"inferred {what}", error=error))
-
-    @property
-    def label(self) -> str:
-        """Label with dollar signs and unit, for plots; the name where LaTeX cannot be set."""
-        latex = (self.latex or "").strip().strip("$").strip()
-        unit = f" [{typeset(self.unit)}]" if self.unit else ""
-        shown = typeset(f"${latex}$", self.name) if latex else self.name
-        return typeset(shown + unit, self.name + unit)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        return {
-            "name": self.name, "prior": self._prior.to_dict(), "unit": self.unit,
-            "latex": self.latex, "inferred": self.inferred,
-            "categories": list(self.categories) if self.categories else None,
-        }  # fmt: skip
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Parameter:
-        """Inverse of `to_dict`."""
-        return cls(**{**values, "prior": priors.from_dict(values["prior"])})
-
-    @property
-    def _prior(self) -> Prior:
-        assert isinstance(self.prior, Prior)  # noqa: S101  (set in __post_init__)
-        return self.prior
-
-
 class ParameterSpace(Sequence[Parameter]):
-    """An ordered set of independent parameters; theta has one column for each.
+    """An ordered set of parameters, independent but for joint priors; theta has a column for each.
+
+    Everything works in u, where a block of parameters with a joint prior is independent and
+    standard normal, too. The `prior` of a member is its marginal, except in blocks of ordered
+    parameters, where it is that of the parameter without the others.
 
     Args:
         parameters: with distinct names; may be empty.
+        joint: priors of `sbitools.priors` for several of them together: `Copula`, `Ordered`,
+            `Sequential`, `Mixture`, `multivariate_normal`, `joint_of`, `joint_of_draws`.
+
+    Raises:
+        ParameterError: for anything else; for joint priors that do not fit their parameters, or
+            whose nuisance parameters cannot be integrated out.
     """
 
-    def __init__(self, parameters: Sequence[Parameter]) -> None:
+    # Set only where there are any: for `sbitools.identity` other spaces stay what they were.
+    _blocks: tuple[Block, ...] = ()
+
+    def __init__(self, parameters: Sequence[Parameter], joint: Sequence[Joint] = ()) -> None:
         listed = isinstance(parameters, Sequence) and not isinstance(parameters, str | bytes)
         strange = [p for p in parameters if not isinstance(p, Parameter)] if listed else [0]
         if strange:
@@ -132,6 +63,10 @@ class ParameterSpace(Sequence[Parameter]):
                 "ParameterSpace", expected="distinct names", got=f"{self.names}",
                 fix="rename one of the parameters",
             )  # fmt: skip
+        self._parameters, blocks = bind(self._parameters, joint)
+        if blocks:
+            self._blocks = blocks
+            inferred_of(blocks, self)  # refused now, and not after the simulations
 
     def __len__(self) -> int:
         return len(self._parameters)
@@ -169,9 +104,20 @@ class ParameterSpace(Sequence[Parameter]):
         return [p.label for p in self]
 
     @property
+    def blocks(self) -> tuple[Block, ...]:
+        """Joint priors with the columns of theta that they are about."""
+        return self._blocks
+
+    @property
+    def free_columns(self) -> list[int]:
+        """Columns of the parameters that are independent of all others."""
+        joined = {c for block in self._blocks for c in block.columns}
+        return [i for i in range(len(self)) if i not in joined]
+
+    @property
     def inferred(self) -> ParameterSpace:
-        """The parameters a posterior is about."""
-        return ParameterSpace([p for p in self if p.inferred])
+        """The parameters a posterior is about, with their marginal prior."""
+        return ParameterSpace([p for p in self if p.inferred], inferred_of(self._blocks, self))
 
     @property
     def inferred_columns(self) -> list[int]:
@@ -200,9 +146,30 @@ class ParameterSpace(Sequence[Parameter]):
             )  # fmt: skip
         if not len(self):
             return torch.empty((n, 0), dtype=torch.float64)
-        uniform = torch.from_numpy(_unit_cube(n, len(self), seed, kind))
+        uniform = torch.from_numpy(unit_cube(n, len(self), seed, kind))
         columns = [p._prior.icdf(column) for p, column in zip(self, uniform.T, strict=True)]
+        for prior, places in self._blocks:
+            u = probit(uniform[:, places], 1 - uniform[:, places])
+            for place, column in zip(places, prior.from_unconstrained(u).T, strict=True):
+                columns[place] = column
         return torch.stack(columns, dim=1)
+
+    def completed(self, inferred: Tensor, seed: int) -> Tensor:
+        """Draws of all parameters given the inferred ones.
+
+        Args:
+            inferred: theta of the inferred parameters, (n, P'), inside the support.
+            seed: of the nuisance parameters.
+
+        Returns:
+            (n, P), nuisance parameters from their prior given the others.
+        """
+        theta = self.design(len(inferred), seed)
+        fresh, mine = theta.clone(), self.inferred_columns
+        theta[:, mine] = inferred
+        for prior, places in self._blocks:
+            prior.complete(theta, fresh, places, [c in mine for c in places])
+        return theta
 
     def table(
         self, theta: Any, what: str = "theta", error: type[SbitoolsError] = ParameterError
@@ -238,9 +205,8 @@ class ParameterSpace(Sequence[Parameter]):
             what: name for the message.
 
         Raises:
-            ParameterError: for a wrong shape, labels that do not fit, or values that are not
-                finite or outside a prior's support; the message names the parameter and the first
-                bad row.
+            ParameterError: for a wrong shape, labels that do not fit, or values outside a prior's
+                support or not finite; the message names it and the first bad row.
         """
         theta = self.table(theta, what)
         if theta.ndim != 2 or theta.shape[1] != len(self):
@@ -257,6 +223,8 @@ class ParameterSpace(Sequence[Parameter]):
                     got=f"{float(column[row])} in row {row} ({len(bad)} bad rows)",
                     fix="widen the prior or remove these rows",
                 )  # fmt: skip
+        for prior, places in self._blocks:
+            prior.check(theta[:, places], what)
         return theta
 
     def log_prob(self, theta: Tensor) -> Tensor:
@@ -265,11 +233,11 @@ class ParameterSpace(Sequence[Parameter]):
 
     def to_unconstrained(self, theta: Tensor) -> Tensor:
         """u (..., P) for theta (..., P): see `sbitools.priors`; labels as in `table`."""
-        return self._each("to_unconstrained", theta)
+        return self._stacked("to_unconstrained", theta)
 
     def from_unconstrained(self, u: Tensor) -> Tensor:
         """Theta (..., P) for u (..., P): always inside the support."""
-        return self._each("from_unconstrained", u)
+        return self._stacked("from_unconstrained", u)
 
     def log_abs_det(self, theta: Tensor) -> Tensor:
         """log |det du/dtheta|, shape (...,)."""
@@ -277,33 +245,61 @@ class ParameterSpace(Sequence[Parameter]):
 
     def log_abs_det_at(self, u: Tensor, theta: Tensor) -> Tensor:
         """log |det du/dtheta| where u is known as well: exact also where theta is at a bound."""
-        return self.log_prob(theta) - self.log_prob_unconstrained(u)
+        u, theta = self._fitting(u), self._fitting(theta)
+        alone = self._alone("log_prob", theta) - self._alone("log_prob_unconstrained", u)
+        return alone + sum(b.log_abs_det_at(u[..., c], theta[..., c]) for b, c in self._blocks)
 
     def log_prob_unconstrained(self, u: Tensor) -> Tensor:
         """Log density of the prior of u, shape (...,)."""
         return self._sum("log_prob_unconstrained", u)
 
-    def _each(self, method: str, values: Tensor) -> Tensor:
+    def _fitting(self, values: Tensor) -> Tensor:
         values = self.table(values)
         if values.shape[-1:] != (len(self),):
             raise ParameterError(
                 "theta", expected=f"shape (..., {len(self)}), columns {self.names}",
                 got=f"shape {tuple(values.shape)}", fix="put the parameters on the last axis",
             )  # fmt: skip
-        columns = [getattr(p.prior, method)(values[..., i]) for i, p in enumerate(self)]
-        return torch.stack(columns, dim=-1) if columns else values
+        return values
+
+    def _one(self, parameter: Parameter, method: str, column: Tensor) -> Tensor:
+        """A method of the prior of an independent parameter, for its column."""
+        return getattr(parameter.prior, method)(column)
+
+    def _stacked(self, method: str, values: Tensor) -> Tensor:
+        values = self._fitting(values)
+        columns = {i: self._one(self[i], method, values[..., i]) for i in self.free_columns}
+        for prior, places in self._blocks:
+            own = getattr(prior, method)(values[..., places])
+            columns |= {c: own[..., j] for j, c in enumerate(places)}
+        return torch.stack([columns[i] for i in range(len(self))], -1) if columns else values
+
+    def _alone(self, method: str, values: Tensor) -> Tensor:
+        columns = [self._one(self[i], method, values[..., i]) for i in self.free_columns]
+        return torch.stack(columns, -1).sum(-1) if columns else torch.zeros_like(values).sum(-1)
 
     def _sum(self, method: str, values: Tensor) -> Tensor:
-        return self._each(method, values).sum(-1)
+        values = self._fitting(values)
+        alone = self._alone(method, values)
+        return sum((getattr(b, method)(values[..., c]) for b, c in self._blocks), alone)
 
     def to_dict(self) -> list[dict[str, Any]]:
-        """Plain values, for JSON."""
-        return [p.to_dict() for p in self]
+        """Plain values, for JSON; a joint prior is with the first of its parameters."""
+        rows = [p.to_dict() for p in self]
+        for prior, places in self._blocks:
+            rows[places[0]]["joint"] = prior.to_dict()
+        return rows
 
     @classmethod
     def from_dict(cls, values: list[dict[str, Any]]) -> ParameterSpace:
-        """Inverse of `to_dict`."""
-        return cls([Parameter.from_dict(v) for v in values])
+        """Inverse of `to_dict`.
+
+        Raises:
+            ParameterError: for priors that are unknown or do not fit.
+        """
+        rows = [dict(row) for row in values]
+        joint = [joint_from_dict(row.pop("joint")) for row in rows if "joint" in row]
+        return cls([Parameter.from_dict(row) for row in rows], joint)
 
     def digest(self) -> str:
         """sha256 of the specification."""
@@ -325,21 +321,3 @@ def as_space(value: Any, what: str = "parameters") -> ParameterSpace:
         got=type(value).__name__,
         fix='for example ParameterSpace([Parameter("a", priors.Uniform(0.0, 1.0))])',
     )  # fmt: skip
-
-
-# Seeds of theta must not coincide with those of the simulations of the same campaign.
-_THETA_KEY = (1 << 32) - 1
-
-
-def _unit_cube(n: int, d: int, seed: int, kind: Design) -> np.ndarray:
-    from scipy.stats import qmc
-
-    rng = np.random.default_rng(derive(seed, _THETA_KEY))
-    if kind == "random":
-        points = rng.random((n, d))
-    elif kind == "sobol":
-        doublings = max(n - 1, 0).bit_length()  # Sobol sets are balanced at powers of two
-        points = qmc.Sobol(d, rng=rng, bits=52).random_base2(doublings)[:n]
-    else:
-        points = qmc.LatinHypercube(d, rng=rng).random(n) if n else np.empty((0, d))
-    return np.clip(points, 2.0**-53, 1 - 2.0**-53)

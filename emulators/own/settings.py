@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, ConfigDict, Field
+from pydantic import BeforeValidator, ConfigDict, Field, model_serializer
 
 from sbitools.gate.models import PlainModel
 
@@ -24,7 +25,8 @@ class OwnParameter(PlainModel):
     Attributes:
         name: of the parameter, an identifier.
         column: heading of its column, where that is not its name.
-        prior: ``{kind = "uniform", low = 0.1, high = 0.5}``; kinds as in `sbitools.priors`.
+        prior: ``{kind = "uniform", low = 0.1, high = 0.5}``; kinds as in `sbitools.priors`. None
+            if a joint prior says it.
         unit: as text, ``""`` if dimensionless.
         latex: for figures.
         inferred: False for one that varies but is not to be inferred.
@@ -35,7 +37,7 @@ class OwnParameter(PlainModel):
 
     name: str
     column: str | None = Field(None, exclude=True)
-    prior: dict[str, Any]
+    prior: dict[str, Any] | None = None
     unit: str = ""
     latex: str | None = None
     inferred: bool = True
@@ -81,6 +83,10 @@ class OwnSettings(PlainModel):
         index: column of the table that has the numbers in the names of files, of which there is
             one per simulation; without, rows are in the order of these numbers.
         parameters: columns and priors.
+        joint: priors of several parameters together, one table each: ``{kind = "copula", names =
+            ["a", "b"], correlation = 0.5}``, ``{kind = "ordered", names = ["a", "b"]}``,
+            ``"sequential"`` likewise, and ``"multivariate_normal"`` with ``mean`` and
+            ``covariance``; see `sbitools.priors`.
         priors_confirmed: whether somebody has looked at the priors; the report says so if not.
         source: input fields besides theta, row by row with x.
         group_size: consecutive simulations that share a volume, so that they are never on both
@@ -98,9 +104,18 @@ class OwnSettings(PlainModel):
     theta_dataset: str | None = Field(None, exclude=True)
     index: str | None = None
     parameters: tuple[OwnParameter, ...] = ()
+    joint: tuple[dict[str, Any], ...] = ()
     priors_confirmed: bool = Field(False, exclude=True)
     source: FieldSettings | None = None
     group_size: int = Field(1, ge=1)
     design: Literal["random", "sobol", "latin_hypercube", "imported"] = "imported"
     shuffle: int = Field(0, ge=0, lt=1 << 63)
     nonfinite: Literal["error", "fail"] = "fail"
+
+    @model_serializer(mode="wrap")
+    def _plain_values(self, handler: Callable[[OwnSettings], dict[str, Any]]) -> dict[str, Any]:
+        """Without what is new and not used: runs know their settings by these values."""
+        values = handler(self)
+        if not self.joint:
+            values.pop("joint", None)
+        return values

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from sbitools.errors import CampaignError
 from sbitools.parameters import Parameter, ParameterSpace
+from sbitools.priors.joint import joint_from_dict
 from sbitools.simulator import FieldSpec
 
 from .settings import FieldSettings, OwnSettings
@@ -29,7 +30,8 @@ class OwnSimulator:
             [
                 Parameter.from_dict(p.model_dump(exclude_none=True, exclude={"column"}))
                 for p in settings.parameters
-            ]
+            ],
+            [joint_from_dict(values) for values in settings.joint],
         )
         self.output = _spec(settings.x)
         self.source = None if settings.source is None else _spec(settings.source)

@@ -58,7 +58,9 @@ class OwnSystem:
         """What a reader of the report has to know: priors that nobody has confirmed."""
         if settings.priors_confirmed or not settings.parameters:
             return []
-        priors = "; ".join(f"{p.name}: {_words(p.prior)}" for p in settings.parameters)
+        told = [f"{p.name}: {_words(p.prior)}" for p in settings.parameters if p.prior]
+        told += [f"{', '.join(j['names'])}: {j['kind']}" for j in settings.joint]
+        priors = "; ".join(told)
         return [
             f"The priors have not been confirmed ({priors}). A posterior is one for its prior: "
             "compare them with the distribution that the parameters were drawn from, and set "

@@ -20,7 +20,7 @@ class CodedSpace(ParameterSpace):
     """
 
     def __init__(self, parameters: ParameterSpace) -> None:
-        super().__init__(list(parameters))
+        super().__init__(list(parameters), [block.prior for block in parameters.blocks])
 
     @property
     def discrete(self) -> list[int]:
@@ -32,18 +32,12 @@ class CodedSpace(ParameterSpace):
         """The other columns."""
         return [i for i, p in enumerate(self) if not p.categories]
 
-    def _each(self, method: str, values: Tensor) -> Tensor:
-        values = values.to(torch.float64)
-        columns = [_column(p, method, values[..., i]) for i, p in enumerate(self)]
-        return torch.stack(columns, dim=-1) if columns else values
-
-
-def _column(parameter: Parameter, method: str, values: Tensor) -> Tensor:
-    prior: Any = parameter.prior
-    if not parameter.categories:
-        return getattr(prior, method)(values)
-    if method in ("to_unconstrained", "from_unconstrained"):
-        return values
-    if method == "log_abs_det":
-        return torch.zeros_like(values)
-    return prior.log_prob(values)  # of codes, whichever coordinates were asked for
+    def _one(self, parameter: Parameter, method: str, column: Tensor) -> Tensor:
+        if not parameter.categories:
+            return super()._one(parameter, method, column)
+        if method in ("to_unconstrained", "from_unconstrained"):
+            return column
+        if method == "log_abs_det":
+            return torch.zeros_like(column)
+        prior: Any = parameter.prior
+        return prior.log_prob(column)  # of codes, whichever coordinates were asked for

@@ -28,13 +28,15 @@ _MANY = 4  # parameters, above which polynomials are of second degree and not of
 def can_guess(space: ParameterSpace) -> bool:
     """Whether priors are standard normal in u, as all but those of torch are: see `guess_target`.
 
-    Of others u may be of any size, and all of it far beyond what is told from the prior's ends.
+    Joint priors always are. Of others u may be of any size, and all of it far beyond what is told
+    from the prior's ends.
     """
     u = torch.linspace(-3, 3, 7, dtype=torch.float64)
     normal = normal_log_prob(u[:, None])
+    alone = [space[i] for i in space.free_columns]
     return all(
         isinstance(p.prior, Prior) and not p.categories
-        and torch.allclose(p.prior.log_prob_unconstrained(u), normal) for p in space
+        and torch.allclose(p.prior.log_prob_unconstrained(u), normal) for p in alone
     )  # fmt: skip
 
 

@@ -1,9 +1,10 @@
 """Do the simulations' theta come from the stated prior? A posterior is that of theta's own.
 
 Each parameter is tested by itself, on F(theta), uniform in [0, 1] for draws of the prior; each
-pair for correlation; and what all of them cover together. Only what draws of the prior never do
-is told of, with a false-alarm rate below 1e-6 for each parameter; points that are more even than
-random ones (Sobol, Latin hypercube) are no reason.
+pair for correlation; and what all of them cover together. Members of a joint prior are tested on
+Phi(u) instead, which is uniform and independent of the others if the joint prior is right. Only
+what draws of the prior never do is told of, with a false-alarm rate below 1e-6 for each parameter;
+points that are more even than random ones (Sobol, Latin hypercube) are no reason.
 
 References:
     | The tight constant in the Dvoretzky-Kiefer-Wolfowitz inequality (Massart 1990)
@@ -14,13 +15,14 @@ from __future__ import annotations
 
 import math
 import warnings
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
 from sbitools.errors import PriorMismatchWarning
 from sbitools.parameters import Parameter, ParameterSpace
+from sbitools.priors.base import ndtr
 
 __all__ = ["prior_mismatch", "simulated_ranges", "warn_of_prior"]
 
@@ -72,16 +74,15 @@ def prior_mismatch(
     rows = theta if once else np.unique(theta, axis=0)
     level, scores = _LEVEL / _TESTS, {}
     found = [] if once else _repeats(space, theta, groups)
-    for parameter, column in zip(space, rows.T, strict=True):
+    for parameter, column, score in zip(space, rows.T, _scores(space, rows), strict=True):
         if len(theta) >= _FEWEST and (column == column[0]).all() and not parameter.categories:
             found.append(f"{parameter.name} is {column[0]:g} in every simulation")
             continue
-        p = _probability(parameter, column)
         text = None
         if not parameter.categories:
-            text = _range(parameter, column, p, level)
-            scores[parameter.name] = p
-        text = text or _shape(parameter.name, p, level, bool(parameter.categories))
+            text = _range(score, column, level)
+            scores[score.name] = score.p
+        text = text or _shape(score.name, score.p, level, bool(parameter.categories))
         found += [text] if text else []
     if not found and (text := _range_of_all(scores, level)):
         found.append(text)
@@ -111,11 +112,32 @@ def _repeats(space: ParameterSpace, theta: np.ndarray, groups: np.ndarray | None
     return [f"{len(distinct)} different theta in {of}, where draws of a prior never repeat"]
 
 
-def _probability(parameter: Parameter, column: np.ndarray) -> np.ndarray:
+class _Score(NamedTuple):
+    """Numbers that are uniform for draws of the prior, and whether u has far ends."""
+
+    name: str
+    p: np.ndarray
+    reach: np.ndarray
+
+
+def _scores(space: ParameterSpace, theta: np.ndarray) -> list[_Score]:
+    """Of each column of theta (n, P)."""
+    found = [_score(p, column) for p, column in zip(space, theta.T, strict=True)]
+    for prior, columns in space.blocks:
+        u = prior.to_unconstrained(torch.from_numpy(np.ascontiguousarray(theta[:, columns])))
+        for c, p, reach in zip(columns, ndtr(u).T.numpy(), prior.reach(), strict=True):
+            found[c] = _Score(f"{space[c].name} in {prior.title}", p, np.isfinite(reach))
+    return found
+
+
+def _score(parameter: Parameter, column: np.ndarray) -> _Score:
     prior: Any = parameter.prior
+    reach = np.isfinite(prior.reach())  # at an end of a support there may be points, of grids
     if parameter.categories:
-        return np.cumsum(prior.probabilities)[column.astype(np.int64)]
-    return prior.cdf(torch.from_numpy(np.ascontiguousarray(column))).numpy()
+        p = np.cumsum(prior.probabilities)[column.astype(np.int64)]
+    else:
+        p = prior.cdf(torch.from_numpy(np.ascontiguousarray(column))).numpy()
+    return _Score(parameter.name, p, reach)
 
 
 def _shape(name: str, p: np.ndarray, level: float, discrete: bool) -> str | None:
@@ -134,18 +156,17 @@ def _shape(name: str, p: np.ndarray, level: float, discrete: bool) -> str | None
     return f"{100 * share:.0f} % of {name} lie where the prior has its lowest {100 * at[i]:.0f} %"
 
 
-def _range(parameter: Parameter, column: np.ndarray, p: np.ndarray, level: float) -> str | None:
+def _range(score: _Score, column: np.ndarray, level: float) -> str | None:
     """Ends of the prior where there is nothing, and values where it has no mass."""
+    p, name = score.p, score.name
     n, low, high = len(p), float(p.min()), float(p.max())
     gap = max(low, 1 - high)
     if gap < 1 and min(2 * math.exp(n * math.log1p(-gap)), _span_probability(p)) < level:
-        return f"theta covers {100 * (high - low):.2g} % of the prior of {parameter.name}"
-    prior: Any = parameter.prior
-    reach = np.isfinite(prior.reach())  # at an end of a support there may be points, of grids
-    far = min(low if reach[0] else 1.0, 1 - high if reach[1] else 1.0)
+        return f"theta covers {100 * (high - low):.2g} % of the prior of {name}"
+    far = min(low if score.reach[0] else 1.0, 1 - high if score.reach[1] else 1.0)
     if 2 * n * far < level:
         value = column[p.argmin() if low <= 1 - high else p.argmax()]
-        return f"{parameter.name} = {value:g} is where the prior has none of its mass"
+        return f"{name} = {value:g} is where the prior has none of its mass"
     return None
 
 

@@ -39,6 +39,9 @@ class Reach:
     def __init__(self, parameters: ParameterSpace) -> None:
         laws: list[Any] = [p.prior for p in parameters]
         ends = [law.reach() for law in laws]
+        for prior, columns in parameters.blocks:
+            for column, end in zip(columns, prior.reach(), strict=True):
+                ends[column] = end
         self.low, self.high = torch.tensor(ends, dtype=torch.float64).reshape(-1, 2).unbind(1)
         self.bounded = bool((self.low.isfinite() | self.high.isfinite()).any())
         self._known: tuple[Tensor, Tensor] | None = None

@@ -39,7 +39,8 @@ class Truncation:
 
     Args:
         posterior: of the round before.
-        parameters: all of the simulator's; those that are not inferred follow their prior.
+        parameters: all of the simulator's; those that are not inferred follow their prior, given
+            the others if it is a joint one.
         x: the observation, (1, *shape).
         epsilon: mass left out.
         seed: of the edge and of the draws.
@@ -114,10 +115,8 @@ class Truncation:
         return theta[0], q[0] - self.posterior.parameters.log_prob(theta[0])
 
     def _whole(self, inferred: Tensor) -> Tensor:
-        """Rows of all parameters, with the inferred ones in their columns."""
-        theta = self.parameters.design(len(inferred), derive(self.seed, 4))
-        theta[:, self.parameters.inferred_columns] = inferred
-        return theta
+        """Rows of all parameters, nuisance ones drawn given the inferred ones."""
+        return self.parameters.completed(inferred, derive(self.seed, 4))
 
 
 def _hopeless(got: str) -> PosteriorError:

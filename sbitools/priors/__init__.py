@@ -1,8 +1,9 @@
-"""Priors of single parameters, each with an exact map between its support and the real line.
+"""Priors, each with an exact map between its support and the real line, and joint priors.
 
 The map is ``u = Phi^-1(F(theta))`` with F the prior's cumulative distribution and Phi the normal
 one, so that the prior of u is a standard normal: a flow in u has exactly the prior's support,
-needs no rejection, and starts from well-scaled numbers. All arithmetic is float64.
+needs no rejection, and starts from well-scaled numbers. All arithmetic is float64. Parameters that
+depend on each other have a joint prior (`sbitools.priors.joint`), whose map does the same.
 """
 
 from __future__ import annotations
@@ -12,16 +13,40 @@ from typing import Any
 from sbitools.errors import ParameterError
 
 from .base import Prior
+from .joint import (
+    Copula,
+    Joint,
+    Mixture,
+    Ordered,
+    Sequential,
+    joint_of,
+    joint_of_draws,
+    multivariate_normal,
+)
+from .normal_mixture import NormalMixture
 from .standard import Categorical, LogNormal, LogUniform, Normal, TruncatedNormal, Uniform
+from .transformed import Transformed
 from .wrapped import TORCH_NAMES, TorchPrior
 
 __all__ = [
-    "Categorical", "LogNormal", "LogUniform", "Normal", "Prior", "TorchPrior", "TruncatedNormal",
-    "Uniform", "from_dict",
+    "Categorical", "Copula", "Joint", "LogNormal", "LogUniform", "Mixture", "Normal",
+    "NormalMixture", "Ordered", "Prior", "Sequential", "TorchPrior", "Transformed",
+    "TruncatedNormal", "Uniform", "from_dict", "joint_of", "joint_of_draws",
+    "multivariate_normal",
 ]  # fmt: skip
 
 _KINDS: dict[str, type[Prior]] = {
-    k.kind: k for k in (Uniform, LogUniform, Normal, LogNormal, TruncatedNormal, Categorical)
+    k.kind: k
+    for k in (
+        Uniform,
+        LogUniform,
+        Normal,
+        LogNormal,
+        TruncatedNormal,
+        Categorical,
+        NormalMixture,
+        Transformed,
+    )
 }
 
 

@@ -20,6 +20,7 @@ __all__ = ["Prior"]
 _U_MAX = 8.2
 # Beyond |u| = 8 a prior has 6e-16 of its mass at either end: no simulation lies there.
 REACH = 8.0
+_LEAST = 1e-300
 _LOG_SQRT_2PI = 0.5 * math.log(2 * math.pi)
 
 
@@ -37,6 +38,11 @@ def probit(p: Tensor, q: Tensor) -> Tensor:
     small = ndtr(torch.tensor(-_U_MAX, dtype=torch.float64))
     lower, upper = ndtri(p.clamp(min=small)), -ndtri(q.clamp(min=small))
     return torch.where(p < 0.5, lower, upper)
+
+
+def probit_wide(p: Tensor, q: Tensor) -> Tensor:
+    """The same without an end at 8.2, as far out as float64 has numbers: 37."""
+    return torch.where(p < 0.5, ndtri(p.clamp(min=_LEAST)), -ndtri(q.clamp(min=_LEAST)))
 
 
 class Prior:
@@ -73,6 +79,14 @@ class Prior:
     def cdf(self, theta: Tensor) -> Tensor:
         """F(theta) of the prior, in [0, 1], for theta inside the support."""
         return ndtr(self.to_unconstrained(theta))
+
+    def normal_score(self, theta: Tensor) -> Tensor:
+        """Phi^-1(F(theta)), standard normal under the prior: u, where u is that."""
+        return self.to_unconstrained(theta)
+
+    def from_normal_score(self, s: Tensor) -> Tensor:
+        """Theta of any shape, for normal scores of the same shape; always inside the support."""
+        return self.from_unconstrained(s)
 
     def reach(self) -> tuple[float, float]:
         """u at either end beyond which the prior has no mass to speak of (6e-16).

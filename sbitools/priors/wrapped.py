@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sbitools.errors import ParameterError
 
-from .base import REACH, Prior, ndtr
+from .base import REACH, Prior, ndtr, probit
 
 __all__ = ["TORCH_NAMES", "TorchPrior"]
 
@@ -19,6 +19,9 @@ TORCH_NAMES = (
     "HalfNormal", "InverseGamma", "Kumaraswamy", "Laplace", "LogNormal", "Normal", "Pareto",
     "StudentT", "Uniform", "Weibull",
 )  # fmt: skip
+
+
+_SMALLEST = 2.0**-53  # probability that float64 tells from 0 and from 1
 
 
 class TorchPrior(Prior):
@@ -105,19 +108,38 @@ class TorchPrior(Prior):
         return (low if math.isfinite(low) else -math.inf,
                 high if math.isfinite(high) else math.inf)  # fmt: skip
 
+    def normal_score(self, theta: Tensor) -> Tensor:
+        """Phi^-1(F(theta)), to 1e-9 within five standard deviations; u is another number here."""
+        p = self.cdf(theta)
+        try:
+            q = torch.as_tensor(_in_scipy(self.name, self.args).sf(theta.numpy()))
+        except KeyError:  # those whose probabilities torch has
+            q = 1 - p
+        return probit(p.to(torch.float64), q.to(torch.float64))
+
+    def from_normal_score(self, s: Tensor) -> Tensor:
+        """See `Prior`; beyond 8.1 standard deviations it is the end of what float64 tells."""
+        p = ndtr(s).clamp(_SMALLEST, 1 - _SMALLEST)
+        try:
+            q = ndtr(-s).clamp(_SMALLEST, 1 - _SMALLEST)
+            above = torch.as_tensor(_in_scipy(self.name, self.args).isf(q.numpy()))
+            return torch.where(s < 0, self.icdf(p), above)
+        except KeyError:
+            return self.icdf(p)
+
     def cdf(self, theta: Tensor) -> Tensor:
         """From torch where it has it, else from scipy's distribution."""
         try:
             return self._dist.cdf(theta)
         except NotImplementedError:
-            return torch.from_numpy(_in_scipy(self.name, self.args).cdf(theta.numpy()))
+            return torch.as_tensor(_in_scipy(self.name, self.args).cdf(theta.numpy()))
 
     def icdf(self, p: Tensor) -> Tensor:
         """Quantiles from torch where it has them, else from scipy's distribution."""
         try:
             return self._dist.icdf(p)
         except NotImplementedError:
-            return torch.from_numpy(_in_scipy(self.name, self.args).ppf(p.numpy()))
+            return torch.as_tensor(_in_scipy(self.name, self.args).ppf(p.numpy()))
 
 
 def _in_scipy(name: str, args: dict[str, float]) -> Any:

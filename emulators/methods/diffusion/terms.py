@@ -26,7 +26,8 @@ T = TypeVar("T")
 def condition(parameters: ParameterSpace, theta: Tensor) -> Tensor:
     """The prior's cumulative distribution of each of theta (B, P), -1 to 1, float64.
 
-    Of categories, it is their number.
+    Of categories, it is their number. Of members of joint priors, it is that of their own prior:
+    any function of each parameter by itself will do that is even over its range.
     """
     theta = torch.as_tensor(theta).double()
     out = torch.zeros(theta.shape, dtype=torch.float64)

@@ -135,6 +135,6 @@ def _natural(p: Parameter) -> str:
 def _value(p: Parameter, column: Tensor, kind: str) -> Tensor:
     if kind == "log":
         return column.clamp(min=1e-300).log()
-    if kind == "normal":
+    if kind == "normal":  # of the parameter by itself, also where its prior is a joint one
         return p.prior.to_unconstrained(column)  # type: ignore[union-attr]
     return column

@@ -6,6 +6,8 @@ That K or more are there has a probability of N L p / K at most (Markov's inequa
 
 An end of a prior that ends near its middle, as a uniform one does, has no such draws: how close to
 its edge they come changes nothing that is said of the parameter.
+
+Ordered parameters, whose marginals have no closed form, are looked at in u.
 """
 
 from __future__ import annotations
@@ -16,6 +18,8 @@ from typing import Any, cast
 import numpy as np
 
 from sbitools.calibration.drawing.draws import CalibrationDraws
+
+from .coordinates import block_without_marginals
 
 __all__ = ["Outliers", "far_out"]
 
@@ -56,19 +60,12 @@ def far_out(d: CalibrationDraws) -> Outliers | None:
     Args:
         d: with a prior of continuous parameters.
     """
-    import torch
     from scipy.special import ndtr
 
     assert d.prior is not None  # noqa: S101  (asked for by the only caller)
     tail, found = ndtr(-np.array(_DISTANCES)), []
     for i, parameter in enumerate(d.prior):
-        column, law = d.draws[:, :, i], cast("Any", parameter.prior)
-        typical, below, above = (
-            law.icdf(torch.from_numpy(p)).numpy() for p in (_QUANTILES, tail, 1 - tail)
-        )
-        reach = _FAR * typical.std()
-        below = np.where(below < typical.mean() - reach, below, -np.inf)
-        above = np.where(above > typical.mean() + reach, above, np.inf)
+        column, below, above = _far_ends(d, i)
         low, high = float(column.min()), float(column.max())
         for j, distance in enumerate(_DISTANCES):
             ends = int(np.isfinite(below[j])) + int(np.isfinite(above[j]))
@@ -84,3 +81,25 @@ def far_out(d: CalibrationDraws) -> Outliers | None:
     worst = min(found, key=lambda o: o.p_value)
     p_value = float(np.clip(len(found) * worst.p_value, 1e-12, 1.0))
     return Outliers(p_value, worst.name, worst.distance, worst.count, worst.expected)
+
+
+def _far_ends(d: CalibrationDraws, i: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Draws (N, L) of parameter `i`, and what lies at the distances; infinity at near ends."""
+    import torch
+    from scipy.special import ndtr
+
+    prior, tail = cast("Any", d.prior), torch.from_numpy(ndtr(-np.array(_DISTANCES)))
+    block = block_without_marginals(prior, i)
+    if block is not None:
+        own = np.ascontiguousarray(d.draws[:, :, block.columns], dtype=np.float64)
+        j = block.columns.index(i)
+        u = block.prior.to_unconstrained(torch.from_numpy(own))[..., j].numpy()
+        low, high = np.isfinite(block.prior.reach()[j])
+        far = np.array(_DISTANCES)
+        return u, np.where(low, -far, -np.inf), np.where(high, far, np.inf)
+    law, typical = prior[i].prior, torch.from_numpy(_QUANTILES)
+    typical, below, above = (law.icdf(p).numpy() for p in (typical, tail, 1 - tail))
+    reach = _FAR * typical.std()
+    below = np.where(below < typical.mean() - reach, below, -np.inf)
+    above = np.where(above > typical.mean() + reach, above, np.inf)
+    return d.draws[:, :, i], below, above

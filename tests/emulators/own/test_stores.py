@@ -136,6 +136,26 @@ def test_priors_are_mentioned_until_they_are_confirmed(files):
     assert system.remarks(settings(files, priors_confirmed=True)) == []
 
 
+def test_joint_priors_are_read_and_old_settings_stay_what_they_were(files):
+    assert "joint" not in settings(files).model_dump(mode="json")
+    copula = {"kind": "copula", "names": ["a", "b"], "correlation": 0.5}
+    chosen = settings(files, joint=[copula])
+    assert chosen.model_dump(mode="json")["joint"] == [copula]
+    (block,) = system.simulator(chosen).parameters.blocks
+    assert block.prior.correlation == ((1.0, 0.5), (0.5, 1.0))
+    assert "a, b: copula" in system.remarks(chosen)[0]
+    normal = {"kind": "multivariate_normal", "names": ["a", "b"], "mean": [0, 0],
+              "covariance": [[1.0, 0.5], [0.5, 1.0]]}  # fmt: skip
+    alone = settings(files, parameters=[{"name": "a"}, {"name": "b"}], joint=[normal])
+    assert system.simulator(alone).parameters[0].prior.to_dict()["kind"] == "normal"
+    assert "a, b: multivariate_normal" in system.remarks(alone)[0]
+    for wrong in ({"kind": "copula"}, {**copula, "names": ["a", "z"]}):
+        with pytest.raises(SbitoolsError, match=r"joint prior|no such parameter"):
+            system.simulator(settings(files, joint=[wrong]))
+    with pytest.raises(SbitoolsError, match="a prior"):
+        system.simulator(settings(files, parameters=[{"name": "a"}]))
+
+
 def test_without_files_nothing_is_simulated(files):
     with pytest.raises(ConfigError, match="--command"):
         made(files, x={"shape": [6, 2], "dims": ["i", "channel"]})

@@ -1,0 +1,1 @@
+"""Tests of priors that are more than one number."""
