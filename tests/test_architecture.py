@@ -36,6 +36,8 @@ LAYERS = {
     "sbitools.version": ("sbitools",),
     "sbitools.errors": ("sbitools",),
     "sbitools.seeds": ("sbitools.parameters", "sbitools.simulator", "sbitools.store"),
+    "sbitools.parameter": ("sbitools.parameters", "sbitools.simulator", "sbitools.store"),
+    "sbitools.priors": ("sbitools.parameter", "sbitools.parameters", "sbitools.simulator"),
     "sbitools.gate": ("sbitools.simulator", "sbitools.store", "sbitools.config"),
     "sbitools.disk": ("sbitools.simulator", "sbitools.store", "sbitools.config"),
     "sbitools.display": ("sbitools.simulator", "sbitools.store", "sbitools.chain"),

@@ -15,11 +15,13 @@ from torch import Tensor
 from sbitools.display.brief import names_in_brief
 from sbitools.errors import ObservationError, PosteriorError
 from sbitools.gate.arrays import real_tensor
+from sbitools.inference.one_or_many import one_or_many
 from sbitools.inference.repaired.posterior import inside_support
 from sbitools.inference.request import checked_fields, checked_request
 from sbitools.labels import require_same_rows
 from sbitools.observation import Observation
 from sbitools.parameters import ParameterSpace, as_space
+from sbitools.results.methods import ResultMethods
 from sbitools.seeds import derive
 from sbitools.simulator import FieldSpec, as_spec
 from sbitools.store.access import as_store
@@ -41,7 +43,7 @@ _LOOK, _MEASURE = 128, 1 << 10
 _FEATURES = 1 << 12
 
 
-class ForeignPosterior:
+class ForeignPosterior(ResultMethods):
     """A posterior of `sbi`, or anything that samples like one, for calibrate, repair and report.
 
     `calibrate` runs all its checks but the one of the latent space, which only our networks have.
@@ -142,6 +144,7 @@ class ForeignPosterior:
         self.output.check(x, what="simulated x")
         return self.observation(x, seeds)
 
+    @one_or_many
     def sample(
         self,
         x: Tensor | np.ndarray,
@@ -152,9 +155,9 @@ class ForeignPosterior:
         """Draws (B, n, P) float64 inside the prior, for observed fields (B, *observed.shape).
 
         Args:
-            x: observed fields.
+            x: observed fields, or one without a batch axis, whose draws have none either.
             n: draws per observation.
-            seed: of the global generators while the foreign posterior draws.
+            seed: of the global generators while the foreign posterior draws; None: new draws.
             time_limit: seconds.
 
         Raises:
@@ -168,6 +171,7 @@ class ForeignPosterior:
             return torch.empty(len(x), n, len(self.parameters), dtype=torch.float64)
         return self._inside(self._given(x), n, seed, time_limit)
 
+    @one_or_many
     def sample_and_log_prob(
         self,
         x: Tensor | np.ndarray,
@@ -179,6 +183,7 @@ class ForeignPosterior:
         theta = self.sample(x, n, seed, time_limit)
         return theta, self.log_prob(theta, x)
 
+    @one_or_many
     def log_prob(self, theta: Tensor | np.ndarray, x: Tensor | np.ndarray) -> Tensor:
         """log p(theta | x), natural log, in theta's own units; see `normalised`.
 

@@ -111,6 +111,7 @@ def train_rounds(
     # Emulated pairs would come from the whole prior, of which later rounds simulate a part.
     fields = find_method(method).options.model_fields
     options = ({"emulate": False} if "emulate" in fields else {}) | options
+    asked: dict[str, Any] = options if module is None else options | {"embedding": module}
     posterior, stores = None, []
     for i in range(rounds):
         here = folder / f"round-{i + 1}"
@@ -127,7 +128,7 @@ def train_rounds(
         posterior = train(
             JoinedStores(stores),  # pyright: ignore[reportArgumentType]
             method, observe=observation, run_dir=here / "training", resume=True,
-            on_epoch=on_epoch, **options | ({} if module is None else {"embedding": module}),
+            on_epoch=on_epoch, **asked,
         )  # fmt: skip
         posterior.info |= {
             "amortised": False, "x_observed": identity["x_observed"], "epsilon": epsilon,
