@@ -12,12 +12,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
+from _peers_linear import linear
 from _peers_sampling import two_moons
 from _table import RESULTS, Table
 
 __all__ = ["SETS", "main"]
 
 SETS: dict[str, Callable[[bool], Table]] = {
+    "linear": linear,  # LtU-ILI's toy: 200 simulations, three parameters
     "two_moons": two_moons,  # two_moons posterior of sbi: verdict and sampling time
 }
 
