@@ -17,7 +17,7 @@ __all__ = ["COLUMNS", "ahead", "measured", "reached", "row"]
 COLUMNS = (
     "set", "init s", "run min", "peak GB", "method", "with", "fine-tuned", "without", "chosen",
     "sbi default", "sbi NSF", "above sbi's best", "below the exact one", "median ln P", "floor",
-    "of all tests", "floor of these", "scatter of P", "transfer check", "repair", "reached",
+    "scatter of P", "ln P in the report", "its floor", "transfer check", "repair", "reached",
 )  # fmt: skip
 _RIVALS = ("sbi default", "sbi NSF")
 _KINDS = {"with": "emulated simulations", "fine-tuned": "emulated, then reference simulations",
@@ -100,10 +100,9 @@ def reached(one: OwnSet, m: Mapping[str, Any]) -> dict[str, bool]:
         "not below sbi": m["above"][0] >= 0,
         "transfer or repair": m["verdict"]["passed"] is True or _repaired(m["repair"]),
     }
-    if one.field and "spectra" in m:
-        s = m["spectra"]
+    if one.field and (s := m.get("emulated")):
         out["ln P"] = s["median"] <= max(LN_P, FLOORS * s["floor"])
-        out["scatter of P"] = abs(m["emulated"]["scatter"] - 1) <= SCATTER
+        out["scatter of P"] = abs(s["scatter"] - 1) <= SCATTER
     return out
 
 
@@ -134,8 +133,8 @@ def row(one: OwnSet, m: Mapping[str, Any]) -> list[object]:
         f"{_with_error(m['scores']['ours'])}",
         *rivals, _with_error(m["above"], "+"),
         _with_error(m["below_exact"], "+") if "below_exact" in m else "-",
-        *((s["median"], s["floor"], e["median"], e["floor"],
-           f"{e['scatter']:.3f} ± {e['scatter_error']:.2g}") if s else ("-",) * 5),
+        *((e["median"], e["floor"], f"{e['scatter']:.3f} ± {e['scatter_error']:.2g}",
+           s["median"], s["floor"]) if s else ("-",) * 5),
         {True: "passed", False: "failed", None: "not tested"}[m["verdict"]["passed"]],
         f"{m['repair']['chosen']}: {tried['gain']:+.3f} ± {tried['error']:.2g}" if tried
         else "none",

@@ -97,10 +97,9 @@ def _finish(
         + "".join(f", error of the mean {m['exact_sampling_error']:.2g} nats" for m in found
                   if m["set"] == "e") + ")",
         "median ln P: of emulated over reference at equal theta, median over wavenumbers; of "
-        "vectors, of the entries in units of their scatter; floor: reference against itself, as "
-        "in the report, by the 25 simulations that validate. These leave the scatter of P "
-        "uncertain by 0.12: it is that of all test simulations, as are the two columns before "
-        "it; their floor knows nothing of how few simulations were learned from",
+        "vectors, of the entries in units of their scatter; floor: reference against itself; with "
+        "all test simulations, which no emulator has seen. The report has the 25 that validate: "
+        "they leave ln P and the scatter of P between seeds uncertain by as much as is asked",
         "peak GB: the larger of the largest process and of the sum of all of a stage; run min: "
         "wall time on a machine that others may have used as well",
         *[f"{m['set']}: {m['verdict']['title']}. {' '.join(m['verdict']['evidence'])}"
