@@ -103,7 +103,7 @@ def test_a_folder_of_other_rounds_is_refused(three_rounds):
     ({"rounds": 0}, ConfigError, "rounds"),
     ({"epohcs": 3}, ConfigError, "epohcs"),
     ({"symmetry": "cube"}, ConfigError, "symmetry"),
-    ({"x_observed": X[:, :2]}, ObservationError, "one finite field"),
+    ({"x_observed": X[:, :2]}, ObservationError, r"expected shape \(5\)"),
     ({"x_observed": X.expand(3, 5)}, ObservationError, "one observation"),
     ({"x_observed": X * torch.nan}, ObservationError, "5 values not finite"),
 ])  # fmt: skip
