@@ -77,7 +77,7 @@ class EmbeddingOptions(PlainModel):
             ConfigError: see `build_embedding`.
         """
         with initial_weights(derive(seed, 6)):
-            if is_own(self.embedding):
+            if self.embedding not in EMBEDDINGS and is_own(self.embedding):
                 self._check_unused()
                 return build_own(self.embedding, spec)
             return build_embedding(
