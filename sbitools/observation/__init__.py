@@ -5,9 +5,13 @@ that a posterior is always asked about data of the kind it was trained on. Steps
 order; each is named in a registry, so that an observation model is plain values in a file.
 """
 
+from .curves import Asinh, Log
 from .observation import Observation
 from .spectral_noise import SpectralNoise
 from .step import Step
 from .steps import Coarsen, Mask, Noise, Scale, Smooth
 
-__all__ = ["Coarsen", "Mask", "Noise", "Observation", "Scale", "Smooth", "SpectralNoise", "Step"]
+__all__ = [
+    "Asinh", "Coarsen", "Log", "Mask", "Noise", "Observation", "Scale", "Smooth", "SpectralNoise",
+    "Step",
+]  # fmt: skip

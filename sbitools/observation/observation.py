@@ -17,6 +17,7 @@ from sbitools.errors import ObservationError, ShapeError
 from sbitools.gate.arrays import as_native, real_tensor
 from sbitools.simulator import FieldSpec
 
+from .curves import Asinh, Log
 from .spectral_noise import SpectralNoise
 from .step import Step
 from .steps import Coarsen, Mask, Noise, Scale, Smooth
@@ -27,7 +28,7 @@ __all__ = ["Observation"]
 _NOISE_KEY = 21
 
 _STEPS: dict[str, type[Step]] = {
-    step.kind: step for step in (Smooth, Coarsen, Scale, Noise, Mask, SpectralNoise)
+    step.kind: step for step in (Smooth, Coarsen, Scale, Noise, Mask, SpectralNoise, Log, Asinh)
 }
 
 
