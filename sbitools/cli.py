@@ -6,7 +6,6 @@ interrupted. Everything heavy is imported inside the commands, so that `--help` 
 
 from __future__ import annotations
 
-import errno
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from .errors import ConfigError, SbitoolsError, StoreError
+from .commands.failures import path_error, print_error
+from .errors import ConfigError, SbitoolsError
 from .version import __version__
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ __all__ = ["app", "main"]
 BUG, USER_ERROR, INTERRUPTED = 1, 2, 130
 
 app = typer.Typer(
-    name="sbitools", no_args_is_help=True, add_completion=False, rich_markup_mode="rich",
+    name="sbitools", no_args_is_help=True, add_completion=True, rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     help="From a few expensive simulations to a calibrated posterior: simulate, fit an emulator, "
     "train, calibrate against the expensive simulator, report. Start with `sbitools demo`.",
@@ -326,6 +326,24 @@ def _known_stores(wanted: Sequence[str] | None) -> list[str]:
     return list(wanted or STORES)
 
 
+@app.command()
+def info(
+    path: Annotated[Path, typer.Argument(help="A run, a store, a checkpoint, a file of fields.")],
+) -> None:
+    """Say what is in a folder or a file."""
+    from .commands.info import info_lines
+
+    typer.echo("\n".join(info_lines(path)))
+
+
+@app.command()
+def systems() -> None:
+    """List what is installed: systems, methods of emulation, summary networks."""
+    from .commands.info import systems_lines
+
+    typer.echo("\n".join(systems_lines()))
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code; see the module's text."""
     try:
@@ -333,12 +351,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:  # a stopped campaign is one, besides being a CampaignError
         return _interrupted()
     except SbitoolsError as error:
-        _print_error(error)
+        print_error(error)
         return USER_ERROR
     except OSError as error:
-        if error.errno not in _PATH_ERRORS:
+        if (mendable := path_error(error)) is None:
             return _bug()
-        _print_error(_path_error(error))
+        print_error(mendable)
         return USER_ERROR
     except Exception as error:
         # The parser's own errors are recognised by their shape: typer may bring its own click.
@@ -353,21 +371,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return code if isinstance(code, int) else 0
 
 
-# What a path, a full disk or missing rights can cause, and the user can mend.
-_PATH_ERRORS = {
-    errno.EACCES, errno.EDQUOT, errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG, errno.ENOENT,
-    errno.ENOSPC, errno.ENOTDIR, errno.ENOTEMPTY, errno.EPERM, errno.EROFS,
-}  # fmt: skip
-
-
-def _path_error(error: OSError) -> SbitoolsError:
-    return StoreError(
-        str(error.filename or "a file"), expected="a path that can be read and written",
-        got=error.strerror or str(error),
-        fix="correct the path, its permissions or the space on the disk, and run again",
-    )  # fmt: skip
-
-
 def _bug() -> int:
     traceback.print_exc()
     typer.echo("\nThis is a bug in sbitools, please report it with the lines above.", err=True)
@@ -377,13 +380,3 @@ def _bug() -> int:
 def _interrupted() -> int:
     typer.echo("\ninterrupted; nothing finished is lost, run the same command again", err=True)
     return INTERRUPTED
-
-
-def _print_error(error: SbitoolsError) -> None:
-    from rich.console import Console
-    from rich.text import Text
-
-    console = Console(stderr=True, soft_wrap=True)
-    console.print(Text.assemble(("error: ", "bold red"), (error.subject, "bold")))
-    for name in ("expected", "got", "fix"):
-        console.print(Text.assemble((f"  {name + ':':<10}", "dim"), getattr(error, name)))
