@@ -7,7 +7,10 @@ import json
 import numpy as np
 import pytest
 
+from sbitools.chain import Run
+from sbitools.chain.stages import _emulated_once
 from sbitools.cli import main
+from sbitools.config import load_config
 
 SHORT = ("emulator.method=none", "repair.method=none", "train.epochs=1", "train.emulate=false",
          "calibrate.n_draws=30")  # fmt: skip
@@ -63,3 +66,16 @@ def test_an_emulator_is_not_fitted_where_none_is_wanted(folder, monkeypatch, cap
     wrong = ["--set", "emulator.method=none", "--set", "emulator.steps=3"]
     assert main(["run", "run.toml", *wrong]) == 2
     assert "steps" in capsys.readouterr().err
+
+
+def test_vectors_of_an_emulator_are_not_emulated_again(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    if not (folder / "run.toml").exists():
+        assert main(["init", "--x", "x.npy", "--theta", "theta.csv"]) == 0
+
+    def options(*changes):
+        return _emulated_once(Run(load_config("run.toml", changes)))
+
+    assert options() == {"emulate": False}
+    assert options("emulator.method=none") == {}
+    assert options("train.method=nre") == {}  # which has no such option

@@ -177,7 +177,8 @@ def _train(run: Run, resume: bool) -> Outcome:
 
     folder = run.folder("posterior")
     folder.mkdir(parents=True, exist_ok=True)
-    options: dict[str, Any] = {"seed": run.seed("posterior")} | run.config.train
+    options: dict[str, Any] = {"seed": run.seed("posterior")}
+    options |= _emulated_once(run) | run.config.train
     posterior = train(
         run.store(run.training_store), observe=Observation.from_dict(run.config.observe),
         run_dir=folder / "fit", resume=resume, **options,
@@ -186,6 +187,19 @@ def _train(run: Run, resume: bool) -> Outcome:
     posterior.save(folder / "checkpoint")
     write_json(folder / "info.json", posterior.info)
     return {"checkpoint": folder / "checkpoint", "info": folder / "info.json"}, {}
+
+
+def _emulated_once(run: Run) -> dict[str, Any]:
+    """Vectors that come from an emulator are not emulated again: it takes six times as long.
+
+    Of 30 counts from 270 simulations, posteriors of 40,000 emulated vectors were as good without.
+    """
+    from sbitools.inference.methods import find_method
+
+    method = find_method(run.config.train.get("method", "npe"))
+    vectors = len(run.training_simulator.output.shape) == 1
+    again = run.emulation is not None and vectors and "emulate" in method.options.model_fields
+    return {"emulate": False} if again else {}
 
 
 def _calibrate(run: Run, resume: bool) -> Outcome:
