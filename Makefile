@@ -53,8 +53,8 @@ types: $(READY)  ## pyright
 
 # Warnings are errors: a link that leads nowhere, a docstring that cannot be read.
 docs: $(READY)  ## the documentation as a site, in site/index.html
-	$(BIN)/python -m sphinx -W --keep-going -q -b html -c docs . site
-	echo '<meta http-equiv="refresh" content="0; url=docs/index.html">' > site/index.html
+	$(BIN)/python -m sphinx -W --keep-going -q -b html -c docs . site/html
+	echo '<meta http-equiv="refresh" content="0; url=html/docs/index.html">' > site/index.html
 
 # Two processes of pytest at a time, one for each core; what takes longest begins first.
 test-fast: $(READY)  ## the fast tests, with the tutorials at their small setting
@@ -83,5 +83,5 @@ tables: $(READY)  ## rebuild paper/benchmarks/results/README.md from the numbers
 	$(BIN)/python paper/benchmarks/run_all.py --collect
 
 clean:  ## remove the environment, caches and the demo's results
-	rm -rf $(VENV) $(DEMO_DIR) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis .benchmarks
+	rm -rf $(VENV) $(DEMO_DIR) site build dist *.egg-info .pytest_cache .ruff_cache .hypothesis .benchmarks
 	find sbitools emulators tests paper -name __pycache__ -type d -prune -exec rm -rf {} +
