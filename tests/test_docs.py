@@ -19,17 +19,21 @@ def _programs(page: str) -> list[str]:
     return re.findall(r"```python\n(.*?)```", text, re.DOTALL)
 
 
+def _run(program: str, folder: Path) -> None:
+    (folder / "program.py").write_text(program)
+    done = subprocess.run(
+        [sys.executable, "program.py"], cwd=folder, capture_output=True, text=True, check=False,
+        env=os.environ | {"OMP_NUM_THREADS": "1"}, timeout=280,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
 def test_the_first_program_runs(tmp_path):
     program = "\n".join(_programs("start.md"))
     for full, small in {" 2000,": " 256,", " 500,": " 64,", " 4000,": " 100,"}.items():
         assert full in program, f"the page changed: adapt this test to {full!r}"
         program = program.replace(full, small)
-    (tmp_path / "program.py").write_text(program + "\nassert draws.shape == (1, 100, 2)\n")
-    done = subprocess.run(
-        [sys.executable, "program.py"], cwd=tmp_path, capture_output=True, text=True, check=False,
-        env=os.environ | {"OMP_NUM_THREADS": "1"}, timeout=280,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
+    _run(program + "\nassert draws.shape == (1, 100, 2)\n", tmp_path)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.stem)
@@ -66,12 +70,7 @@ def test_the_chain_in_python_runs(tmp_path):
     for full, reduced in small.items():
         assert full in program, f"the page changed: adapt this test to {full!r}"
         program = program.replace(full, reduced)
-    (tmp_path / "program.py").write_text(program + "\nassert draws.shape == (1, 128, 2)\n")
-    done = subprocess.run(
-        [sys.executable, "program.py"], cwd=tmp_path, capture_output=True, text=True, check=False,
-        env=os.environ | {"OMP_NUM_THREADS": "1"}, timeout=280,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
+    _run(program + "\nassert draws.shape == (1, 128, 2)\n", tmp_path)
     assert (tmp_path / "run" / "calibration.html").is_file()
 
 
@@ -99,9 +98,4 @@ x_observed = x[-1]
     tests = 'store = SimulationStore.from_arrays("run/t", theta[200:], x[200:], space, field, '
     own_tests = tests + 'seeds=np.arange(1000, 1100), design="random")\n'
     whole = own + first + own_tests + "result = " + last + "\nassert draws.shape == (1, 4000, 1)\n"
-    (tmp_path / "program.py").write_text(whole)
-    done = subprocess.run(
-        [sys.executable, "program.py"], cwd=tmp_path, capture_output=True, text=True, check=False,
-        env=os.environ | {"OMP_NUM_THREADS": "1"}, timeout=280,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
+    _run(whole, tmp_path)

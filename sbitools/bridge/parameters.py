@@ -36,8 +36,9 @@ def parameters_from(
         units: of the parameters; dimensionless if None.
 
     Raises:
-        ParameterError: for correlated parameters, which a `ParameterSpace` cannot hold yet; for
-            distributions that it does not know; for names or units that are too many or too few.
+        ParameterError: for correlated parameters, which are a joint prior: see
+            `sbitools.priors.multivariate_normal` and `joint_of`; for distributions that it does
+            not know; for names or units that are too many or too few.
 
     Example:
         >>> import torch
@@ -95,9 +96,9 @@ def _normals(mean: Tensor, covariance: Tensor) -> list[Prior]:
     if bool((covariance - torch.diag(covariance.diagonal())).any()):
         raise ParameterError(
             "foreign prior", expected="independent parameters",
-            got="a normal distribution with correlations, which are not supported yet",
-            fix="name parameters that are independent: theta = mean + L z, with the z as "
-            "parameters, and L in the simulator",
+            got="a normal distribution with correlations, which are not supported here",
+            fix="ParameterSpace(parameters, joint=[priors.multivariate_normal(names, mean, "
+            "covariance)])",
         )  # fmt: skip
     scale = covariance.diagonal().sqrt()
     return [priors.Normal(_meant(m), _meant(s)) for m, s in zip(mean, scale, strict=True)]

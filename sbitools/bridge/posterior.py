@@ -29,7 +29,7 @@ from sbitools.store.marks import sketch
 
 from .asked import Asked
 from .checks import check_prior, check_shapes, order_of
-from .rounding import ends, from_single, to_single
+from .rounding import ends, from_single, in_order, to_single
 
 __all__ = ["ForeignPosterior"]
 
@@ -126,7 +126,8 @@ class ForeignPosterior(ResultMethods):
         ones = torch.ones((1, *self.observed.shape)).to(self.observed.torch_dtype)
         check_shapes(posterior, self.parameters, self._given(ones))
         check_prior(posterior, self.parameters, self._to_theirs)
-        self._bounded = bool(torch.stack(ends(self.parameters)).isfinite().any())
+        bounded = bool(torch.stack(ends(self.parameters)).isfinite().any())
+        self._bounded = bounded or in_order(self.parameters)
         self._known: tuple[Tensor, Tensor] | None = None
 
     def __repr__(self) -> str:

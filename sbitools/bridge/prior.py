@@ -6,14 +6,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, constraints
+from torch.distributions import Distribution, biject_to, constraints
 
 from sbitools import priors
 from sbitools.errors import ParameterError
 from sbitools.parameters import ParameterSpace, as_space
 from sbitools.priors import TorchPrior
 
-from .rounding import ends, from_single, to_single
+from .rounding import ends, from_single, in_order, to_single
 
 __all__ = ["SpacePrior", "prior_for_sbi"]
 
@@ -27,7 +27,7 @@ def prior_for_sbi(parameters: ParameterSpace) -> Distribution:
         parameters: of which those with ``inferred=False`` are left out.
 
     Returns:
-        A `BoxUniform` if all are `priors.Uniform`, else a `SpacePrior`.
+        A `BoxUniform` if all are `priors.Uniform` and independent, else a `SpacePrior`.
 
     Raises:
         ParameterError: for categorical parameters, and for no parameters.
@@ -38,7 +38,7 @@ def prior_for_sbi(parameters: ParameterSpace) -> Distribution:
     """
     space = as_space(parameters).inferred
     prior = SpacePrior(space)
-    if not all(isinstance(p.prior, priors.Uniform) for p in space):
+    if space.blocks or not all(isinstance(p.prior, priors.Uniform) for p in space):
         return prior
     from sbi.utils import BoxUniform
 
@@ -82,9 +82,10 @@ class SpacePrior(Distribution):
 
     @property
     def support(self) -> constraints.Constraint:
-        """Intervals, half lines and lines, one for each parameter."""
+        """Intervals, half lines and lines, one for each parameter; of these, what is in order."""
         each = [_constraint(p.prior) for p in self.space]
-        return constraints.independent(constraints.cat(each, -1, [1] * len(each)), 1)
+        every = constraints.independent(constraints.cat(each, -1, [1] * len(each)), 1)
+        return _InOrder(self.space, every) if in_order(self.space) else every
 
     @property
     def mean(self) -> Tensor:
@@ -110,6 +111,30 @@ class SpacePrior(Distribution):
     def to(self, device: str | torch.device) -> None:
         """Put draws and densities on a device, as `sbi` asks its priors to."""
         self._mean, self._variance = self._mean.to(device), self._variance.to(device)
+
+
+class _InOrder(constraints.Constraint):
+    """The support of parameters that bound each other, as a <= b do.
+
+    Args:
+        space: of the parameters.
+        every: the support if they did not.
+    """
+
+    event_dim = 1
+
+    def __init__(self, space: ParameterSpace, every: Any) -> None:
+        self.space, self.every = space, every
+        super().__init__()
+
+    def check(self, value: Tensor) -> Tensor:
+        """Whether theta (..., P) have a density, (...,)."""
+        inside = torch.isfinite(self.space.log_prob(from_single(value.cpu(), self.space)))
+        return inside.to(value.device)
+
+
+# Chains of sbi run in coordinates without the bounds of each parameter.
+biject_to.register(_InOrder, lambda constraint: biject_to(constraint.every))
 
 
 def _constraint(prior: Any) -> Any:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from sbitools.parameters import ParameterSpace
 
-__all__ = ["ends", "from_single", "shortest", "to_single"]
+__all__ = ["ends", "from_single", "in_order", "shortest", "to_single"]
 
 # Rounding errors of float32 at a bound, in parts of the bound.
 _ROUNDING = 4 * torch.finfo(torch.float32).eps
@@ -25,6 +25,11 @@ def ends(space: ParameterSpace) -> tuple[Tensor, Tensor]:
     found = torch.tensor([(law.low, law.high) for law in laws], dtype=torch.float64)
     found = found.reshape(-1, 2)
     return found[:, 0], found[:, 1]
+
+
+def in_order(space: ParameterSpace) -> bool:
+    """Whether parameters bound each other: the support is then less than all their intervals."""
+    return any(block.prior.rule for block in space.blocks)
 
 
 def from_single(theta: Tensor, space: ParameterSpace) -> Tensor:
