@@ -21,7 +21,7 @@ from sbitools.simulator import FieldSpec, as_spec
 from sbitools.training import TrainingHistory, run_training
 
 from .batches import WhiteBatches
-from .correction import MOST, correct, few_of, heavy_tailed, powers
+from .correction import MOST, correct, correct_learned, few_of, powers
 from .drawing import draw, follows, most_kept, varies
 from .field_network import FieldModel, FieldNetwork
 from .field_options import FieldOptions
@@ -177,11 +177,7 @@ class DiffusionEmulator(Emulator):
         return found[-1][1] if found[-1][0] < 0.5 * found[0][0] else found[0][1]
 
     def _finish(self, some: Simulations) -> None:
-        """Set the power of emulated fields right.
-
-        Those of the network take long: few are made, and compared with what they are without it
-        for the same noise, so that some of chance cancels.
-        """
+        """Set the power of emulated fields right."""
         if some.source is not None:
             self._keep_sources(some)
         self.module().requires_grad_(False)  # a fitted emulator is a function of its arguments
@@ -190,16 +186,16 @@ class DiffusionEmulator(Emulator):
         self.learned = learned
         if not learned:
             return
-        white = self._fitted(self.whitening)
         every, few = (some[:: -(-len(some) // n)] for n in (MOST, few_of(self.options)))
-        heavy = heavy_tailed(white, every.theta, every.x)
-        target = powers(white, every.theta, every.x, heavy)
-        self.learned = False
-        for part, sign in ((few, 1), (every, -1)):
-            target = target + sign * powers(white, part.theta, self._made(part, 0), heavy)
-        self.learned = True
         self._set_edges(few)
-        correct(white, few.theta, target, lambda: self._made(few, 0), 1, heavy)
+        correct_learned(self._fitted(self.whitening), every, few, self._made_by)
+
+    def _made_by(self, some: Simulations, salt: int, learned: bool) -> np.ndarray:
+        before, self.learned = self.learned, learned
+        try:
+            return self._made(some, salt)
+        finally:
+            self.learned = before
 
     def _correct(self, some: Simulations) -> float:
         """The same without a network; what is missed."""
