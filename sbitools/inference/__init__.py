@@ -7,6 +7,7 @@ from .discrete import DiscreteOptions, DiscretePosterior
 from .likelihood import NLEOptions
 from .mcmc import MCMCPosterior
 from .methods import METHODS, enter_methods
+from .models import train_models
 from .npe import NPEOptions
 from .posterior import Posterior
 from .ratio import NREOptions
@@ -29,6 +30,7 @@ __all__ = [
     "Posterior",
     "search",
     "train",
+    "train_models",
     "train_rounds",
 ]
 
