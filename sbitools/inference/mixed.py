@@ -156,6 +156,7 @@ class MixedEstimator(nn.Module):
         first: Any = self.classifiers[0]
         first.set_prior(probabilities)
 
+    @torch.no_grad()
     def shift(self, by: Tensor) -> None:
         """Add numbers (K,) to the logits of the first categorical parameter."""
         first: Any = self.classifiers[0]
@@ -199,6 +200,7 @@ class _Classifier(nn.Module):
         log_prior = torch.tensor(prior, dtype=torch.float64).log().float()
         self.register_buffer("prior", log_prior, persistent=False)
 
+    @torch.no_grad()
     def shift(self, by: Tensor) -> None:
         """Add numbers (K,) to the logits of the categories."""
         self.last.bias.add_(by.to(self.last.bias))

@@ -120,7 +120,6 @@ def _warn_of_failures(name: str, store: SimulationStore) -> None:
         )  # fmt: skip
 
 
-@torch.no_grad()
 def _divide_out(posterior: DiscretePosterior, joined: ModelStore) -> None:
     """Make the network's prior that of all simulations: it has seen the shares of training ones.
 

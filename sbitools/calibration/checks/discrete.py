@@ -49,11 +49,12 @@ def discrete(
 ) -> Check:
     r"""Calibration of a categorical posterior: test, ECE, Brier score, reliability diagram.
 
-    Two statistics are compared with their values for labels drawn from the probabilities: the
+    Three statistics are compared with their values for labels drawn from the probabilities: the
     :math:`\chi^2` of the numbers of tests of each category in bins of its probability, which sees
-    any shape of miscalibration, and the deviation of the Brier score from its expectation
-    (Spiegelhalter's z), which sees over- and under-confidence best. The p-value is that of the
-    more extreme of the two in the joint null of both, exact at any number of tests.
+    any shape of miscalibration; the deviation of the Brier score from its expectation
+    (Spiegelhalter's z), which sees over- and under-confidence best; and the :math:`\chi^2` of the
+    numbers of tests of each category, which sees wrong odds that are the same everywhere. The
+    p-value is that of the most extreme in the joint null of all, exact at any number of tests.
 
     ECE: mean over tests of the difference between the most probable category's probability and
     the share of hits, in bins of equal numbers of tests. Brier score: mean squared distance of
@@ -88,7 +89,7 @@ def discrete(
     cells = [equal_bins(p[:, j], bins) for j in range(k)]
     drawn = _draw(p, _RESAMPLES, np.random.default_rng(derive(seed, _LABELS)))
     everything = np.concatenate([truth[None], drawn])
-    statistics = np.stack([_chi2(p, everything, cells, bins), _spiegelhalter(p, everything)])
+    statistics = _statistics(p, everything, cells, bins)
     p_value = _joint_p(statistics)
     top = p.max(1)
     hits = everything == p.argmax(1)
@@ -152,6 +153,16 @@ def _draw(p: np.ndarray, repeats: int, rng: np.random.Generator) -> np.ndarray:
     for edge in edges.T:
         labels += u > edge
     return labels
+
+
+def _statistics(
+    p: np.ndarray, labels: np.ndarray, cells: Sequence[np.ndarray], bins: int
+) -> np.ndarray:
+    """All that are compared, (3, rows of labels)."""
+    one = [np.zeros(len(p), dtype=np.int64)] * p.shape[1]
+    return np.stack([
+        _chi2(p, labels, cells, bins), _spiegelhalter(p, labels), _chi2(p, labels, one, 1)
+    ])  # fmt: skip
 
 
 def _chi2(p: np.ndarray, labels: np.ndarray, cells: Sequence[np.ndarray], bins: int) -> np.ndarray:
@@ -248,7 +259,7 @@ def _power(
         rng = np.random.default_rng(derive(seed, _WRONG, i))
         labels = _draw(right / right.sum(1, keepdims=True), _REPEATS, rng)
         # One more than those of the null: the set itself is one of the repeats.
-        own = smallest(np.stack([_chi2(p, labels, cells, bins), _spiegelhalter(p, labels)])) + 1
+        own = smallest(_statistics(p, labels, cells, bins)) + 1
         p_values = (np.searchsorted(least + 1, own, side="right") + 1) / (n + 1)
         found[name] = float((p_values < false_alarm).mean())
     return found
