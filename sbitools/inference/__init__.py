@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from . import discrete, likelihood, npe, ratio, repaired, vector_field
 from .discrete import DiscreteOptions, DiscretePosterior
+from .evidence import LikelihoodPosterior
 from .likelihood import NLEOptions
 from .mcmc import MCMCPosterior
 from .methods import METHODS, enter_methods
@@ -22,6 +23,7 @@ __all__ = [
     "DiscreteOptions",
     "DiscretePosterior",
     "FMPEOptions",
+    "LikelihoodPosterior",
     "MCMCPosterior",
     "NLEOptions",
     "NPEOptions",
