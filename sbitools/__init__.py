@@ -27,6 +27,7 @@ _HOME = {
     "repair": "repairs",
     "simulate": "campaign",
     "train": "inference",
+    "train_models": "inference",
     "train_rounds": "inference",
 }
 _MODULES = (
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     from .calibration import calibrate
     from .campaign import simulate
     from .campaign.command import CommandSimulator
-    from .inference import Posterior, train, train_rounds
+    from .inference import Posterior, train, train_models, train_rounds
     from .observation import Observation
     from .parameters import Parameter, ParameterSpace
     from .repairs import repair

@@ -12,14 +12,18 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
+from _peers_evidence import evidence
 from _peers_linear import linear
+from _peers_models import models
 from _peers_sampling import two_moons
 from _table import RESULTS, Table
 
 __all__ = ["SETS", "main"]
 
 SETS: dict[str, Callable[[bool], Table]] = {
+    "evidence": evidence,  # of a linear Gaussian: exact likelihood, and a learned one
     "linear": linear,  # LtU-ILI's toy: 200 simulations, three parameters
+    "models": models,  # two nested models: log score of their probabilities
     "two_moons": two_moons,  # two_moons posterior of sbi: verdict and sampling time
 }
 

@@ -18,6 +18,7 @@ from .checks.information import information, information_lost
 from .checks.latent import latent
 from .checks.local import local_c2st, local_check
 from .checks.misspecification import familiar, misspecification, mmd
+from .checks.models import models
 from .checks.predictive import predictive, predictive_check
 from .checks.ranks import sbc
 from .checks.recovery import recovery
@@ -53,6 +54,7 @@ __all__ = [
     "look",
     "misspecification",
     "mmd",
+    "models",
     "needed_tests",
     "power",
     "predictive",

@@ -84,6 +84,11 @@ class Scaled(nn.Module):
         z = ((x.to(self.mean) - self.mean) / self.std).clamp(-_FAR, _FAR).float()
         return torch.where(self.seen, z, torch.zeros_like(z)) if self.seen.ndim else z
 
+    @property
+    def log_scale(self) -> float:
+        """log |d standardised / d x| where every cell is used and has a scale of its own."""
+        return -float(self.std.log().sum())
+
     def unscaled(self, z: Tensor) -> Tensor:
         """x, float64, that `standardise` makes z of."""
         return z.to(self.mean) * self.std + self.mean

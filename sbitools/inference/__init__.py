@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from . import discrete, likelihood, npe, ratio, repaired, vector_field
 from .discrete import DiscreteOptions, DiscretePosterior
+from .evidence import LikelihoodPosterior
 from .likelihood import NLEOptions
 from .mcmc import MCMCPosterior
 from .methods import METHODS, enter_methods
+from .models import train_models
 from .npe import NPEOptions
 from .posterior import Posterior
 from .ratio import NREOptions
@@ -21,6 +23,7 @@ __all__ = [
     "DiscreteOptions",
     "DiscretePosterior",
     "FMPEOptions",
+    "LikelihoodPosterior",
     "MCMCPosterior",
     "NLEOptions",
     "NPEOptions",
@@ -29,6 +32,7 @@ __all__ = [
     "Posterior",
     "search",
     "train",
+    "train_models",
     "train_rounds",
 ]
 

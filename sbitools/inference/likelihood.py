@@ -21,9 +21,10 @@ from sbitools.gate.models import PlainModel
 from sbitools.parameters import ParameterSpace
 from sbitools.simulator import FieldSpec
 
+from .evidence import LikelihoodPosterior
 from .flows import Family, build_flow
 from .job import Job, fit_network
-from .mcmc import MCMCPosterior, Unnormalised
+from .mcmc import Unnormalised
 from .methods import Method
 from .options import CommonOptions
 from .vectors import fitted_whole
@@ -140,6 +141,11 @@ class LikelihoodEstimator(Unnormalised):
         """Where the weights are."""
         return next(self.parameters()).device
 
+    @property
+    def log_scale(self) -> float:
+        """What the log density of standardised data lacks of that of x."""
+        return self.embedding.log_scale
+
     def features(self, x: Tensor) -> Tensor:
         """The standardised data, (B, D) float32."""
         return self.embedding(x.to(self.device))
@@ -183,6 +189,6 @@ def _unused(options: NLEOptions, spec: FieldSpec) -> dict[str, str]:
 METHODS = {
     "nle": Method(
         "nle", "neural likelihood estimation", LikelihoodOptions, NLEOptions, _build,
-        MCMCPosterior, _fit, adapt=vector_options, unused=_unused,
+        LikelihoodPosterior, _fit, adapt=vector_options, unused=_unused,
     )
 }  # fmt: skip

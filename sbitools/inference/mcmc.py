@@ -66,6 +66,8 @@ class ChainDiagnostics(Brief):
         acceptance: fraction of accepted moves, (B,).
         steps: after the walkers had been brought to the posterior, (B,).
         warm_up: of them, thrown away, (B,).
+        stepping_stones: log of the likelihood's mean over the prior, up to its constant, by each
+            ensemble on its way from the prior, (B, ensembles).
     """
 
     r_hat: np.ndarray
@@ -75,6 +77,7 @@ class ChainDiagnostics(Brief):
     acceptance: np.ndarray
     steps: np.ndarray
     warm_up: np.ndarray
+    stepping_stones: np.ndarray
 
     @property
     def converged(self) -> np.ndarray:
@@ -280,9 +283,11 @@ class _Block:
             u, active = u[going], active[going]
             steps = max(_FIRST, sum(len(c[0]) for c in chains[active[0]])) if len(active) else 0
         drawn = [r.draw(n, g) for r, g in zip(result, self.generators, strict=True)]
-        told = ChainDiagnostics(
-            *(np.stack([getattr(r, f.name) for r in result]) for f in fields(ChainDiagnostics))
-        )
+        columns = {
+            f.name: np.stack([getattr(r, f.name) for r in result])
+            for f in fields(ChainDiagnostics) if f.name != "stepping_stones"
+        }  # fmt: skip
+        told = ChainDiagnostics(**columns, stepping_stones=self.walkers.stepping_stones)
         return np.stack([d[0] for d in drawn]), np.stack([d[1] for d in drawn]), told
 
 

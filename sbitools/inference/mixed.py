@@ -7,6 +7,9 @@ parameters that is given the categories.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 from pydantic import Field
 from torch import Tensor, nn
@@ -148,8 +151,19 @@ class MixedEstimator(nn.Module):
             z[..., self.continuous] = value.view(*u.shape[:2], -1)
         return z
 
-    def table(self, features: Tensor, n: int) -> Tensor:
-        """Joint probabilities (B, K_1, ... K_n) float64 of the first n categorical parameters."""
+    def set_prior(self, probabilities: Sequence[float]) -> None:
+        """Other probabilities of the first categorical parameter before the data."""
+        first: Any = self.classifiers[0]
+        first.set_prior(probabilities)
+
+    @torch.no_grad()
+    def shift(self, by: Tensor) -> None:
+        """Add numbers (K,) to the logits of the first categorical parameter."""
+        first: Any = self.classifiers[0]
+        first.shift(by)
+
+    def log_table(self, features: Tensor, n: int) -> Tensor:
+        """Log probabilities (B, K_1, ... K_n) float64 of the first n categorical parameters."""
         log_p = torch.zeros(len(features), 1, device=self.device)
         known = features.new_zeros(1, 1, sum(self.sizes))
         for j, size in enumerate(self.sizes[:n]):
@@ -157,7 +171,7 @@ class MixedEstimator(nn.Module):
             log_p = (log_p[..., None] + step).flatten(1)
             code = torch.arange(size, device=self.device).repeat(known.shape[1])
             known = self._with(known.repeat_interleave(size, 1), code[None], j)
-        return log_p.double().exp().view(len(features), *self.sizes[:n])
+        return log_p.double().view(len(features), *self.sizes[:n])
 
     def _none_known(self, u: Tensor) -> Tensor:
         """(B, n, sum of K): where categories are noted, one-hot, as they become known."""
@@ -185,6 +199,15 @@ class _Classifier(nn.Module):
         nn.init.zeros_(self.last.bias)
         log_prior = torch.tensor(prior, dtype=torch.float64).log().float()
         self.register_buffer("prior", log_prior, persistent=False)
+
+    @torch.no_grad()
+    def shift(self, by: Tensor) -> None:
+        """Add numbers (K,) to the logits of the categories."""
+        self.last.bias.add_(by.to(self.last.bias))
+
+    def set_prior(self, probabilities: Sequence[float]) -> None:
+        """Other probabilities before the data: the logits add their logs to what x says."""
+        self.prior.copy_(torch.tensor(probabilities, dtype=torch.float64).log())
 
     def forward(self, features: Tensor, known: Tensor) -> Tensor:
         """Log probabilities (B, n, K), or (B, 1, K) if nothing comes before."""

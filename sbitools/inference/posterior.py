@@ -37,7 +37,7 @@ from .reach import Reach
 from .request import checked_fields, checked_request
 from .saved import load, save
 
-__all__ = ["Posterior"]
+__all__ = ["Posterior", "check_time"]
 
 # Numbers per layer of an embedding at once: 256 MB in float32.
 _EMBEDDED_NUMBERS = 1 << 26
@@ -244,7 +244,7 @@ class Posterior(ResultMethods):
         per = max(1, _EMBEDDED_NUMBERS // (max(1, math.prod(x.shape[1:])) * self.options.channels))
         parts = []
         for i in range(0, len(x), per):
-            _check_time(deadline, asked, f"{i} observations embedded")
+            check_time(deadline, asked, f"{i} observations embedded")
             parts.append(self.estimator.features(x[i : i + per]))
         return torch.cat(parts) if parts else torch.empty(0, 0)
 
@@ -266,9 +266,7 @@ class Posterior(ResultMethods):
         u, log_q = [], []
         held: tuple[slice, Tensor] | None = None
         for rows, start, stop in pieces(len(x), n):
-            _check_time(
-                deadline, asked, f"{rows.start} observations and {start} draws of the next"
-            )
+            check_time(deadline, asked, f"{rows.start} observations and {start} draws of the next")
             if held is None or held[0] != rows:
                 held = rows, seeds_.normal(row_seeds[rows], (n, self.estimator.n_latents))
             z = held[1][:, start:stop]
@@ -362,7 +360,8 @@ class Posterior(ResultMethods):
         return self.estimator.log_prob(u, self.estimator.features(x))
 
 
-def _check_time(deadline: float, asked: str, done: str) -> None:
+def check_time(deadline: float, asked: str, done: str) -> None:
+    """Raise `TimeLimitError` if the time ran out."""
     if time.monotonic() > deadline:
         raise TimeLimitError(
             "sampling", expected=asked, got=done, fix="raise time_limit, or ask for fewer draws"

@@ -33,7 +33,7 @@ _FEWEST = 10  # simulations, to say that theta never changes, or comes again
 _NEW = 0.9
 
 
-def warn_of_prior(store: Any, indices: np.ndarray | None) -> None:
+def warn_of_prior(store: Any, indices: np.ndarray | None, of: str = "the store") -> None:
     """Warn if the planned theta of a store, or of the simulations chosen, are not the prior's.
 
     Planned ones: what failed or was rejected belongs to the prior's draws.
@@ -41,6 +41,7 @@ def warn_of_prior(store: Any, indices: np.ndarray | None) -> None:
     Args:
         store: to train on.
         indices: simulations of it; all if None.
+        of: what the warning calls the store.
     """
     if store.design == "truncated":  # rounds: within their region they are
         return
@@ -49,7 +50,7 @@ def warn_of_prior(store: Any, indices: np.ndarray | None) -> None:
     found = prior_mismatch(store.parameters, theta, groups)
     if found:
         warnings.warn(
-            f"theta of the store do not follow its stated prior: {'; '.join(found[:4])}. The "
+            f"theta of {of} do not follow its stated prior: {'; '.join(found[:4])}. The "
             "posterior will be that of the prior they were drawn from: state that one in the "
             "store's parameters, or simulate with theta of the prior",
             PriorMismatchWarning, stacklevel=3,

@@ -44,6 +44,11 @@ class Walkers:
         n_ensembles: for each observation.
         n_walkers: of one ensemble; an even number.
         n_parameters: P.
+
+    Attributes:
+        stepping_stones: after `start`, of each ensemble the log of the likelihood's mean over the
+            prior, by the steps in temperature that it took, (R, n_ensembles): stepping stones
+            (Xie et al. 2011), whose exponential is unbiased (Del Moral et al. 2006).
     """
 
     def __init__(
@@ -54,6 +59,7 @@ class Walkers:
         self.log_likelihood, self.log_prior = log_likelihood, log_prior
         self.generators = list(generators)
         self.shape = n_ensembles, n_walkers, n_parameters
+        self.stepping_stones = np.full((len(self.generators), n_ensembles), np.nan)
 
     def start(self, candidates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Walkers brought from the prior to the posterior.
@@ -71,12 +77,14 @@ class Walkers:
         u = candidates.reshape(len(rows), ensembles, -1, n_parameters)
         values = values.reshape(u.shape[:3])
         heat = np.zeros((len(rows), ensembles))
+        self.stepping_stones = np.zeros_like(heat)
         if hopeless.any():
             return u[:, :, :walkers], rows[hopeless]
         for i in range(_TEMPERATURES):
             new = _next_heat(values, heat, _LEFT * walkers)
             if i == _TEMPERATURES - 1:
                 new = np.ones_like(new)
+            self.stepping_stones += _log_mean(values, new - heat)
             u, values = self._resample(u, values, new - heat)
             heat = new
             if (heat == 1).all():
@@ -217,6 +225,15 @@ def _weights(values: np.ndarray, step: np.ndarray) -> np.ndarray:
     with np.errstate(invalid="ignore"):
         exponent = np.where(np.isfinite(finite), step[..., None] * (finite - best), -np.inf)
     return np.exp(exponent)
+
+
+def _log_mean(values: np.ndarray, step: np.ndarray) -> np.ndarray:
+    """log of the mean of exp(step * values) over the last axis; -inf if none is finite."""
+    best = np.where(np.isfinite(values), values, -np.inf).max(-1)
+    # A step of 0 from -inf is none.
+    far = np.where(step > 0, step * np.where(step > 0, best, 0), 0.0)
+    with np.errstate(divide="ignore"):
+        return far + np.log(_weights(values, step).mean(-1))
 
 
 def _next_heat(values: np.ndarray, heat: np.ndarray, least: float) -> np.ndarray:

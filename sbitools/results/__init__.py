@@ -1,4 +1,4 @@
-"""What one makes of a posterior: its peak, its table, its figure, its slices, and its weights.
+"""What one makes of a posterior: its peak, its table, its figure, its slices, weights, evidence.
 
 Every function takes anything that can be asked like a posterior (see `asked`); the methods of
 `sbitools.Posterior` of the same names call them.
@@ -6,6 +6,7 @@ Every function takes anything that can be asked like a posterior (see `asked`); 
 
 from __future__ import annotations
 
+from .evidence import Evidence
 from .figure import plot
 from .peak import peak
 from .slices import ConditionalDensity, conditional
@@ -13,5 +14,6 @@ from .table import summary
 from .weights import ImportanceSample, reweight
 
 __all__ = [
-    "ConditionalDensity", "ImportanceSample", "conditional", "peak", "plot", "reweight", "summary",
+    "ConditionalDensity", "Evidence", "ImportanceSample", "conditional", "peak", "plot",
+    "reweight", "summary",
 ]  # fmt: skip

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from sbitools.display.brief import brief, cut, table_html
+from sbitools.errors import PosteriorError
 
 from . import conditional, peak, plot, reweight, summary
 from .table import QUANTILES
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-    from . import ConditionalDensity, ImportanceSample
+    from . import ConditionalDensity, Evidence, ImportanceSample
 
 __all__ = ["ResultMethods"]
 
@@ -54,6 +55,21 @@ class ResultMethods:
     ) -> ImportanceSample:
         """Weights by a likelihood, and the evidence: see `sbitools.results.reweight`."""
         return reweight(self, x, log_likelihood, n=n, seed=seed)
+
+    def evidence(
+        self: Any, x: Any, *, n: int = 4000, seed: int = 0, time_limit: float | None = None
+    ) -> Evidence:
+        """log p(x), of a posterior that has learned a likelihood (method ``"nle"``).
+
+        Raises:
+            PosteriorError: for every other.
+        """
+        method = getattr(getattr(self, "options", None), "method", type(self).__name__)
+        raise PosteriorError(
+            "evidence", expected="a posterior that knows p(x | theta): one of method 'nle'",
+            got=str(method), fix="train with method='nle'; or pass a likelihood of your own to "
+            "posterior.reweight; or compare models by sbitools.train_models",
+        )  # fmt: skip
 
     def _repr_html_(self: Any) -> str:
         space = self.parameters

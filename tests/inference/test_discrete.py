@@ -214,3 +214,21 @@ def _untrained(space, method):
     options = method.network(hidden=8, features=4, channels=1)
     estimator = method.build(options, space, SPEC)
     return method.posterior(estimator, options, space, SPEC, Observation())
+
+
+def test_bayes_factors_are_posterior_odds_without_those_of_the_prior(codes, mixed):
+    """Also where other parameters, of either kind, are integrated out."""
+    x = torch.tensor([[0.6, 0.4], [1.0, 0.9]])
+    p = codes.probabilities(x, "second")
+    factor = codes.log_bayes_factor(x, "second2", 0, parameter="second")
+    torch.testing.assert_close(factor, (p[:, 2] / p[:, 0]).log(), rtol=1e-5, atol=1e-5)
+    q = mixed.probabilities(x, "sign")
+    expected = (q[:, 1] / q[:, 0]).log() - math.log(0.7 / 0.3)
+    torch.testing.assert_close(mixed.log_bayes_factor(x, 1, 0), expected, rtol=1e-5, atol=1e-5)
+    with pytest.raises(PosteriorError, match="whose prior probability is 0"):
+        codes.log_bayes_factor(x, 1, 0, parameter="second")
+    with pytest.raises(PosteriorError, match="name the one"):
+        codes.log_bayes_factor(x, 1, 0)
+    for posterior in (codes, mixed):
+        with pytest.raises(PosteriorError, match="one categorical parameter alone"):
+            posterior.with_prior((0.5, 0.5))

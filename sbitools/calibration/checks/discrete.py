@@ -17,11 +17,21 @@ from sbitools.errors import ShapeError
 from sbitools.seeds import derive
 
 from .gate import checked
+from .reliability import equal_bins, reliability_curve
 
 __all__ = ["discrete"]
 
-_LABELS, _BOOTSTRAP = 51, 52
+_LABELS, _WRONG = 51, 52
 _RESAMPLES = 999
+_REPEATS = 200  # sets of labels for a power, whose error is at most 0.035
+
+# Wrong probabilities that the power is stated against: log odds that are so many times those of
+# the truth, and log odds of the first category that are too high by so much.
+_ALTERNATIVES = {
+    "log odds 1.25 times too large": (1.25, 0.0),
+    "log odds 1.25 times too small": (0.8, 0.0),
+    "log odds of the first category 0.2 too high": (1.0, 0.2),
+}
 _MIN_TESTS = 20
 _TOLERANCE = 1e-4
 _TINY = 1e-12
@@ -39,11 +49,12 @@ def discrete(
 ) -> Check:
     r"""Calibration of a categorical posterior: test, ECE, Brier score, reliability diagram.
 
-    Two statistics are compared with their values for labels drawn from the probabilities: the
+    Three statistics are compared with their values for labels drawn from the probabilities: the
     :math:`\chi^2` of the numbers of tests of each category in bins of its probability, which sees
-    any shape of miscalibration, and the deviation of the Brier score from its expectation
-    (Spiegelhalter's z), which sees over- and under-confidence best. The p-value is that of the
-    more extreme of the two in the joint null of both, exact at any number of tests.
+    any shape of miscalibration; the deviation of the Brier score from its expectation
+    (Spiegelhalter's z), which sees over- and under-confidence best; and the :math:`\chi^2` of the
+    numbers of tests of each category, which sees wrong odds that are the same everywhere. The
+    p-value is that of the most extreme in the joint null of all, exact at any number of tests.
 
     ECE: mean over tests of the difference between the most probable category's probability and
     the share of hits, in bins of equal numbers of tests. Brier score: mean squared distance of
@@ -51,7 +62,10 @@ def discrete(
     learnt) and uncertainty (of the labels themselves).
 
     Effect: mean confidence minus share of hits: above zero, over-confident. Band: where it lies
-    for a calibrated posterior with probability 1 - `false_alarm`.
+    for a calibrated posterior with probability 1 - `false_alarm`. Reliability curves, of the most
+    probable category and of each one, have bands that hold a whole curve with that probability
+    (all curves of the categories together). ``details["power"]``: how probably the check would
+    catch probabilities that are wrong by a stated amount, with these tests.
 
     Args:
         probabilities: of K categories in N tests, shape (N, K), rows of sum 1.
@@ -72,16 +86,17 @@ def discrete(
     """
     p, truth = _checked(probabilities, labels)
     n, k = p.shape
-    cells = [_equal_bins(p[:, j], bins) for j in range(k)]
+    cells = [equal_bins(p[:, j], bins) for j in range(k)]
     drawn = _draw(p, _RESAMPLES, np.random.default_rng(derive(seed, _LABELS)))
     everything = np.concatenate([truth[None], drawn])
-    statistics = np.stack([_chi2(p, everything, cells, bins), _spiegelhalter(p, everything)])
+    statistics = _statistics(p, everything, cells, bins)
     p_value = _joint_p(statistics)
     top = p.max(1)
     hits = everything == p.argmax(1)
     excess = top.mean() - hits.mean(1)
     low, high = np.quantile(excess[1:], (false_alarm / 2, 1 - false_alarm / 2))
     ece = np.array([_ece(top, row, bins) for row in hits[:200]])
+    scores = np.log(np.maximum(p, _TINY))
     passed = p_value >= false_alarm
     word = "as it should" if passed else ("over-confident" if excess[0] > 0 else "under-confident")
     return Check(
@@ -93,9 +108,12 @@ def discrete(
         details={
             "ece": float(ece[0]), "ece_expected": float(ece[1:].mean()), "n_tests": n,
             "brier": _brier(p, truth, bins), "accuracy": float(hits[0].mean()),
-            "log_score": float(np.log(np.maximum(p[np.arange(n), truth], _TINY)).mean()),
+            "log_score": float(scores[np.arange(n), truth].mean()),
+            "log_score_expected": float((p * scores).sum(1).mean()),
             "spiegelhalter_z": float(statistics[1, 0]),
-            "reliability": _reliability(top, hits, bins),
+            "reliability": reliability_curve(top, hits[0], bins, false_alarm),
+            "curves": _curves(p, truth, bins, false_alarm),
+            "power": _power(p, statistics[:, 1:], cells, bins, false_alarm, seed),
             "parameters": [_category(p, truth, j, names) for j in range(k)],
             "names": [_name(j, names) for j in range(k)],
         },
@@ -137,10 +155,14 @@ def _draw(p: np.ndarray, repeats: int, rng: np.random.Generator) -> np.ndarray:
     return labels
 
 
-def _equal_bins(values: np.ndarray, bins: int) -> np.ndarray:
-    """Number of the bin of each value, bins of equal numbers of tests; equal values together."""
-    edges = np.unique(np.quantile(values, np.linspace(0, 1, bins + 1)[1:-1]))
-    return np.searchsorted(edges, values, side="right")
+def _statistics(
+    p: np.ndarray, labels: np.ndarray, cells: Sequence[np.ndarray], bins: int
+) -> np.ndarray:
+    """All that are compared, (3, rows of labels)."""
+    one = [np.zeros(len(p), dtype=np.int64)] * p.shape[1]
+    return np.stack([
+        _chi2(p, labels, cells, bins), _spiegelhalter(p, labels), _chi2(p, labels, one, 1)
+    ])  # fmt: skip
 
 
 def _chi2(p: np.ndarray, labels: np.ndarray, cells: Sequence[np.ndarray], bins: int) -> np.ndarray:
@@ -180,7 +202,7 @@ def _joint_p(statistics: np.ndarray) -> float:
 
 
 def _ece(top: np.ndarray, hit: np.ndarray, bins: int) -> float:
-    cell = _equal_bins(top, bins)
+    cell = equal_bins(top, bins)
     size = int(cell.max()) + 1
     difference = np.bincount(cell, weights=top - hit, minlength=size)
     return float(np.abs(difference).sum() / len(top))
@@ -192,7 +214,7 @@ def _brier(p: np.ndarray, truth: np.ndarray, bins: int) -> dict[str, float]:
     base = one_hot.mean(0)
     reliability = resolution = 0.0
     for j in range(p.shape[1]):
-        cell = _equal_bins(p[:, j], bins)
+        cell = equal_bins(p[:, j], bins)
         size = np.bincount(cell)
         filled = size > 0
         stated, seen = (
@@ -207,18 +229,40 @@ def _brier(p: np.ndarray, truth: np.ndarray, bins: int) -> dict[str, float]:
     }  # fmt: skip
 
 
-def _reliability(top: np.ndarray, hits: np.ndarray, bins: int) -> dict[str, np.ndarray]:
-    """Stated and actual share of hits per bin, and where the actual one lies by chance (95 %)."""
-    cell = _equal_bins(top, bins)
-    size = np.bincount(cell)
-    member = (cell[:, None] == np.flatnonzero(size)).astype(np.float64)
-    size = member.sum(0)
-    shares = hits.astype(np.float64) @ member / size
-    low, high = np.quantile(shares[1:], (0.025, 0.975), axis=0)
-    return {
-        "stated": top @ member / size, "actual": shares[0], "lower": low, "upper": high,
-        "tests": size.astype(np.int64),
-    }  # fmt: skip
+def _curves(
+    p: np.ndarray, truth: np.ndarray, bins: int, false_alarm: float
+) -> list[dict[str, Any]]:
+    """Reliability of each category; of two categories, either says what the other does."""
+    k = p.shape[1]
+    level = false_alarm / (k if k > 2 else 1)
+    return [reliability_curve(p[:, j], truth == j, bins, level) for j in range(k)]
+
+
+def _power(
+    p: np.ndarray, null: np.ndarray, cells: Sequence[np.ndarray], bins: int, false_alarm: float,
+    seed: int,
+) -> dict[str, float]:  # fmt: skip
+    """Share of sets of labels that fail if p is wrong as said; `null` (statistics, repeats)."""
+    extreme = np.sort(np.abs(null), axis=1)
+    n = extreme.shape[1]
+
+    def smallest(statistics: np.ndarray) -> np.ndarray:
+        places = [np.searchsorted(e, np.abs(s), side="left")
+                  for e, s in zip(extreme, statistics, strict=True)]  # fmt: skip
+        return n - np.max(places, axis=0)
+
+    least, found = np.sort(smallest(null)), {}
+    for i, (name, (scale, shift)) in enumerate(_ALTERNATIVES.items()):
+        logits = np.log(np.maximum(p, _TINY)) / scale
+        logits[:, 0] -= shift
+        right = np.exp(logits - logits.max(1, keepdims=True))
+        rng = np.random.default_rng(derive(seed, _WRONG, i))
+        labels = _draw(right / right.sum(1, keepdims=True), _REPEATS, rng)
+        # One more than those of the null: the set itself is one of the repeats.
+        own = smallest(_statistics(p, labels, cells, bins)) + 1
+        p_values = (np.searchsorted(least + 1, own, side="right") + 1) / (n + 1)
+        found[name] = float((p_values < false_alarm).mean())
+    return found
 
 
 def _name(j: int, names: Sequence[str]) -> str:

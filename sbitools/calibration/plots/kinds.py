@@ -197,6 +197,22 @@ def _reliability(check: Drawn, ax: Any, label: str | None, color: str | None) ->
            xlim=(0, 1), ylim=(0, 1), title=check.name)  # fmt: skip
 
 
+def _categories(check: Drawn, ax: Any, label: str | None, color: str | None) -> None:
+    """Reliability of each category; of two, that of the second, which says both."""
+    curves, names = check.details["curves"], check.details["names"]
+    first = 1 if len(curves) == 2 else 0
+    for i, (d, name) in enumerate(zip(curves[first:], names[first:], strict=True)):
+        shade = color or COLORS[i % len(COLORS)]
+        ax.fill_between(d["stated"], d["lower"], d["upper"], color=shade, alpha=0.15, linewidth=0)
+        ax.plot(
+            d["stated"], d["actual"], marker=_MARKERS[i % len(_MARKERS)], color=shade,
+            markersize=3, linewidth=1, label=_name(label, name, len(curves) > 2),
+        )  # fmt: skip
+    ax.plot([0, 1], [0, 1], color="0.3", linewidth=0.6)
+    ax.set(xlabel="stated probability", ylabel="share of tests", xlim=(0, 1), ylim=(0, 1),
+           title=check.name)  # fmt: skip
+
+
 def _axes() -> Any:
     from matplotlib.figure import Figure
 
@@ -224,7 +240,7 @@ def _bars(
 _DRAWERS = {
     "ecdf": _ecdf, "coverage": _coverage, "recovery": _recovery, "contraction": _contraction,
     "difference": _difference, "information": _information, "latent": _latent,
-    "reliability": _reliability, "local": draw_local, "predictive": draw_predictive,
-    "distance": draw_distance, "spectrum": draw_spectrum, "explained": draw_explained,
-    "bias source": draw_bias_source, "conditional": _conditional,
+    "reliability": _reliability, "categories": _categories, "local": draw_local,
+    "predictive": draw_predictive, "distance": draw_distance, "spectrum": draw_spectrum,
+    "explained": draw_explained, "bias source": draw_bias_source, "conditional": _conditional,
 }  # fmt: skip

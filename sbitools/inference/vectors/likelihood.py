@@ -76,6 +76,11 @@ class VectorLikelihood(Unnormalised):
             members=members, components=components, seed=seed,
         )  # fmt: skip
 
+    @property
+    def log_scale(self) -> float:
+        """What the log density of standardised x lacks of that of x."""
+        return self.embedding.log_scale
+
     def features(self, x: Tensor) -> Tensor:
         """The standardised data, (B, n) float32."""
         return self.embedding.standardise(x)
