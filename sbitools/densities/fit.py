@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sbitools.display.bars import showing
 from sbitools.seeds import derive, generator
 from sbitools.training import TrainingHistory, TrainingOptions, run_training
 
@@ -161,9 +162,10 @@ class DensityFit:
             if self.on_epoch:
                 self.on_epoch(row | {"part": name})
 
-        self.histories[name] = run_training(
-            stack, loss, batches, lambda: iter([held_out]), options, self.run_dir / name,
-            steps_per_epoch=per_epoch, resume=self.resume,
-            identity=self.identity() | {"part": name}, on_epoch=note,
-        )  # fmt: skip
+        with showing(about=f"{name}: "):
+            self.histories[name] = run_training(
+                stack, loss, batches, lambda: iter([held_out]), options, self.run_dir / name,
+                steps_per_epoch=per_epoch, resume=self.resume,
+                identity=self.identity() | {"part": name}, on_epoch=note,
+            )  # fmt: skip
         return self.histories[name]

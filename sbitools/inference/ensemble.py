@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from sbitools.densities.mixture import Mixture, stacking_weights
+from sbitools.display.bars import showing
 from sbitools.seeds import derive
 from sbitools.training import TrainingHistory
 
@@ -51,9 +52,10 @@ def fit_ensemble(
     for k, member in enumerate(mixture.members):
         own = job.with_seed(derive(job.options.seed, _MEMBER, k) % (1 << 62))
         folder = run_dir / f"member-{k}"
-        if job.options.pretrain_epochs:
-            own.stages(member, folder, resume, on_epoch)
-        histories.append(own.run(member, folder, resume, on_epoch))
+        with showing(about=f"member {k + 1}: "):
+            if job.options.pretrain_epochs:
+                own.stages(member, folder, resume, on_epoch)
+            histories.append(own.run(member, folder, resume, on_epoch))
     weights = stacking_weights(_scores(job, mixture))
     mixture.weights.copy_(weights)
     best = min(histories, key=lambda h: h.best_validation_loss)

@@ -21,6 +21,7 @@ from torch import Tensor
 from sbitools.campaign.arguments import checked_simulator
 from sbitools.campaign.campaign import _manifest, simulate
 from sbitools.disk.files import read_json, write_atomic
+from sbitools.display.bars import showing
 from sbitools.embeddings.own import without_module
 from sbitools.errors import ConfigError, ObservationError
 from sbitools.gate.plain import as_path, flag, plain_value, real, whole
@@ -75,7 +76,7 @@ def train_rounds(
         workers: processes that simulate, and threads that train.
         method: a name out of `sbitools.inference.METHODS`.
         resume: False to refuse a folder that holds rounds already.
-        progress: show the simulations' progress on stderr.
+        progress: show the progress of simulations and of training on stderr.
         on_epoch: called with each new row of a round's training history.
         **options: of the method, as for `train`.
 
@@ -117,19 +118,21 @@ def train_rounds(
         here = folder / f"round-{i + 1}"
         region = None if posterior is None else Truncation(
             posterior, simulator.parameters, x, epsilon, derive(seed, i, 1))  # fmt: skip
-        store, told = _simulated(
-            simulator, region, here, n_per_round, derive(seed, i), workers, progress
-        )
+        with showing(progress, f"round {i + 1}: "):
+            store, told = _simulated(
+                simulator, region, here, n_per_round, derive(seed, i), workers, progress
+            )
         stores.append(store)
         if (here / "posterior").exists():
             posterior = Posterior.load(here / "posterior", embedding=module)
             continue
         earlier = posterior.info["rounds"] if posterior is not None else []
-        posterior = train(
-            JoinedStores(stores),  # pyright: ignore[reportArgumentType]
-            method, observe=observation, run_dir=here / "training", resume=True,
-            on_epoch=on_epoch, **asked,
-        )  # fmt: skip
+        with showing(progress, f"round {i + 1}: "):
+            posterior = train(
+                JoinedStores(stores),  # pyright: ignore[reportArgumentType]
+                method, observe=observation, run_dir=here / "training", resume=True,
+                on_epoch=on_epoch, **asked,
+            )  # fmt: skip
         posterior.info |= {
             "amortised": False, "x_observed": identity["x_observed"], "epsilon": epsilon,
             "rounds": [*earlier, told | store.counts()],

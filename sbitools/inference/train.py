@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from sbitools.display.bars import showing
 from sbitools.embeddings.own import given, own_module, without_module
 from sbitools.errors import ConfigError, PosteriorError, TrainingError
 from sbitools.gate.plain import as_path, flag
@@ -39,6 +40,7 @@ def train(
     resume: bool = False,
     start: Posterior | None = None,
     indices: np.ndarray | None = None,
+    progress: bool = True,
     on_epoch: Callable[[dict[str, float]], None] | None = None,
     **options: Any,
 ) -> Posterior:
@@ -56,6 +58,7 @@ def train(
             (fine-tuning); its network options are kept.
         indices: simulations of the store to use, as numbers or as a mask over the whole store; all
             that are done if None.
+        progress: show epochs, losses and time left where stderr is a terminal or a notebook.
         on_epoch: called with each new row of the training history.
         **options: fields of the method's options, e.g. `NPEOptions`; `embedding` may be a torch
             module of your own, see `sbitools.embeddings.OwnEmbedding`.
@@ -76,6 +79,7 @@ def train(
         PriorMismatchWarning: if theta of the simulations do not follow the stated prior.
     """
     chosen, store, resume = find_method(method), as_store(store), flag(resume, "resume")
+    progress = flag(progress, "progress")
     if on_epoch is not None and not callable(on_epoch):
         raise ConfigError(
             "on_epoch of train", expected="a function of a row of the history, or None",
@@ -99,7 +103,7 @@ def train(
         estimator = job.estimator(start)
     started, folder = time.monotonic(), as_path(run_dir, "run_dir")
     fit = chosen.fit if start is None else fit_network
-    with only_training(folder, job.identity(), resume):
+    with showing(progress), only_training(folder, job.identity(), resume):
         history, more = fit(job, estimator, folder, resume, on_epoch)
     info = job.info(history, time.monotonic() - started) | more
     if start is not None:

@@ -19,6 +19,7 @@ import torch
 from pydantic import ConfigDict, Field
 from torch import Tensor, nn
 
+from sbitools.display.bars import Bar, counting, losses
 from sbitools.display.brief import Brief
 from sbitools.errors import TrainingError
 from sbitools.gate.models import PlainModel
@@ -161,13 +162,17 @@ def run_training(
     device = next(module.parameters()).device
     with distributed.session(device), claimed(state.run_dir), _threads(options.threads):
         trainer.start(resume)
-        while not trainer.history.stopped:
-            trainer.epoch(train_batches, validation_batches)
+        done, total = trainer.position["epoch"], options.epochs
+        with counting("training, epoch", total, done, trainer.steps) as trainer.bar:
+            while not trainer.history.stopped:
+                trainer.epoch(train_batches, validation_batches)
         return trainer.finish()
 
 
 class _Trainer:
     """State of one run; see `run_training`."""
+
+    bar: Bar
 
     def __init__(
         self, module: nn.Module, loss: Loss, options: TrainingOptions, optimizer: Any,
@@ -239,6 +244,7 @@ class _Trainer:
         else:
             self._skip_bad_step(epoch)
         self.position["step"] += 1
+        self.bar.add()
 
     def _skip_bad_step(self, epoch: int) -> None:
         self.position["bad"] += 1
@@ -291,6 +297,7 @@ class _Trainer:
         }  # fmt: skip
         history.epochs.append(row)
         self.state.append_metrics(TrainingHistory([row]).to_dict()["epochs"][0])
+        self.bar.add(0, losses(row))
         if self.on_epoch:
             self.on_epoch(row)
         waited = epoch - history.best_epoch
