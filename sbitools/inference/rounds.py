@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,8 @@ from .train import train
 from .truncation import JoinedStores, Truncation
 
 __all__ = ["train_rounds"]
+
+_LOG = logging.getLogger(__name__)
 
 
 def train_rounds(
@@ -123,7 +126,9 @@ def train_rounds(
                 simulator, region, here, n_per_round, derive(seed, i), workers, progress
             )
         stores.append(store)
+        _LOG.info("round %d: %s simulations, theta of %s", i + 1, store.counts(), told)
         if (here / "posterior").exists():
+            _LOG.info("round %d: finished before, its posterior is read back", i + 1)
             posterior = Posterior.load(here / "posterior", embedding=module)
             continue
         earlier = posterior.info["rounds"] if posterior is not None else []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -28,6 +29,8 @@ from .posterior import Posterior
 from .prior_check import warn_of_prior
 
 __all__ = ["train"]
+
+_LOG = logging.getLogger(__name__)
 
 
 @single_precision()
@@ -96,11 +99,15 @@ def train(
     if start is None:
         check_options(parsed, observation.output(store.output))
         n = len(store.done if rows is None else rows)
-        parsed = chosen.adapt(parsed, observation.output(store.output), n)
+        asked, parsed = parsed, chosen.adapt(parsed, observation.output(store.output), n)
+        changed = {k: v for k, v in parsed.model_dump().items() if v != getattr(asked, k)}
+        if changed:
+            _LOG.info("options chosen for %d simulations of %s: %s", n, store.output, changed)
     job = Job(store, chosen, parsed, observation, rows)
     warn_of_prior(store, job.rows_asked)
     with given(module):
         estimator = job.estimator(start)
+    _LOG.info("%s by %s", chosen.title, job.told(estimator))
     started, folder = time.monotonic(), as_path(run_dir, "run_dir")
     fit = chosen.fit if start is None else fit_network
     with showing(progress), only_training(folder, job.identity(), resume):

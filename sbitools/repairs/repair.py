@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 import tempfile
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -32,6 +33,7 @@ from .reweight import reweight
 
 __all__ = ["judgement", "repair"]
 
+_LOG = logging.getLogger(__name__)
 _SHAPE = ("shift", "log_width", "skew", "log_tail")
 
 
@@ -109,6 +111,8 @@ def repair(
         chosen: str | None = max(judged, key=lambda name: judged[name].gain)
         if method == "auto" and not judged[chosen].helps:
             chosen = None
+        _LOG.info("repair by %s; tried: %s", chosen or "none, since none helps beyond chance",
+                  {name: f"{j.gain:.3g} nats" for name, j in judged.items()})  # fmt: skip
         repaired = copy.copy(posterior) if chosen is None else job.fit(chosen)(rows, -1)
     tried = {name: verdict.to_dict() for name, verdict in judged.items()}
     repaired.info = BriefDict(repaired.info)  # that of the posterior stays as it is

@@ -8,6 +8,7 @@ function of (seed, epoch, step), so a resumed run repeats the uninterrupted one 
 from __future__ import annotations
 
 import copy
+import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -31,6 +32,8 @@ from .optimizer import make_optimizer
 from .run_state import RunState, claimed
 
 __all__ = ["Loss", "TrainingHistory", "TrainingOptions", "run_training"]
+
+_LOG = logging.getLogger(__name__)
 
 TensorBatch = Sequence[Tensor]
 Loss = Callable[[nn.Module, TensorBatch, torch.Generator], Tensor]
@@ -203,6 +206,11 @@ class _Trainer:
         if self.history.stopped == "time limit" and (limit is None or limit > self.seconds_before):
             self.history.stopped = ""  # more time was granted
         self.state.truncate_metrics(len(self.history.epochs))
+        _LOG.info(
+            "%s: %s", self.state.run_dir, f"finished before ({self.history.stopped}), read back"
+            if self.history.stopped else "resumed at epoch {epoch}, step {step}".format(**saved[
+                "position"]),
+        )  # fmt: skip
 
     def _parts(self) -> dict[str, nn.Module]:
         return {"module": self.module, "average": self.average, "best": self.best}
@@ -248,6 +256,8 @@ class _Trainer:
 
     def _skip_bad_step(self, epoch: int) -> None:
         self.position["bad"] += 1
+        _LOG.warning("%s: a step of epoch %d without finite gradients was left out",
+                     self.state.run_dir, epoch)  # fmt: skip
         if self.position["bad"] >= _MAX_BAD_STEPS:
             raise TrainingError(
                 f"training in {self.state.run_dir}", expected="finite losses and gradients",
@@ -343,6 +353,12 @@ class _Trainer:
             )  # fmt: skip
         self.module.load_state_dict(self.best.state_dict())
         self.module.eval()
+        _LOG.info(
+            "%s: stopped by %s after %d of %d epochs of %d steps of %d simulations; the best one "
+            "was %d, validation loss %.5g", self.state.run_dir, self.history.stopped,
+            len(self.history.epochs), self.options.epochs, self.steps, self.options.batch_size,
+            self.history.best_epoch + 1, self.history.best_validation_loss,
+        )  # fmt: skip
         return self.history
 
 
