@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from sbitools.errors import ConfigError
+from sbitools.gate.names import or_else
 from sbitools.gate.plain import flag, real, whole
 from sbitools.seeds import check_seed, derive
 from sbitools.store.access import as_store
@@ -244,9 +245,10 @@ def _check_options(checks: Any, false_alarm: Any) -> tuple[Sequence[str], float]
     if isinstance(checks, str):
         checks = (checks,)
     listed = isinstance(checks, Sequence | Set)
-    if not listed or not checks or not all(c in CHECKS for c in checks):
+    unknown = [c for c in checks if c not in CHECKS] if listed else []
+    if not listed or not checks or unknown:
         raise ConfigError(
             "checks", expected=f"names out of {CHECKS}", got=reprlib.repr(checks),
-            fix="remove the unknown names",
+            fix=or_else(*unknown[:1] or [""], CHECKS, "remove the unknown names"),
         )  # fmt: skip
     return tuple(checks), probability(false_alarm)

@@ -14,7 +14,7 @@ import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 from torch import Tensor
@@ -34,6 +34,7 @@ from sbitools.simulator import Simulator
 from sbitools.store import SimulationStore
 from sbitools.store.manifest import stamp
 
+from .keywords import RoundKeywords
 from .methods import find_method
 from .options import check_options, parse_options
 from .posterior import Posterior
@@ -60,7 +61,7 @@ def train_rounds(
     resume: bool = True,
     progress: bool = True,
     on_epoch: Callable[[dict[str, float]], None] | None = None,
-    **options: Any,
+    **options: Unpack[RoundKeywords],
 ) -> Posterior:
     """Spend simulations where the posterior of one observation is.
 
@@ -100,22 +101,22 @@ def train_rounds(
     epsilon = real(epsilon, "epsilon, the mass outside a region,", above=0, most=0.4999)
     resume, progress = flag(resume, "resume"), flag(progress, "progress")
     x = _checked(x_observed, simulator, observation)
-    options, module = without_module(options)
-    options = plain_value(options) | {"workers": workers}
-    parsed = parse_options(find_method(method), options | {"method": method})
+    given, module = without_module({**options})
+    given = plain_value(given) | {"workers": workers}
+    parsed = parse_options(find_method(method), given | {"method": method})
     check_options(parsed, observation.output(simulator.output))
     identity = {
         "x_observed": hashlib.sha256(np.ascontiguousarray(x.numpy()).tobytes()).hexdigest(),
         "n_per_round": n_per_round, "seed": check_seed(seed), "epsilon": epsilon,
-        "method": method, "options": options, "observe": observation.to_dict(),
+        "method": method, "options": given, "observe": observation.to_dict(),
         "parameters": simulator.parameters.to_dict(), "output": simulator.output.to_dict(),
     }  # fmt: skip
     folder = as_path(run_dir, "run_dir")
     _check_folder(folder, identity, resume)
     # Emulated pairs would come from the whole prior, of which later rounds simulate a part.
     fields = find_method(method).options.model_fields
-    options = ({"emulate": False} if "emulate" in fields else {}) | options
-    asked: dict[str, Any] = options if module is None else options | {"embedding": module}
+    given = ({"emulate": False} if "emulate" in fields else {}) | given
+    asked: dict[str, Any] = given if module is None else given | {"embedding": module}
     posterior, stores = None, []
     for i in range(rounds):
         here = folder / f"round-{i + 1}"

@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
@@ -23,6 +23,7 @@ from sbitools.store.access import chosen as select
 from sbitools.training.one_run import only_training
 
 from .job import Job, fit_network
+from .keywords import TrainKeywords
 from .methods import find_method
 from .options import check_options, only, parse_options
 from .posterior import Posterior
@@ -45,7 +46,7 @@ def train(
     indices: np.ndarray | None = None,
     progress: bool = True,
     on_epoch: Callable[[dict[str, float]], None] | None = None,
-    **options: Any,
+    **options: Unpack[TrainKeywords],
 ) -> Posterior:
     """Train a posterior on the finished simulations of a store.
 
@@ -63,8 +64,9 @@ def train(
             that are done if None.
         progress: show epochs, losses and time left where stderr is a terminal or a notebook.
         on_epoch: called with each new row of the training history.
-        **options: fields of the method's options, e.g. `NPEOptions`; `embedding` may be a torch
-            module of your own, see `sbitools.embeddings.OwnEmbedding`.
+        **options: fields of the method's options: `NPEOptions`, `FMPEOptions`, `NPSEOptions`,
+            `NLEOptions`, `NREOptions` or `DiscreteOptions`, which say what they mean; `embedding`
+            may be a torch module of your own, see `sbitools.embeddings.OwnEmbedding`.
 
     Returns:
         The posterior; ``posterior.info`` holds the history and what was excluded.
@@ -90,11 +92,11 @@ def train(
         )  # fmt: skip
     _check_start(start)
     rows = None if indices is None else np.unique(select(store, indices, error=TrainingError))
-    options, module = without_module(options)
+    given_options, module = without_module({**options})
     if start is not None:
-        options = start.options.model_dump() | options
+        given_options = start.options.model_dump() | given_options
         module = module or own_module(start.estimator)
-    parsed = parse_options(chosen, options | {"method": method})
+    parsed = parse_options(chosen, given_options | {"method": method})
     observation = _observation(observe, start, store.output)
     if start is None:
         check_options(parsed, observation.output(store.output))

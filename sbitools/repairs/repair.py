@@ -16,6 +16,7 @@ import torch
 from sbitools.calibration.drawing.stores import as_posterior, check_specification, seen
 from sbitools.display.brief import BriefDict
 from sbitools.errors import ConfigError, StoreError
+from sbitools.gate.names import or_else
 from sbitools.gate.plain import as_path, flag, text, whole
 from sbitools.inference.posterior import Posterior
 from sbitools.seeds import check_seed
@@ -96,7 +97,7 @@ def repair(
     if not set(names) <= set(METHODS):
         raise ConfigError(
             "method of repair", expected=f"'auto' or one of {METHODS}", got=repr(method),
-            fix="use method='auto'",
+            fix=or_else(method, ("auto", *METHODS), "use method='auto'"),
         )  # fmt: skip
     folds, n_draws = whole(folds, "folds", least=2), whole(n_draws, "n_draws", least=1)
     seed, resume = check_seed(seed), flag(resume, "resume")
