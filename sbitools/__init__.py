@@ -40,7 +40,8 @@ _MODULES = (
     "simulator", "statistics", "store", "systems", "training",
 )  # fmt: skip
 
-__all__ = sorted([*_HOME, *_MODULES, "__version__"])  # pyright: ignore[reportUnsupportedDunderAll]
+# Without the modules: "from sbitools import *" would hide arviz, statistics, or a script's store.
+__all__ = sorted(_HOME)  # pyright: ignore[reportUnsupportedDunderAll]
 
 if TYPE_CHECKING:
     from .bridge import ForeignPosterior
@@ -64,4 +65,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return __all__
+    return sorted([*_HOME, *_MODULES, "__version__"])

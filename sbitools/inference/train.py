@@ -41,7 +41,7 @@ def train(
     *,
     observe: Observation | Sequence[Step] | None = None,
     run_dir: str | Path,
-    resume: bool = False,
+    resume: bool = True,
     start: Posterior | None = None,
     indices: np.ndarray | None = None,
     progress: bool = True,
@@ -56,8 +56,8 @@ def train(
         observe: observation model, or its steps in a list; its noise is redrawn at every step.
             None: that of `start`, or none at all.
         run_dir: for metrics and the resumable state of one run; other files in it are left alone.
-        resume: take up an interrupted run in `run_dir`, or read a finished one back; without it an
-            earlier run is refused, never replaced.
+        resume: take up an interrupted run in `run_dir`, or read a finished one back; False to
+            refuse both. A run of other data or options is refused anyway, and never replaced.
         start: a posterior of the same method and network whose weights are trained further
             (fine-tuning); its network options are kept.
         indices: simulations of the store to use, as numbers or as a mask over the whole store; all
@@ -74,8 +74,8 @@ def train(
     Raises:
         ConfigError: for an unknown method or option, or an option that would have no effect.
         TrainingError: if there is too little to train on, or training diverges.
-        RunDirError: if `run_dir` has a run that is not to be resumed, or another process trains
-            there.
+        RunDirError: if `run_dir` has another run, or one that is not to be resumed, or another
+            process trains there.
         ObservationError: if the observation model does not fit the store's fields.
         PosteriorError: if the method cannot infer the store's parameters, or `start` is of
             another method, of other parameters or of other fields.

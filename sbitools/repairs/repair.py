@@ -47,7 +47,7 @@ def repair(
     indices: np.ndarray | None = None,
     n_draws: int = 500,
     run_dir: str | Path | None = None,
-    resume: bool = False,
+    resume: bool = True,
     seed: int = 0,
     **options: Any,
 ) -> Any:
@@ -71,7 +71,7 @@ def repair(
             done if None.
         n_draws: posterior draws per simulation, for the held-out checks.
         run_dir: for the state of the training of ``"fine_tune"``; a temporary folder if None.
-        resume: take up interrupted trainings in `run_dir`.
+        resume: take up interrupted trainings in `run_dir`; False to refuse them.
         seed: of folds, noise and bootstrap.
         **options: of ``"fine_tune"``, see there.
 

@@ -128,7 +128,7 @@ def run_training(
     run_dir: str | Path,
     *,
     steps_per_epoch: int,
-    resume: bool = False,
+    resume: bool,
     identity: Mapping[str, Any] | None = None,
     on_epoch: Callable[[dict[str, float]], None] | None = None,
     optimizer_threads: int = 1,
@@ -145,7 +145,8 @@ def run_training(
         options: how to train.
         run_dir: for `metrics.jsonl` and the resumable state.
         steps_per_epoch: length of ``train_batches(epoch, 0)``.
-        resume: take up the run in `run_dir` if it has one.
+        resume: take up the run in `run_dir` if it has one; False refuses it. Without a default:
+            only `identity` tells a run from that of other data.
         identity: plain values that tell this run from others, e.g. the digest of its store: a run
             of another identity is not resumed.
         on_epoch: called with each new row of the history, for progress.
