@@ -28,6 +28,7 @@ from sbitools.store.marks import sketch
 from sbitools.training import TrainingHistory, TrainingOptions, mean_loss, run_training
 from sbitools.training.distributed import local_device
 from sbitools.training.loader import Batch, StreamingLoader, split
+from sbitools.training.trackers import of_part
 
 from .first_guess import can_guess, guess_target
 from .methods import Method
@@ -202,10 +203,11 @@ class Job:
             augment=partial(random_symmetry, axes=turned_axes(self.spec, symmetry))
             if symmetry != "none" else None,
             rows=(self.train_rows, self.held_out), workers=self.options.workers, resume=resume,
-            on_epoch=on_epoch, identity={f"option {k}": v for k, v in self.identity().items()},
+            on_epoch=of_part(on_epoch, "pretrain"),
+            identity={f"option {k}": v for k, v in self.identity().items()},
         )  # fmt: skip
         with frozen(estimator.embedding):
-            self.run(estimator, run_dir / "frozen", resume, on_epoch, options)
+            self.run(estimator, run_dir / "frozen", resume, of_part(on_epoch, "frozen"), options)
 
     def run(
         self,

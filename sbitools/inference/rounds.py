@@ -33,6 +33,7 @@ from sbitools.seeds import check_seed, derive, simulation_seeds
 from sbitools.simulator import Simulator
 from sbitools.store import SimulationStore
 from sbitools.store.manifest import stamp
+from sbitools.training.trackers import of_part
 
 from .keywords import RoundKeywords
 from .methods import find_method
@@ -81,7 +82,7 @@ def train_rounds(
         method: a name out of `sbitools.inference.METHODS`.
         resume: False to refuse a folder that holds rounds already.
         progress: show the progress of simulations and of training on stderr.
-        on_epoch: called with each new row of a round's training history.
+        on_epoch: called with each new row of a round's training history, with ``"part"`` in it.
         **options: of the method, as for `train`.
 
     Returns:
@@ -137,7 +138,7 @@ def train_rounds(
             posterior = train(
                 JoinedStores(stores),  # pyright: ignore[reportArgumentType]
                 method, observe=observation, run_dir=here / "training", resume=True,
-                on_epoch=on_epoch, **asked,
+                on_epoch=of_part(on_epoch, f"round {i + 1}"), **asked,
             )  # fmt: skip
         posterior.info |= {
             "amortised": False, "x_observed": identity["x_observed"], "epsilon": epsilon,

@@ -63,7 +63,9 @@ def train(
         indices: simulations of the store to use, as numbers or as a mask over the whole store; all
             that are done if None.
         progress: show epochs, losses and time left where stderr is a terminal or a notebook.
-        on_epoch: called with each new row of the training history.
+        on_epoch: called with each new row of the training history, e.g. a
+            `sbitools.training.CSVTracker` or `TensorBoardTracker`; ``"part"`` names the training
+            where there are several.
         **options: fields of the method's options: `NPEOptions`, `FMPEOptions`, `NPSEOptions`,
             `NLEOptions`, `NREOptions` or `DiscreteOptions`, which say what they mean; `embedding`
             may be a torch module of your own, see `sbitools.embeddings.OwnEmbedding`.
