@@ -102,7 +102,7 @@ class Emulator(ABC):
         config: Any = None,
         *,
         run_dir: str | Path,
-        resume: bool = False,
+        resume: bool = True,
         on_epoch: Callable[[dict[str, float]], None] | None = None,
     ) -> TrainingHistory:
         """Learn from a store of reference simulations.
@@ -111,7 +111,8 @@ class Emulator(ABC):
             store: made by the simulator that the emulator's card names.
             config: how to train; None is the default of the emulator.
             run_dir: for metrics and the resumable state.
-            resume: take up an interrupted fit; the result is that of the uninterrupted one.
+            resume: take up an interrupted fit, to the result of the uninterrupted one; False to
+                refuse it.
             on_epoch: called with each new row of the training history, for progress.
 
         Raises:

@@ -6,10 +6,15 @@ posterior -> calibration against the expensive simulator -> a report.
 
 from __future__ import annotations
 
+import logging
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from .version import __version__
+
+# What is decided silently is told to the logger "sbitools" and its children, e.g.
+# "sbitools.inference.train"; it is heard by those who ask: logging.basicConfig(level="INFO").
+logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 # Names are loaded where they are first used, so that `sbitools --help` need not wait for torch.
 _HOME = {
@@ -36,7 +41,8 @@ _MODULES = (
     "simulator", "statistics", "store", "systems", "training",
 )  # fmt: skip
 
-__all__ = sorted([*_HOME, *_MODULES, "__version__"])  # pyright: ignore[reportUnsupportedDunderAll]
+# Without the modules: "from sbitools import *" would hide arviz, statistics, or a script's store.
+__all__ = sorted(_HOME)  # pyright: ignore[reportUnsupportedDunderAll]
 
 if TYPE_CHECKING:
     from .bridge import ForeignPosterior
@@ -60,4 +66,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return __all__
+    return sorted([*_HOME, *_MODULES, "__version__"])

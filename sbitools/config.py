@@ -7,7 +7,6 @@ names code: `system` is looked up among the installed ones, options are plain va
 
 from __future__ import annotations
 
-import difflib
 import json
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -19,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from .disk.files import read_file, utf8
 from .errors import ConfigError
 from .gate.models import PlainModel
+from .gate.names import or_else
 from .gate.plain import as_path
 
 __all__ = [
@@ -231,8 +231,7 @@ def _config_error(model: type[BaseModel], error: ValidationError, prefix: str) -
     if first["type"] == "extra_forbidden":
         known = _fields_at(model, first["loc"][:-1])
         name = str(first["loc"][-1])
-        close = difflib.get_close_matches(name, known, n=1)
-        fix = f"did you mean {close[0]!r}?" if close else f"remove {path!r}"
+        fix = or_else(name, known, f"remove {path!r}")
         expected = f"one of {sorted(known)}"
         return ConfigError(path, expected=expected, got=f"unknown field {name!r}{more}", fix=fix)
     if first["type"] == "missing":

@@ -6,6 +6,7 @@ distribution can add one; sbitools itself never imports a method by its module n
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["GROUP", "Fit", "Method", "Task", "choose_method", "find_method", "known_methods"]
 
 GROUP = "sbitools.emulators"
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -108,4 +110,5 @@ def choose_method(task: Task) -> tuple[Method, str]:
             fix='train on the reference simulations alone: method = "none" in [emulator]',
         )  # fmt: skip
     best = max(able, key=lambda name: (able[name][1].rank or 0, name))
+    _LOG.info("%s is emulated by %r: %s", task.output.name, best, able[best][1].why)
     return able[best][0], able[best][1].why

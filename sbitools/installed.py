@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from .errors import ConfigError
+from .gate.names import or_else
 
 __all__ = ["check_attributes", "find_installed", "names_installed"]
 
@@ -32,8 +32,7 @@ def find_installed(group: str, what: str, name: str, protocol: type, field: str)
     """
     entries = _entries(group)
     if name not in entries:
-        close = difflib.get_close_matches(name, entries, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else "install the distribution that has it"
+        hint = or_else(name, entries, "install the distribution that has it")
         raise ConfigError(
             field, expected=f"one of {sorted(entries) or 'none installed'}", got=repr(name),
             fix=f"{hint} (distributions register in the entry-point group {group!r})",

@@ -217,7 +217,7 @@ def titled(figure, title):
 
 
 spectra = {
-    name: angular_power(some, "nested")
+    name: angular_power(some, ordering="nested")
     for name, some in {"inputs": maps, "emulated": new, "true": truth}.items()
 }
 deviations = {
@@ -344,8 +344,8 @@ def partner(theta, seeds):
 
 
 twins = partner(pairs.theta, pairs.seeds).numpy()
-true_powers = bands(angular_power(pairs.read(pairs.done).numpy(), "nested"))
-twin_powers = bands(angular_power(twins, "nested"))
+true_powers = bands(angular_power(pairs.read(pairs.done).numpy(), ordering="nested"))
+twin_powers = bands(angular_power(twins, ordering="nested"))
 together = [np.corrcoef(a, b)[0, 1] for a, b in zip(true_powers.T, twin_powers.T, strict=True)]
 print(f"correlation of true and emulated band powers: median {np.median(together):.2f}")
 

@@ -79,7 +79,7 @@ class NBodyEmulator(Emulator):
         config: EmulatorOptions | Mapping[str, Any] | None = None,
         *,
         run_dir: str | Path,
-        resume: bool = False,
+        resume: bool = True,
         on_epoch: Callable[[dict[str, float]], None] | None = None,
     ) -> TrainingHistory:
         """Learn from particles: see `Emulator.fit` and `EmulatorOptions`."""
@@ -91,6 +91,7 @@ class NBodyEmulator(Emulator):
         history = run_training(
             self.module(), loss, batches.train, batches.validation, options, run_dir,
             steps_per_epoch=batches.steps, resume=resume, on_epoch=on_epoch,
+            identity={"store": store.digest()},
         )  # fmt: skip
         self.module().requires_grad_(False)  # a fitted emulator is a function of its arguments
         return history

@@ -156,7 +156,7 @@ class _Tally:
         spectrum = power_spectrum(density, self.box_size)
         self.k = spectrum.k
         self.values["power"][name].append(spectrum.power)
-        self.values["pdf"][name].append(pdf(np.log10(2 + density), _PDF_EDGES))
+        self.values["pdf"][name].append(pdf(np.log10(2 + density), edges=_PDF_EDGES))
         return spectrum.power
 
     def summary(self) -> dict[str, Any]:

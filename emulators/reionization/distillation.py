@@ -59,7 +59,7 @@ def distill(
     run_dir: str | Path,
     n_ways: int = 4096,
     workers: int = 2,
-    resume: bool = False,
+    resume: bool = True,
     progress: bool = True,
     on_epoch: Callable[[dict[str, float]], None] | None = None,
 ) -> tuple[ReionizationEmulator, TrainingHistory]:
@@ -75,7 +75,7 @@ def distill(
         n_ways: from noise to a field, that are learned from: each takes 1 + 6 calls calls of
             the fitted network. Those that are in `run_dir` already are not made again.
         workers: processes that make them.
-        resume: take up interrupted training.
+        resume: take up interrupted training; False to refuse it.
         progress: show how many ways there are, on stderr.
         on_epoch: called after each epoch.
 

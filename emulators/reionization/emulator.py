@@ -68,7 +68,7 @@ class ReionizationEmulator(Emulator):
         config: EmulatorOptions | Mapping[str, Any] | None = None,
         *,
         run_dir: str | Path,
-        resume: bool = False,
+        resume: bool = True,
         on_epoch: Callable[[dict[str, float]], None] | None = None,
     ) -> TrainingHistory:
         """Learn from fields: see `Emulator.fit` and `EmulatorOptions`.
@@ -77,7 +77,7 @@ class ReionizationEmulator(Emulator):
             store: made by `training_simulator`.
             config: how to train.
             run_dir: for metrics and the resumable state.
-            resume: take up an interrupted fit.
+            resume: take up an interrupted fit; False to refuse it.
             on_epoch: called after each epoch.
 
         Raises:

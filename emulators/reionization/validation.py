@@ -156,7 +156,9 @@ def cylindrical_distance(x: Tensor, truth: Tensor, cell: float, farther: int = 0
     edges = np.linspace(0, np.pi / cell, 5) + 1e-6  # without the means of planes
     cuts = length * np.arange((n_los - length // 2) // length + 1)
     found = (
-        cylindrical_power(y, cell, edges, edges, window="hann", chunks=cuts + first).power
+        cylindrical_power(
+            y, cell, edges_perp=edges, edges_par=edges, window="hann", chunks=cuts + first
+        ).power
         for y, first in ((x, farther), (truth, 0))
     )
     return _apart(*found)

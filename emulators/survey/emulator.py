@@ -95,7 +95,7 @@ class ScatteringEmulator(Emulator):
         config: EmulatorOptions | Mapping[str, Any] | None = None,
         *,
         run_dir: str | Path,
-        resume: bool = False,
+        resume: bool = True,
         on_epoch: Callable[[dict[str, float]], None] | None = None,
     ) -> TrainingHistory:
         """Learn from maps: see `Emulator.fit` and `EmulatorOptions`.
@@ -295,7 +295,7 @@ def _begin(
     if not resume and mark.exists():
         raise RunDirError(
             f"run_dir {run_dir}", expected="a folder without an earlier fit", got="one",
-            fix="pass resume=True to fit again with the same options, or use another run_dir",
+            fix="leave resume=True to fit again with the same options, or use another run_dir",
         )  # fmt: skip
     state.truncate_metrics(0)
     write_atomic(mark, f"{digest}\n".encode())

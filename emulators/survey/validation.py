@@ -139,10 +139,10 @@ def _spectral_ratios(
     truth: np.ndarray, others: dict[str, np.ndarray]
 ) -> dict[str, dict[str, np.ndarray]]:
     """exp <ln C_l - ln C_l of the reference> from l = 2 on."""
-    expected = angular_power(truth, "nested")
+    expected = angular_power(truth, ordering="nested")
     out = {}
     for name, maps in others.items():
-        found = angular_power(maps, "nested")
+        found = angular_power(maps, ordering="nested")
         out[name] = {
             s: np.exp(np.log(found[s][:, 2:] / expected[s][:, 2:]).mean(0)) for s in ("EE", "BB")
         }

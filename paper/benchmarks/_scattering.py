@@ -219,8 +219,8 @@ def _bands(
     more: np.ndarray,
 ) -> dict[str, Any]:  # fmt: skip
     """Deviations of the mean spectra in units of the band, and the shares within it."""
-    every = angular_power(np.concatenate([starts, more]), "nested")
-    of_inputs = angular_power(inputs, "nested")
+    every = angular_power(np.concatenate([starts, more]), ordering="nested")
+    of_inputs = angular_power(inputs, ordering="nested")
     means = {
         "emulator": controlled_spectra(emulated, starts, more),
         "start": {s: every[s].mean(0) for s in ("EE", "BB")},
@@ -240,7 +240,7 @@ def chi2_sources(system: System, run: Run, sizes: Sizes) -> dict[str, tuple[np.n
     """What the covariances of the chi squared are made of, and whether that is the exact one."""
     truth = system.reference.truth
     exact = not isinstance(truth, SampledTruth)
-    spectra = angular_power(run.inputs, "nested")
+    spectra = angular_power(run.inputs, ordering="nested")
     isotropic = isotropic_maps(
         spectra["EE"].mean(0), spectra["BB"].mean(0), sizes.nside, sizes.emulated, SEED
     )

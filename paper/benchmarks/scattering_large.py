@@ -42,11 +42,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     simulator = reference(nside)
     exact = simulator.response().variance(simulator.gain_covariance(np.zeros(0)))
     truth, seconds = timed(lambda: draw(simulator.simulate, n_reference, derive(SEED, 0)))
-    spectra = angular_power(truth, "nested")
+    spectra = angular_power(truth, ordering="nested")
 
     def add(what: str, maps: np.ndarray, seconds: float) -> None:
         share = maps.var(0, ddof=1)[exact > 0] / exact[exact > 0]
-        found = angular_power(maps, "nested")
+        found = angular_power(maps, ordering="nested")
         bands = [
             band_shares(band_deviation(found[s].mean(0), spectra[s], INPUTS))[0]
             for s in ("EE", "BB")

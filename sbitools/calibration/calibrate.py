@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import reprlib
 import time
 from collections.abc import Callable, Mapping, Sequence, Set
@@ -9,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from sbitools.errors import ConfigError
+from sbitools.gate.names import or_else
 from sbitools.gate.plain import flag, real, whole
 from sbitools.seeds import check_seed, derive
 from sbitools.store.access import as_store
@@ -32,6 +34,8 @@ from .sampling import draw
 from .statistics.joint import joint_null
 
 __all__ = ["CHECKS", "calibrate", "calibrate_draws"]
+
+_LOG = logging.getLogger(__name__)
 
 # Those that test something share the false-alarm rate; the others measure.
 _TESTED: dict[str, Callable[..., Check]] = {
@@ -179,6 +183,11 @@ def _run(
 ) -> tuple[list[Check], float]:
     """The checks in the order of `CHECKS`, and the joint p-value of those that test something."""
     names = [name for name in CHECKS if name in checks and _possible(name, d)]
+    if left_out := [name for name in CHECKS if name in checks and name not in names]:
+        _LOG.info("checks left out, which need what the draws do not have: %s", left_out)
+    if d.excluded:
+        _LOG.warning("%d simulations could not be tested; the first: %s", len(d.excluded),
+                     d.excluded[0].reason)  # fmt: skip
     tested = [n for n in names if n in _TESTED and (n != "contraction" or d.prior is not None)]
     null = joint_null(d, tested)
     levels = null.levels(false_alarm)
@@ -236,9 +245,10 @@ def _check_options(checks: Any, false_alarm: Any) -> tuple[Sequence[str], float]
     if isinstance(checks, str):
         checks = (checks,)
     listed = isinstance(checks, Sequence | Set)
-    if not listed or not checks or not all(c in CHECKS for c in checks):
+    unknown = [c for c in checks if c not in CHECKS] if listed else []
+    if not listed or not checks or unknown:
         raise ConfigError(
             "checks", expected=f"names out of {CHECKS}", got=reprlib.repr(checks),
-            fix="remove the unknown names",
+            fix=or_else(*unknown[:1] or [""], CHECKS, "remove the unknown names"),
         )  # fmt: skip
     return tuple(checks), probability(false_alarm)

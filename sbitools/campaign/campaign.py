@@ -8,6 +8,7 @@ and a Dask cluster give the same files, and so does a campaign that was killed a
 from __future__ import annotations
 
 import contextlib
+import logging
 import queue
 import signal
 import threading
@@ -39,6 +40,8 @@ from .runner import Cancelled, Payload, Runner, import_path, no_room
 from .sending import as_bytes
 
 __all__ = ["CampaignInterrupted", "RejectedSimulation", "plan", "simulate"]
+
+_LOG = logging.getLogger(__name__)
 
 # A source of results: (start, stop, counts) of finished tasks, in any order
 Engine = Callable[[list[tuple[int, int]]], Iterator[tuple[int, int, list[int]]]]
@@ -122,6 +125,7 @@ def simulate(
         engine.shown = progress  # a cluster says that it waits for workers
         _run(store, tasks, engine, progress)
         store.refresh()
+        _LOG.info("%s: %s", path, store.counts())
         for old in store._catalog.superseded():  # by simulations that were run again
             with typed(old):
                 old.unlink(missing_ok=True)
@@ -275,6 +279,8 @@ def _run(
     begin = [int(np.sum(counts == s)) for s in (DONE, FAILED, REJECTED)]
     for start, stop in tasks:  # those that are run again count anew
         begin[1] -= int(np.sum(counts[start:stop] == FAILED))
+    _LOG.info("%s: %d tasks to do; %d simulations done, %d failed, %d rejected before",
+              store.path, len(tasks), *begin)  # fmt: skip
     if not tasks:
         nothing_to_do(store.counts(), shown)
         return

@@ -7,6 +7,8 @@ import sys
 import time
 from collections.abc import Mapping
 
+from sbitools.display.bars import Bar, clock, looked_at, showing
+
 __all__ = ["Progress", "nothing_to_do"]
 
 _LINE_SECONDS = 10.0
@@ -43,28 +45,37 @@ class Progress:
         self.shown = shown and sys.stderr is not None  # None in a process without one
         self._already, self._begin = sum(counts), time.monotonic()
         self._last = self._begin
-        self._bar = _bar(total, sum(counts)) if self.shown and _terminal() else None
+        with showing(self.shown):
+            self._bar = Bar("simulations", total, sum(counts)) if looked_at() else None
 
     def add(self, counts: list[int]) -> None:
         """Take note of finished simulations: done, failed, rejected."""
         self.counts = [a + b for a, b in zip(self.counts, counts, strict=True)]
         if self._bar is not None:
-            self._bar.update(self._bar.task_ids[0], completed=sum(self.counts), text=self.text)
+            self._bar.add(sum(counts), self._rest)
         elif self.shown and time.monotonic() - self._last > _LINE_SECONDS:
             self._line()
 
     @property
     def text(self) -> str:
         """For example ``120/500 done, 2 failed, 3.1 per s, 2:02 left``."""
-        done, failed, rejected = self.counts
+        parts = [f"{self.counts[0]}/{self.total} done", self._rest]
+        if rate := self._rate:
+            parts.append(f"{clock((self.total - sum(self.counts)) / rate)} left")
+        return ", ".join(part for part in parts if part)
+
+    @property
+    def _rate(self) -> float:
+        """Simulations per second since this campaign began."""
         now = sum(self.counts) - self._already
-        parts = [f"{done}/{self.total} done"]
-        parts += [f"{n} {k}" for n, k in ((failed, "failed"), (rejected, "rejected")) if n]
-        if now:
-            rate = now / max(time.monotonic() - self._begin, 1e-9)
-            left = (self.total - sum(self.counts)) / rate
-            parts += [_rate(rate), f"{_clock(left)} left"]
-        return ", ".join(parts)
+        return now / max(time.monotonic() - self._begin, 1e-9)
+
+    @property
+    def _rest(self) -> str:
+        """For example ``2 failed, 3.1 per s``."""
+        _, failed, rejected = self.counts
+        parts = [f"{n} {k}" for n, k in ((failed, "failed"), (rejected, "rejected")) if n]
+        return ", ".join(parts + ([_per_time(self._rate)] if self._rate else []))
 
     def _line(self) -> None:
         self._last = time.monotonic()
@@ -75,35 +86,12 @@ class Progress:
     def close(self) -> None:
         """Write the last state."""
         if self._bar is not None:
-            self._bar.stop()
+            self._bar.close()
         elif self.shown and sum(self.counts) > self._already:
             self._line()
 
 
-def _terminal() -> bool:
-    return sys.stderr is not None and sys.stderr.isatty()
-
-
-def _rate(per_second: float) -> str:
+def _per_time(per_second: float) -> str:
     if per_second >= 1:
         return f"{per_second:.3g} per s"
     return f"{60 * per_second:.3g} per min"
-
-
-def _clock(seconds: float) -> str:
-    minutes, s = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{s:02d}" if hours else f"{minutes}:{s:02d}"
-
-
-def _bar(total: int, done: int):  # noqa: ANN202  (rich is imported where it is used)
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
-    bar = Progress(
-        TextColumn("simulations"), BarColumn(), TextColumn("{task.fields[text]}"),
-        TimeElapsedColumn(), console=Console(stderr=True),
-    )  # fmt: skip
-    bar.add_task("simulations", total=total, completed=done, text="")
-    bar.start()
-    return bar

@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from sbitools.disk.files import typed
 from sbitools.disk.locks import Taken, held
+from sbitools.display.bars import showing
 from sbitools.errors import ConfigError, SbitoolsError
 
 from .aside import Place, recover, replacing
@@ -129,9 +130,10 @@ def _run_stage(run: Run, stage: Stage, tell: Announce, again: bool) -> StageReco
 
     def work() -> StageRecord:
         tell(stage, "start", None)
-        return record_work(
-            place.record, stage.name, settings, inputs, lambda: stage.work(run, resume)
-        )
+        with showing(run.progress):
+            return record_work(
+                place.record, stage.name, settings, inputs, lambda: stage.work(run, resume)
+            )
 
     if in_place:
         record = work()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ __all__ = ["WITH", "WITHOUT", "best_trained", "choose", "compares", "emulated_te
 WITH, TUNED = "emulated simulations", "emulated, then reference simulations"
 WITHOUT = "reference simulations alone"
 _EPOCHS = 100
+_LOG = logging.getLogger(__name__)
 
 
 def compares(run: Run) -> bool:
@@ -64,6 +66,7 @@ def choose(run: Run, resume: bool) -> Outcome:
                 found[name] = train(run, found[WITH], folder / "fit", resume)
         except (TrainingError, ConfigError) as error:  # a handful of simulations trains nothing
             failed[name] = str(error)
+            _LOG.warning("posterior %r cannot be trained, and is left out: %s", name, error)
     result: dict[str, Any] = {"chosen": WITH, "failed": failed}
     if len(found) > 1:
         without = WITHOUT if WITHOUT in found else WITH

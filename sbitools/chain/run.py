@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from sbitools.config import RunConfig, validate_model
 from sbitools.errors import ConfigError
+from sbitools.gate.names import or_else
 from sbitools.systems import EmulatedSystem, System, find_system
 
 from .emulating import Emulation, choose_emulation, emulator_options
@@ -144,7 +145,10 @@ class Run:
         if method not in METHODS:
             raise ConfigError(
                 "train.method", expected=f"one of {', '.join(METHODS)}", got=repr(method),
-                fix="correct 'train.method' in the file, or with --set train.method=...",
+                fix=or_else(
+                    method, METHODS, "correct 'train.method' in the file, or with --set "
+                    "train.method=...",
+                ),
             )  # fmt: skip
         chosen = validate_model(find_method(method).options, options | {"method": method}, "train")
         if self.emulation is not None:

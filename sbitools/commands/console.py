@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from rich.text import Text
 
 from sbitools.disk.files import read_json
-from sbitools.display.lines import clock, epoch_printer, pass_by, terminal
+from sbitools.display.bars import clock
+from sbitools.display.lines import epoch_printer, pass_by, terminal
 
 if TYPE_CHECKING:
     from sbitools.chain.records import StageRecord

@@ -10,8 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sbitools.display.bars import showing
 from sbitools.seeds import derive, generator
 from sbitools.training import TrainingHistory, TrainingOptions, run_training
+from sbitools.training.trackers import of_part
 
 from .lattice import Lattice
 from .mixture import select_members
@@ -157,13 +159,10 @@ class DensityFit:
         known = {k: v for k, v in given.items() if k in TrainingOptions.model_fields}
         options = TrainingOptions(**chosen | known | {"threads": self.options.threads})
 
-        def note(row: dict[str, Any]) -> None:
-            if self.on_epoch:
-                self.on_epoch(row | {"part": name})
-
-        self.histories[name] = run_training(
-            stack, loss, batches, lambda: iter([held_out]), options, self.run_dir / name,
-            steps_per_epoch=per_epoch, resume=self.resume,
-            identity=self.identity() | {"part": name}, on_epoch=note,
-        )  # fmt: skip
+        with showing(about=f"{name}: "):
+            self.histories[name] = run_training(
+                stack, loss, batches, lambda: iter([held_out]), options, self.run_dir / name,
+                steps_per_epoch=per_epoch, resume=self.resume,
+                identity=self.identity() | {"part": name}, on_epoch=of_part(self.on_epoch, name),
+            )  # fmt: skip
         return self.histories[name]

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 
 from rich.console import Console
 from rich.text import Text
 
-__all__ = ["clock", "epoch_printer", "pass_by", "terminal"]
+from .bars import clock, drawn, losses
 
-
-def clock(seconds: float) -> str:
-    """Seconds as h:mm:ss, or m:ss below an hour."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+__all__ = ["epoch_printer", "pass_by", "terminal"]
 
 
 def epoch_printer(epochs: int | None) -> Callable[[Mapping[str, float]], None]:
-    """What prints a line per epoch of a training, in place on a terminal.
+    """What prints a line per epoch of a training, where no bar is seen that tells the same.
 
     Args:
         epochs: how many there are at most, if that is known.
@@ -30,12 +24,11 @@ def epoch_printer(epochs: int | None) -> Callable[[Mapping[str, float]], None]:
     console, total = terminal(), f"/{epochs}" if epochs else ""
 
     def show(row: Mapping[str, float]) -> None:
-        text = Text(f"  epoch {int(row['epoch']) + 1}{total}")
-        for name, key in (("loss", "train_loss"), ("validation", "validation_loss")):
-            if math.isfinite(row.get(key, math.nan)):
-                text.append(f"  {name} {row[key]:.4g}")
-        text.append(f"  {clock(row.get('seconds', 0.0))}")
-        pass_by(console, text)
+        if drawn():
+            return
+        parts = [f"epoch {int(row['epoch']) + 1}{total}", losses(row)]
+        parts = [part for part in (*parts, clock(row.get("seconds", 0.0))) if part]
+        pass_by(console, Text("  " + "  ".join(parts)))
 
     return show
 

@@ -93,7 +93,7 @@ def pretrain(
     augment: Augment | None = None,
     rows: tuple[np.ndarray, np.ndarray] | None = None,
     workers: int = 1,
-    resume: bool = False,
+    resume: bool = True,
     on_epoch: Callable[[dict[str, float]], None] | None = None,
     identity: Mapping[str, Any] | None = None,
 ) -> tuple[Regression, TrainingHistory]:
@@ -115,7 +115,7 @@ def pretrain(
             of the later joint training; None splits the store as `sbitools.train` does with the
             same seed and fraction.
         workers: pieces of a batch that are computed at the same time on a CPU, one thread each.
-        resume: take up an interrupted run in `run_dir`.
+        resume: take up an interrupted run in `run_dir`; False to refuse it.
         on_epoch: called with each new row of the training history.
         identity: plain values besides the data's that tell this run from others.
 

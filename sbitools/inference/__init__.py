@@ -5,6 +5,7 @@ from __future__ import annotations
 from . import discrete, likelihood, npe, ratio, repaired, vector_field
 from .discrete import DiscreteOptions, DiscretePosterior
 from .evidence import LikelihoodPosterior
+from .keywords import list_options
 from .likelihood import NLEOptions
 from .mcmc import MCMCPosterior
 from .methods import METHODS, enter_methods
@@ -39,4 +40,6 @@ __all__ = [
 # What is asked for by name is entered here, so that those who ask import nothing of it.
 for _home in (npe, vector_field, likelihood, ratio, discrete):
     enter_methods(_home.METHODS)
+for _asked in (train, train_models, train_rounds):
+    list_options(_asked)
 enter_kind(repaired.KIND, repaired.load_repaired)

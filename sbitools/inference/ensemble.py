@@ -10,8 +10,10 @@ import torch
 from torch import Tensor
 
 from sbitools.densities.mixture import Mixture, stacking_weights
+from sbitools.display.bars import showing
 from sbitools.seeds import derive
 from sbitools.training import TrainingHistory
+from sbitools.training.trackers import of_part
 
 if TYPE_CHECKING:
     from .estimator import EstimatorOptions
@@ -42,7 +44,7 @@ def fit_ensemble(
         mixture: of untrained members.
         run_dir: gets one folder per member.
         resume: take up an earlier run.
-        on_epoch: called with each row of the histories.
+        on_epoch: called with each row of the histories, with ``"part"`` in it.
 
     Returns:
         The history of the best member, and provenance of the rest.
@@ -51,9 +53,12 @@ def fit_ensemble(
     for k, member in enumerate(mixture.members):
         own = job.with_seed(derive(job.options.seed, _MEMBER, k) % (1 << 62))
         folder = run_dir / f"member-{k}"
-        if job.options.pretrain_epochs:
-            own.stages(member, folder, resume, on_epoch)
-        histories.append(own.run(member, folder, resume, on_epoch))
+        name = f"member {k + 1}"
+        told = of_part(on_epoch, name)
+        with showing(about=f"{name}: "):
+            if job.options.pretrain_epochs:
+                own.stages(member, folder, resume, told)
+            histories.append(own.run(member, folder, resume, told))
     weights = stacking_weights(_scores(job, mixture))
     mixture.weights.copy_(weights)
     best = min(histories, key=lambda h: h.best_validation_loss)

@@ -28,6 +28,7 @@ from sbitools.store.marks import sketch
 from sbitools.training import TrainingHistory, TrainingOptions, mean_loss, run_training
 from sbitools.training.distributed import local_device
 from sbitools.training.loader import Batch, StreamingLoader, split
+from sbitools.training.trackers import of_part
 
 from .first_guess import can_guess, guess_target
 from .methods import Method
@@ -202,10 +203,11 @@ class Job:
             augment=partial(random_symmetry, axes=turned_axes(self.spec, symmetry))
             if symmetry != "none" else None,
             rows=(self.train_rows, self.held_out), workers=self.options.workers, resume=resume,
-            on_epoch=on_epoch, identity={f"option {k}": v for k, v in self.identity().items()},
+            on_epoch=of_part(on_epoch, "pretrain"),
+            identity={f"option {k}": v for k, v in self.identity().items()},
         )  # fmt: skip
         with frozen(estimator.embedding):
-            self.run(estimator, run_dir / "frozen", resume, on_epoch, options)
+            self.run(estimator, run_dir / "frozen", resume, of_part(on_epoch, "frozen"), options)
 
     def run(
         self,
@@ -229,13 +231,28 @@ class Job:
         theta = self.store.theta[torch.from_numpy(self._rows)][:, space.inferred_columns].numpy()
         return simulated_ranges(space.inferred, theta)
 
+    def told(self, network: nn.Module) -> str:
+        """What is trained on what, in a line: nobody may have said it."""
+        parts = (getattr(module, "embedding", None) for module in network.modules())
+        embedding = next(part for part in parts if isinstance(part, nn.Module))
+        left_out = ", ".join(f"{n} {k}" for k, n in self._excluded.items())
+        return (
+            f"{type(network).__name__}, embedding {type(embedding).__name__}, on {self.device}; "
+            f"{len(self.train_rows)} simulations train, {len(self.held_out)} validate, "
+            f"{left_out or 'none'} left out; batches of {self.options.batch_size}"
+        )
+
+    @property
+    def _excluded(self) -> dict[str, int]:
+        """Simulations of the store that are not done, by their state."""
+        return {k: v for k, v in self.store.counts().items() if k != "done" and v}
+
     def info(self, history: TrainingHistory, seconds: float) -> dict[str, Any]:
         """Provenance."""
-        counts = {k: v for k, v in self.store.counts().items() if k != "done" and v}
         return {
             "method": self.method.name, "options": self.options.model_dump(mode="json"),
             "history": history.to_dict(), "n_training": len(self.train_rows),
-            "n_validation": len(self.held_out), "excluded": counts,
+            "n_validation": len(self.held_out), "excluded": self._excluded,
             "store": self.store.digest(), "design": self.store.design, "seconds": seconds,
             "simulated": self._ranges(), "simulations": sketch(self.store, self._rows),
         }  # fmt: skip

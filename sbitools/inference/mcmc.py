@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from sbitools import seeds as seeds_
+from sbitools.display.bars import Bar, counting
 from sbitools.display.brief import Brief
 from sbitools.errors import (
     ConvergenceWarning,
@@ -149,12 +150,13 @@ class MCMCPosterior(Posterior):
         walkers = _walkers(n, n_parameters)
         per = max(1, _WALKERS_AT_ONCE // (_ENSEMBLES * walkers))
         found = []
-        for first in range(0, len(x), per):
-            rows = slice(first, min(first + per, len(x)))
-            block = _Block(self, features[rows], first, walkers, seed, deadline, asked)
-            values, log_p, diagnostics = block.draw(n)
-            u[rows], log_q[rows] = torch.from_numpy(values), torch.from_numpy(log_p)
-            found.append(diagnostics)
+        with counting("chains", len(x)) as bar:
+            for first in range(0, len(x), per):
+                rows = slice(first, min(first + per, len(x)))
+                block = _Block(self, features[rows], first, walkers, seed, deadline, asked)
+                values, log_p, diagnostics = block.draw(n, bar)
+                u[rows], log_q[rows] = torch.from_numpy(values), torch.from_numpy(log_p)
+                found.append(diagnostics)
         self.diagnostics = ChainDiagnostics(
             *(np.concatenate([getattr(d, f.name) for d in found]) for f in fields(found[0]))
         )
@@ -254,7 +256,7 @@ class _Block:
         space, n = self.posterior.parameters, self.walkers.n_candidates
         return np.stack([space.to_unconstrained(space.design(n, s)).numpy() for s in self.seeds])
 
-    def draw(self, n: int) -> tuple[np.ndarray, np.ndarray, ChainDiagnostics]:
+    def draw(self, n: int, bar: Bar) -> tuple[np.ndarray, np.ndarray, ChainDiagnostics]:
         """u (R, n, P), their log posterior (R, n), and what the chains say."""
         u, hopeless = self.walkers.start(self._candidates())
         if len(hopeless):
@@ -280,6 +282,7 @@ class _Block:
                     chains[row] = []
                 else:
                     going.append(j)
+            bar.add(len(active) - len(going), f"{steps} steps")
             u, active = u[going], active[going]
             steps = max(_FIRST, sum(len(c[0]) for c in chains[active[0]])) if len(active) else 0
         drawn = [r.draw(n, g) for r, g in zip(result, self.generators, strict=True)]

@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from torch import Tensor
 
 from sbitools.errors import ConfigError
+from sbitools.gate.names import or_else
 from sbitools.parameters import ParameterSpace
 from sbitools.simulator import FieldSpec
 
@@ -82,6 +83,6 @@ def find_method(name: str) -> Method:
     if not isinstance(name, str) or name not in _KNOWN:
         raise ConfigError(
             "method", expected=f"one of {', '.join(METHODS)}", got=repr(name),
-            fix="use method='npe' unless you have a reason for another",
+            fix=or_else(name, METHODS, "use method='npe' unless you have a reason for another"),
         )  # fmt: skip
     return _KNOWN[name]

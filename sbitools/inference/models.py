@@ -16,7 +16,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Unpack
 
 import numpy as np
 import torch
@@ -29,6 +29,7 @@ from sbitools.store.models import ModelStore
 from sbitools.training.loader import split
 
 from .discrete import DiscretePosterior
+from .keywords import TrainKeywords
 from .prior_check import warn_of_prior
 from .train import train
 
@@ -43,9 +44,10 @@ def train_models(
     run_dir: str | Path,
     probabilities: Mapping[str, float] | Sequence[float] | None = None,
     observe: Observation | Sequence[Step] | None = None,
-    resume: bool = False,
+    resume: bool = True,
+    progress: bool = True,
     on_epoch: Callable[[dict[str, float]], None] | None = None,
-    **options: Any,
+    **options: Unpack[TrainKeywords],
 ) -> DiscretePosterior:
     """Train posterior model probabilities on one store for each model.
 
@@ -61,6 +63,7 @@ def train_models(
             if None. See `DiscretePosterior.with_prior` to change them later.
         observe: see `train`; the same for all models.
         resume: see `train`.
+        progress: see `train`.
         on_epoch: see `train`.
         **options: of `train` with method ``"discrete"``.
 
@@ -98,7 +101,7 @@ def train_models(
         _warn_of_failures(name, store)
     posterior = train(
         joined, "discrete", observe=observe, run_dir=run_dir, resume=resume,  # pyright: ignore[reportArgumentType]
-        on_epoch=on_epoch, **options,
+        progress=progress, on_epoch=on_epoch, **options,
     )  # fmt: skip
     assert isinstance(posterior, DiscretePosterior)  # noqa: S101  (the method's own class)
     _divide_out(posterior, joined)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import reprlib
 from typing import Any, Literal
 
@@ -10,6 +9,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from sbitools.axes import LINE_OF_SIGHT
 from sbitools.errors import ConfigError
+from sbitools.gate.names import or_else
 from sbitools.simulator import FieldSpec
 from sbitools.training import TrainingOptions
 
@@ -58,10 +58,7 @@ def parse_options(method: Method, options: dict[str, Any]) -> Any:
         expected, fix = first["msg"].removeprefix("Value error, "), f"correct {name!r}"
         if first["type"] == "extra_forbidden":
             expected, got = f"an option of {method.title}", f"an unknown one, {name}={got}"
-            near = difflib.get_close_matches(name, known, n=1)
-            fix = (f"did you mean {near[0]!r}?" if near else "leave it out") + (
-                f" There are {', '.join(known)}"
-            )
+            fix = f"{or_else(name, known, 'leave it out')} There are {', '.join(known)}"
         raise ConfigError(
             f"option {name!r} of train", expected=expected, got=got, fix=fix
         ) from error

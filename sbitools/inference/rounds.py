@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 from torch import Tensor
@@ -21,6 +22,7 @@ from torch import Tensor
 from sbitools.campaign.arguments import checked_simulator
 from sbitools.campaign.campaign import _manifest, simulate
 from sbitools.disk.files import read_json, write_atomic
+from sbitools.display.bars import showing
 from sbitools.embeddings.own import without_module
 from sbitools.errors import ConfigError, ObservationError
 from sbitools.gate.plain import as_path, flag, plain_value, real, whole
@@ -31,7 +33,9 @@ from sbitools.seeds import check_seed, derive, simulation_seeds
 from sbitools.simulator import Simulator
 from sbitools.store import SimulationStore
 from sbitools.store.manifest import stamp
+from sbitools.training.trackers import of_part
 
+from .keywords import RoundKeywords
 from .methods import find_method
 from .options import check_options, parse_options
 from .posterior import Posterior
@@ -39,6 +43,8 @@ from .train import train
 from .truncation import JoinedStores, Truncation
 
 __all__ = ["train_rounds"]
+
+_LOG = logging.getLogger(__name__)
 
 
 def train_rounds(
@@ -56,7 +62,7 @@ def train_rounds(
     resume: bool = True,
     progress: bool = True,
     on_epoch: Callable[[dict[str, float]], None] | None = None,
-    **options: Any,
+    **options: Unpack[RoundKeywords],
 ) -> Posterior:
     """Spend simulations where the posterior of one observation is.
 
@@ -75,8 +81,8 @@ def train_rounds(
         workers: processes that simulate, and threads that train.
         method: a name out of `sbitools.inference.METHODS`.
         resume: False to refuse a folder that holds rounds already.
-        progress: show the simulations' progress on stderr.
-        on_epoch: called with each new row of a round's training history.
+        progress: show the progress of simulations and of training on stderr.
+        on_epoch: called with each new row of a round's training history, with ``"part"`` in it.
         **options: of the method, as for `train`.
 
     Returns:
@@ -96,40 +102,44 @@ def train_rounds(
     epsilon = real(epsilon, "epsilon, the mass outside a region,", above=0, most=0.4999)
     resume, progress = flag(resume, "resume"), flag(progress, "progress")
     x = _checked(x_observed, simulator, observation)
-    options, module = without_module(options)
-    options = plain_value(options) | {"workers": workers}
-    parsed = parse_options(find_method(method), options | {"method": method})
+    given, module = without_module({**options})
+    given = plain_value(given) | {"workers": workers}
+    parsed = parse_options(find_method(method), given | {"method": method})
     check_options(parsed, observation.output(simulator.output))
     identity = {
         "x_observed": hashlib.sha256(np.ascontiguousarray(x.numpy()).tobytes()).hexdigest(),
         "n_per_round": n_per_round, "seed": check_seed(seed), "epsilon": epsilon,
-        "method": method, "options": options, "observe": observation.to_dict(),
+        "method": method, "options": given, "observe": observation.to_dict(),
         "parameters": simulator.parameters.to_dict(), "output": simulator.output.to_dict(),
     }  # fmt: skip
     folder = as_path(run_dir, "run_dir")
     _check_folder(folder, identity, resume)
     # Emulated pairs would come from the whole prior, of which later rounds simulate a part.
     fields = find_method(method).options.model_fields
-    options = ({"emulate": False} if "emulate" in fields else {}) | options
-    asked: dict[str, Any] = options if module is None else options | {"embedding": module}
+    given = ({"emulate": False} if "emulate" in fields else {}) | given
+    asked: dict[str, Any] = given if module is None else given | {"embedding": module}
     posterior, stores = None, []
     for i in range(rounds):
         here = folder / f"round-{i + 1}"
         region = None if posterior is None else Truncation(
             posterior, simulator.parameters, x, epsilon, derive(seed, i, 1))  # fmt: skip
-        store, told = _simulated(
-            simulator, region, here, n_per_round, derive(seed, i), workers, progress
-        )
+        with showing(progress, f"round {i + 1}: "):
+            store, told = _simulated(
+                simulator, region, here, n_per_round, derive(seed, i), workers, progress
+            )
         stores.append(store)
+        _LOG.info("round %d: %s simulations, theta of %s", i + 1, store.counts(), told)
         if (here / "posterior").exists():
+            _LOG.info("round %d: finished before, its posterior is read back", i + 1)
             posterior = Posterior.load(here / "posterior", embedding=module)
             continue
         earlier = posterior.info["rounds"] if posterior is not None else []
-        posterior = train(
-            JoinedStores(stores),  # pyright: ignore[reportArgumentType]
-            method, observe=observation, run_dir=here / "training", resume=True,
-            on_epoch=on_epoch, **asked,
-        )  # fmt: skip
+        with showing(progress, f"round {i + 1}: "):
+            posterior = train(
+                JoinedStores(stores),  # pyright: ignore[reportArgumentType]
+                method, observe=observation, run_dir=here / "training", resume=True,
+                on_epoch=of_part(on_epoch, f"round {i + 1}"), **asked,
+            )  # fmt: skip
         posterior.info |= {
             "amortised": False, "x_observed": identity["x_observed"], "epsilon": epsilon,
             "rounds": [*earlier, told | store.counts()],

@@ -37,7 +37,7 @@ def fine_tune(
     rows: np.ndarray,
     *,
     run_dir: str | Path,
-    resume: bool = False,
+    resume: bool = True,
     freeze: bool = False,
     **options: Any,
 ) -> Posterior:
@@ -50,7 +50,7 @@ def fine_tune(
         store: reference simulations.
         rows: the simulations to learn from.
         run_dir: for the state of both stages.
-        resume: take up an interrupted run.
+        resume: take up an interrupted run; False to refuse it.
         freeze: leave out the second stage: the embedding stays as it is.
         **options: of training, for both stages, e.g. ``learning_rate`` or ``epochs``.
 

@@ -67,7 +67,7 @@ def reference_curve(
     *,
     run_dir: str | Path,
     method: str = "npe",
-    resume: bool = False,
+    resume: bool = True,
     seed: int = 0,
     **options: Any,
 ) -> np.ndarray:
@@ -81,7 +81,7 @@ def reference_curve(
         sizes: numbers of simulations.
         run_dir: one folder per size is made in it.
         method: see `sbitools.train`.
-        resume: take up interrupted trainings.
+        resume: take up interrupted trainings; False to refuse them.
         seed: of the choice, the training and the noise.
         **options: of `sbitools.train`.
     """
@@ -109,7 +109,7 @@ def repair_curve(
     *,
     folds: int = 5,
     run_dir: str | Path,
-    resume: bool = False,
+    resume: bool = True,
     seed: int = 0,
     **options: Any,
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -122,7 +122,7 @@ def repair_curve(
         sizes: numbers of independent simulations to fit to, at most those of all folds but one.
         folds: of the cross-fit.
         run_dir: for the state of trainings.
-        resume: take up interrupted trainings.
+        resume: take up interrupted trainings; False to refuse them.
         seed: of folds, noise and training.
         **options: of `fine_tune`.
     """

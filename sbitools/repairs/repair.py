@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 import tempfile
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -15,6 +16,7 @@ import torch
 from sbitools.calibration.drawing.stores import as_posterior, check_specification, seen
 from sbitools.display.brief import BriefDict
 from sbitools.errors import ConfigError, StoreError
+from sbitools.gate.names import or_else
 from sbitools.gate.plain import as_path, flag, text, whole
 from sbitools.inference.posterior import Posterior
 from sbitools.seeds import check_seed
@@ -32,6 +34,7 @@ from .reweight import reweight
 
 __all__ = ["judgement", "repair"]
 
+_LOG = logging.getLogger(__name__)
 _SHAPE = ("shift", "log_width", "skew", "log_tail")
 
 
@@ -44,7 +47,7 @@ def repair(
     indices: np.ndarray | None = None,
     n_draws: int = 500,
     run_dir: str | Path | None = None,
-    resume: bool = False,
+    resume: bool = True,
     seed: int = 0,
     **options: Any,
 ) -> Any:
@@ -68,7 +71,7 @@ def repair(
             done if None.
         n_draws: posterior draws per simulation, for the held-out checks.
         run_dir: for the state of the training of ``"fine_tune"``; a temporary folder if None.
-        resume: take up interrupted trainings in `run_dir`.
+        resume: take up interrupted trainings in `run_dir`; False to refuse them.
         seed: of folds, noise and bootstrap.
         **options: of ``"fine_tune"``, see there.
 
@@ -94,7 +97,7 @@ def repair(
     if not set(names) <= set(METHODS):
         raise ConfigError(
             "method of repair", expected=f"'auto' or one of {METHODS}", got=repr(method),
-            fix="use method='auto'",
+            fix=or_else(method, ("auto", *METHODS), "use method='auto'"),
         )  # fmt: skip
     folds, n_draws = whole(folds, "folds", least=2), whole(n_draws, "n_draws", least=1)
     seed, resume = check_seed(seed), flag(resume, "resume")
@@ -109,6 +112,8 @@ def repair(
         chosen: str | None = max(judged, key=lambda name: judged[name].gain)
         if method == "auto" and not judged[chosen].helps:
             chosen = None
+        _LOG.info("repair by %s; tried: %s", chosen or "none, since none helps beyond chance",
+                  {name: f"{j.gain:.3g} nats" for name, j in judged.items()})  # fmt: skip
         repaired = copy.copy(posterior) if chosen is None else job.fit(chosen)(rows, -1)
     tried = {name: verdict.to_dict() for name, verdict in judged.items()}
     repaired.info = BriefDict(repaired.info)  # that of the posterior stays as it is

@@ -1,4 +1,12 @@
-"""Summary statistics of fields on a grid and on the sphere, and the noise floor of comparisons."""
+"""Summary statistics of fields on a grid and on the sphere, and the noise floor of comparisons.
+
+One convention holds for all of them. What is measured comes first, fields of shape (B, *shape) or
+maps of shape (B, n_pixels); on a grid `box_size` comes next, the side of the box in any unit of
+length (for light cones `cell_size`, the side of a cell), and k has the inverse of that unit, with
+2 pi in it. Everything else is passed by name: `edges`, ascending edges of bins, (n_bins + 1,), in
+k or, of `pdf`, in the unit of the field; and `ordering`, ``"ring"`` or ``"nested"``, which has no
+default, since no map tells its own.
+"""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ class Bispectrum(NamedTuple):
 
 
 def bispectrum(
-    field: Tensor | np.ndarray, box_size: float, edges: np.ndarray, *,
+    field: Tensor | np.ndarray, box_size: float, *, edges: np.ndarray,
     triangles: Sequence[Sequence[int]] | np.ndarray | None = None,
 ) -> Bispectrum:  # fmt: skip
     """Bispectrum of each field of a batch.

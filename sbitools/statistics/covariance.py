@@ -78,7 +78,7 @@ def ledoit_wolf(maps: np.ndarray) -> tuple[np.ndarray, float]:
     return covariance, rho
 
 
-def gaussian_taper(nside: int, width: float, ordering: str) -> np.ndarray:
+def gaussian_taper(nside: int, width: float, *, ordering: str) -> np.ndarray:
     """exp(-angle^2 / 2 width^2) between the centres of all pixels, (n_pixels, n_pixels).
 
     Args:
@@ -107,7 +107,7 @@ def taper_covariance(covariance: np.ndarray, taper: np.ndarray) -> np.ndarray:
 
 def scan_tapers(
     covariance: np.ndarray, reference: np.ndarray, widths: Sequence[float], nside: int,
-    ordering: str,
+    *, ordering: str,
 ) -> np.ndarray:  # fmt: skip
     """Relative Frobenius error of a tapered covariance for every width, shape (n_widths,).
 

@@ -61,8 +61,8 @@ class _Axis(NamedTuple):
 
 
 def cylindrical_power(
-    field: Tensor | np.ndarray, cell_size: float | tuple[float, float],
-    edges_perp: np.ndarray, edges_par: np.ndarray, *,
+    field: Tensor | np.ndarray, cell_size: float | tuple[float, float], *,
+    edges_perp: np.ndarray, edges_par: np.ndarray,
     window: Window | None = None, chunks: Sequence[int] | np.ndarray | None = None,
 ) -> CylindricalSpectrum:  # fmt: skip
     """Cylindrical power spectrum of each light cone of a batch.
@@ -72,7 +72,8 @@ def cylindrical_power(
 
     Args:
         field: shape (n, n, n_los) or (B, n, n, n_los), the line of sight last.
-        cell_size: side of a cell, in any unit of length, or (on the sky, along the line of sight).
+        cell_size: side of a cell, in any unit of length, or (on the sky, along the line of sight);
+            k comes in its inverse.
         edges_perp: ascending edges in k_perp, shape (n_perp + 1,).
         edges_par: ascending edges in |k_par|, shape (n_par + 1,).
         window: taper along the line of sight; none if None, for cubes periodic in all directions.

@@ -67,7 +67,7 @@ def cross_power(
 
 
 def plane_power_spectrum(
-    field: Tensor | np.ndarray, box_size: float, edges: np.ndarray | None = None
+    field: Tensor | np.ndarray, box_size: float, *, edges: np.ndarray | None = None
 ) -> Spectrum:
     """Power spectrum of each plane of a batch: an area, in the convention of the cubes.
 
@@ -129,7 +129,7 @@ def cross_correlation(
     return cross.k, cross.power / np.sqrt(product)
 
 
-def pdf(field: Tensor | np.ndarray, edges: np.ndarray) -> np.ndarray:
+def pdf(field: Tensor | np.ndarray, *, edges: np.ndarray) -> np.ndarray:
     """One-point probability density of the cells' values, shape (n_bins,) or (B, n_bins).
 
     Its integral over the bins is the fraction of cells inside them: values outside are not

@@ -47,7 +47,7 @@ class Minkowski(NamedTuple):
 
 
 def minkowski_functionals(
-    maps: np.ndarray, thresholds: np.ndarray, ordering: str, *, absolute: bool = False,
+    maps: np.ndarray, thresholds: np.ndarray, *, ordering: str, absolute: bool = False,
     width: float | None = None, lmax: int | None = None, mask: np.ndarray | None = None,
 ) -> Minkowski:  # fmt: skip
     """V0, V1 and V2 of each map; what is measured is the map's part up to lmax.

@@ -18,7 +18,7 @@ _OF_FIELDS = {1: ("TT",), 2: ("EE", "BB", "EB"), 3: _ALL}
 
 
 def angular_power(
-    maps: np.ndarray, ordering: str, lmax: int | None = None, *,
+    maps: np.ndarray, *, ordering: str, lmax: int | None = None,
     weights: np.ndarray | None = None, iterations: int = 3,
 ) -> dict[str, np.ndarray]:  # fmt: skip
     """Spectra C_l of each map of a batch, of its fields with each other.

@@ -6,8 +6,9 @@ from .loader import StreamingLoader, split
 from .loop import TrainingHistory, TrainingOptions, run_training
 from .parallel import mean_loss
 from .run_state import read_metrics
+from .trackers import CSVTracker, TensorBoardTracker
 
 __all__ = [
-    "StreamingLoader", "TrainingHistory", "TrainingOptions", "mean_loss", "read_metrics",
-    "run_training", "split",
+    "CSVTracker", "StreamingLoader", "TensorBoardTracker", "TrainingHistory", "TrainingOptions",
+    "mean_loss", "read_metrics", "run_training", "split",
 ]  # fmt: skip

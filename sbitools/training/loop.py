@@ -8,6 +8,7 @@ function of (seed, epoch, step), so a resumed run repeats the uninterrupted one 
 from __future__ import annotations
 
 import copy
+import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,6 +20,7 @@ import torch
 from pydantic import ConfigDict, Field
 from torch import Tensor, nn
 
+from sbitools.display.bars import Bar, counting, losses
 from sbitools.display.brief import Brief
 from sbitools.errors import TrainingError
 from sbitools.gate.models import PlainModel
@@ -30,6 +32,8 @@ from .optimizer import make_optimizer
 from .run_state import RunState, claimed
 
 __all__ = ["Loss", "TrainingHistory", "TrainingOptions", "run_training"]
+
+_LOG = logging.getLogger(__name__)
 
 TensorBatch = Sequence[Tensor]
 Loss = Callable[[nn.Module, TensorBatch, torch.Generator], Tensor]
@@ -124,7 +128,7 @@ def run_training(
     run_dir: str | Path,
     *,
     steps_per_epoch: int,
-    resume: bool = False,
+    resume: bool,
     identity: Mapping[str, Any] | None = None,
     on_epoch: Callable[[dict[str, float]], None] | None = None,
     optimizer_threads: int = 1,
@@ -141,7 +145,8 @@ def run_training(
         options: how to train.
         run_dir: for `metrics.jsonl` and the resumable state.
         steps_per_epoch: length of ``train_batches(epoch, 0)``.
-        resume: take up the run in `run_dir` if it has one.
+        resume: take up the run in `run_dir` if it has one; False refuses it. Without a default:
+            only `identity` tells a run from that of other data.
         identity: plain values that tell this run from others, e.g. the digest of its store: a run
             of another identity is not resumed.
         on_epoch: called with each new row of the history, for progress.
@@ -161,13 +166,17 @@ def run_training(
     device = next(module.parameters()).device
     with distributed.session(device), claimed(state.run_dir), _threads(options.threads):
         trainer.start(resume)
-        while not trainer.history.stopped:
-            trainer.epoch(train_batches, validation_batches)
+        done, total = trainer.position["epoch"], options.epochs
+        with counting("training, epoch", total, done, trainer.steps) as trainer.bar:
+            while not trainer.history.stopped:
+                trainer.epoch(train_batches, validation_batches)
         return trainer.finish()
 
 
 class _Trainer:
     """State of one run; see `run_training`."""
+
+    bar: Bar
 
     def __init__(
         self, module: nn.Module, loss: Loss, options: TrainingOptions, optimizer: Any,
@@ -198,6 +207,11 @@ class _Trainer:
         if self.history.stopped == "time limit" and (limit is None or limit > self.seconds_before):
             self.history.stopped = ""  # more time was granted
         self.state.truncate_metrics(len(self.history.epochs))
+        _LOG.info(
+            "%s: %s", self.state.run_dir, f"finished before ({self.history.stopped}), read back"
+            if self.history.stopped else "resumed at epoch {epoch}, step {step}".format(**saved[
+                "position"]),
+        )  # fmt: skip
 
     def _parts(self) -> dict[str, nn.Module]:
         return {"module": self.module, "average": self.average, "best": self.best}
@@ -239,9 +253,12 @@ class _Trainer:
         else:
             self._skip_bad_step(epoch)
         self.position["step"] += 1
+        self.bar.add()
 
     def _skip_bad_step(self, epoch: int) -> None:
         self.position["bad"] += 1
+        _LOG.warning("%s: a step of epoch %d without finite gradients was left out",
+                     self.state.run_dir, epoch)  # fmt: skip
         if self.position["bad"] >= _MAX_BAD_STEPS:
             raise TrainingError(
                 f"training in {self.state.run_dir}", expected="finite losses and gradients",
@@ -291,6 +308,7 @@ class _Trainer:
         }  # fmt: skip
         history.epochs.append(row)
         self.state.append_metrics(TrainingHistory([row]).to_dict()["epochs"][0])
+        self.bar.add(0, losses(row))
         if self.on_epoch:
             self.on_epoch(row)
         waited = epoch - history.best_epoch
@@ -336,6 +354,12 @@ class _Trainer:
             )  # fmt: skip
         self.module.load_state_dict(self.best.state_dict())
         self.module.eval()
+        _LOG.info(
+            "%s: stopped by %s after %d of %d epochs of %d steps of %d simulations; the best one "
+            "was %d, validation loss %.5g", self.state.run_dir, self.history.stopped,
+            len(self.history.epochs), self.options.epochs, self.steps, self.options.batch_size,
+            self.history.best_epoch + 1, self.history.best_validation_loss,
+        )  # fmt: skip
         return self.history
 
 

@@ -81,7 +81,7 @@ class RunState:
             raise RunDirError(
                 f"run_dir {self.run_dir}", expected="a folder without an earlier run",
                 got=f"{folders[-1].name} of one",
-                fix="pass resume=True to go on with it (a finished one is read back), use "
+                fix="leave resume=True to go on with it (a finished one is read back), use "
                 "another run_dir, or delete the folder if it is no longer needed",
             )  # fmt: skip
 
@@ -248,7 +248,7 @@ def _typed(path: Path) -> Iterator[None]:
         raise RunDirError(
             f"run_dir {path}", expected="a folder that can be read and written, with room",
             got=error.got if isinstance(error, StoreError) else error.strerror or str(error),
-            fix="correct its permissions or free disk space, then train with resume=True; or use "
+            fix="correct its permissions or free disk space, then train again; or use "
             "another run_dir",
         ) from error  # fmt: skip
 

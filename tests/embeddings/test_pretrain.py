@@ -118,7 +118,7 @@ def test_a_frozen_embedding_stays_as_it_is_while_its_reader_learns(seeded, store
     with frozen(module.embedding):
         run_training(
             module, loss, lambda epoch, start: iter([(x, u)] * 2), lambda: iter([(x, u)]),
-            options, tmp_path, steps_per_epoch=2,
+            options, tmp_path, steps_per_epoch=2, resume=False,
         )  # fmt: skip
     assert all(p.requires_grad for p in module.parameters())
     after = module.state_dict()

@@ -82,17 +82,18 @@ def test_a_notebook_without_widgets_gets_a_bar_of_text(monkeypatch, capsys):
     shell = type("ZMQInteractiveShell", (), {})()
     ipython = types.SimpleNamespace(get_ipython=lambda: shell)
     monkeypatch.setitem(sys.modules, "IPython", ipython)
-    with counting("posterior draws", 40) as advance:  # warnings are errors
+    with counting("posterior draws", 40) as bar:  # warnings are errors
         for _ in range(4):
-            advance(10)
+            bar.add(10)
     written = capsys.readouterr()
-    assert written.err.endswith("] 40/40\n")
+    assert written.err.rstrip().endswith("] 40/40")
+    assert written.err.endswith("\n")
     assert written.out == ""
 
 
 def test_elsewhere_a_bar_is_silent(capsys):
-    with counting("posterior draws", 40) as advance:
-        advance(40)
+    with counting("posterior draws", 40) as bar:
+        bar.add(40)
     assert capsys.readouterr() == ("", "")
 
 

@@ -41,7 +41,7 @@ def test_it_is_the_mean_over_all_closed_triangles(n):
     shells = [[k for k in modes if low <= math.hypot(*k) < high]
               for low, high in itertools.pairwise(limits)]  # fmt: skip
     triangles = [(0, 0, 0), (0, 0, 1), (0, 1, 1), (1, 0, 0), (1, 1, 1)]
-    found = bispectrum(field, L, edges(*limits), triangles=triangles)
+    found = bispectrum(field, L, edges=edges(*limits), triangles=triangles)
     for i, (a, b, c) in enumerate(triangles):
         third = set(shells[c])
         closed = [(p, q, r) for p in shells[a] for q in shells[b]
@@ -59,13 +59,13 @@ def test_three_planted_waves_that_close_a_triangle(phases):
     n, sides = 16, [(2, -2, 0), (0, 2, -2), (-2, 0, 2)]
     amplitudes = (0.5, 1.5, 2.0)
     field = waves(n, *zip(amplitudes, sides, phases, strict=True))
-    found = bispectrum(field, L, edges(0.5, 1.5, 2.5, 3.5, 5))
+    found = bispectrum(field, L, edges=edges(0.5, 1.5, 2.5, 3.5, 5))
     expected = 1.5 * L**6 * math.prod(amplitudes) * math.cos(sum(phases)) / found.n_triangles
     np.testing.assert_allclose(found.bispectrum[2], expected[2], rtol=1e-10)
     # Rounding of FFTs, beside the one bin with a signal.
     np.testing.assert_allclose(np.delete(found.bispectrum, 2), 0, atol=1e-12 * abs(expected[2]))
     opened = waves(n, (0.5, (2, -2, 0), 0), (1.5, (0, 2, -2), 0), (2.0, (2, 0, 2), 0))
-    none = bispectrum(opened, L, edges(2.5, 3.5)).bispectrum
+    none = bispectrum(opened, L, edges=edges(2.5, 3.5)).bispectrum
     np.testing.assert_allclose(none, 0, atol=1e-12 * abs(expected[2]))
 
 
@@ -83,7 +83,7 @@ def test_local_non_gaussianity_has_its_tree_level():
     triangles = [(0, 0, 0), (0, 0, 1), (0, 1, 1), (1, 1, 1), (0, 1, 2), (1, 2, 2), (2, 2, 2)]
     limits = edges(0.5, 1.5, 2.5, 3.5)  # the spectrum is the same all over a shell
     up, down = (
-        bispectrum(phi + sign * f * phi**2, L, limits, triangles=triangles).bispectrum
+        bispectrum(phi + sign * f * phi**2, L, edges=limits, triangles=triangles).bispectrum
         for sign in (1, -1)
     )
     measured = (up - down) / (2 * f)
@@ -100,7 +100,7 @@ def test_gaussian_fields_have_none_and_the_scatter_of_the_docstring():
     fields = white(3, n, batch)
     triangles = [(0, 0, 0), (1, 1, 1), (2, 2, 2), (1, 1, 2), (0, 1, 2)]
     symmetry = np.array([6, 6, 6, 2, 1])
-    found = bispectrum(fields, L, edges(0.9, 2.1, 3.1, 4.1), triangles=triangles)
+    found = bispectrum(fields, L, edges=edges(0.9, 2.1, 3.1, 4.1), triangles=triangles)
     power = (L / n) ** 3
     scatter = np.sqrt(symmetry * L**3 * power**3 / found.n_triangles)
     mean = found.bispectrum.mean(0)
@@ -113,36 +113,38 @@ def test_gaussian_fields_have_none_and_the_scatter_of_the_docstring():
 def test_it_is_odd_and_translations_leave_it():
     field = white(4, 12, 1)[0] ** 2
     limits = edges(0.5, 1.5, 2.5, 4.0)
-    expected = bispectrum(field, L, limits).bispectrum
-    np.testing.assert_allclose(bispectrum(-field, L, limits).bispectrum, -expected, rtol=1e-10)
+    expected = bispectrum(field, L, edges=limits).bispectrum
+    np.testing.assert_allclose(
+        bispectrum(-field, L, edges=limits).bispectrum, -expected, rtol=1e-10
+    )
     moved = np.roll(field, (1, 5, 2), (0, 1, 2)).transpose(1, 2, 0) + 7
-    np.testing.assert_allclose(bispectrum(moved, L, limits).bispectrum, expected, rtol=1e-10)
+    np.testing.assert_allclose(bispectrum(moved, L, edges=limits).bispectrum, expected, rtol=1e-10)
 
 
 def test_a_batch_is_its_cubes_and_torch_is_numpy():
     fields = white(5, 9, 3).astype(np.float32)
     limits = edges(0.5, 1.5, 3.0)
-    batch = bispectrum(torch.from_numpy(fields), L, limits)
+    batch = bispectrum(torch.from_numpy(fields), L, edges=limits)
     assert batch.bispectrum.shape == (3, 2)
-    one = bispectrum(fields[2], L, limits)
+    one = bispectrum(fields[2], L, edges=limits)
     np.testing.assert_array_equal(batch.bispectrum[2], one.bispectrum)
     assert one.bispectrum.dtype == np.float64
 
 
 def test_open_triangles_are_nan():
-    found = bispectrum(white(6, 12, 1), L, edges(0.9, 1.1, 3.5, 4.0), triangles=[(0, 0, 2)])
+    found = bispectrum(white(6, 12, 1), L, edges=edges(0.9, 1.1, 3.5, 4.0), triangles=[(0, 0, 2)])
     assert found.n_triangles[0] == 0
     assert np.isnan(found.bispectrum).all()
 
 
 def test_triangles_that_the_mesh_cannot_close_are_refused():
     field = np.zeros((12, 12, 12))
-    assert bispectrum(field, L, edges(1, 4)).bispectrum[0] == 0
+    assert bispectrum(field, L, edges=edges(1, 4)).bispectrum[0] == 0
     with pytest.raises(ShapeError, match="12 fundamentals"):
-        bispectrum(field, L, edges(1, 4.1))
-    assert bispectrum(field, L, edges(1, 3, 6), triangles=[(0, 0, 1)]).n_triangles[0] > 0
+        bispectrum(field, L, edges=edges(1, 4.1))
+    assert bispectrum(field, L, edges=edges(1, 3, 6), triangles=[(0, 0, 1)]).n_triangles[0] > 0
     for wrong in ([(0, 1)], [(0, 0, 2)], [(-1, 0, 0)], [(0.5, 0, 0)]):
         with pytest.raises(ShapeError, match="triangles"):
-            bispectrum(field, L, edges(1, 2, 3), triangles=wrong)
+            bispectrum(field, L, edges=edges(1, 2, 3), triangles=wrong)
     with pytest.raises(ShapeError, match="ascending"):
-        bispectrum(field, L, edges(2, 1))
+        bispectrum(field, L, edges=edges(2, 1))

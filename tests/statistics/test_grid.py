@@ -145,7 +145,7 @@ def test_white_planes_have_the_level_of_the_cell_area():
 @pytest.mark.parametrize("n", [15, 16])
 def test_parseval_of_planes(n):
     plane = seeds.normal([3], (n, n), torch.float64)[0]
-    spectrum = plane_power_spectrum(plane, L, every_mode(n))
+    spectrum = plane_power_spectrum(plane, L, edges=every_mode(n))
     assert spectrum.n_modes[0] == n**2
     total = spectrum.power[0] * n**2 / L**2
     assert total == pytest.approx(float((plane**2).mean()), rel=1e-12)  # rounding of one FFT
@@ -188,9 +188,9 @@ def test_an_empty_bin_is_nan():
 def test_pdf_of_known_values():
     field = np.zeros((2, 4, 4, 4))
     field[1, :2] = 1.5
-    density = pdf(field, np.array([-0.5, 0.5, 1.0]))
+    density = pdf(field, edges=np.array([-0.5, 0.5, 1.0]))
     np.testing.assert_allclose(density, [[1, 0], [0.5, 0]])  # half of the cells lie outside
-    normal = pdf(white(10, 32), np.linspace(-4, 4, 17))
+    normal = pdf(white(10, 32), edges=np.linspace(-4, 4, 17))
     middle = np.linspace(-3.75, 3.75, 16)
     expected = np.exp(-(middle**2) / 2) / np.sqrt(2 * np.pi)
     # 32^3 cells: 5 sigma of a Poisson count, and 0.5 % of the peak for the curvature of a bin.

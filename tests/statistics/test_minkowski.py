@@ -39,7 +39,7 @@ def test_circles_around_any_axis():
     axes = np.random.default_rng(1).standard_normal((50, 3))
     fields = (axes / np.linalg.norm(axes, axis=1, keepdims=True)) @ directions(32)
     nu = np.array([-0.6, -0.3, 0.0, 0.3, 0.6])
-    found = minkowski_functionals(fields, nu, "ring", absolute=True, width=0.1)
+    found = minkowski_functionals(fields, nu, ordering="ring", absolute=True, width=0.1)
     # {u > nu} is a cap: its area, the length of its edge and that times the curvature, over 4 pi.
     # Pixels are on a grid: 50 axes leave 0.25 % of it.
     assert np.abs(found.v0.mean(0) - (1 - nu) / 2).max() < 1e-4
@@ -70,7 +70,7 @@ def test_derivatives_of_a_cubic_polynomial():
         weights = np.full_like(x, 1e-12)
         weights[pixel] = 1
         found = minkowski_functionals(
-            field[None], [0.0], "ring", absolute=True, width=100.0, lmax=8, mask=weights
+            field[None], [0.0], ordering="ring", absolute=True, width=100.0, lmax=8, mask=weights
         )  # one bin holds every pixel; the rest of the sky weighs 3e-9
         slope = np.hypot(one, two)[pixel]
         assert found.v1[0, 0] == pytest.approx(slope / 400, abs=2e-11)
@@ -80,7 +80,7 @@ def test_derivatives_of_a_cubic_polynomial():
 
 def against_theory(maps):
     """Measured curves, and theory of each map's own sigma0 and sigma1: three of (n, n_nu) each."""
-    found = minkowski_functionals(maps, NU, "ring")
+    found = minkowski_functionals(maps, NU, ordering="ring")
     curves = [gaussian_minkowski(NU, *s, width=0.25) for s in zip(*found[4:], strict=True)]
     return (found.v0, found.v1, found.v2), [np.array(c) for c in zip(*curves, strict=True)]
 
@@ -125,38 +125,39 @@ def test_moments_of_a_spectrum():
 
 def test_units_ordering_and_absolute_thresholds():
     maps = gaussian_maps(4, spectrum(8), 8, 2)
-    first = minkowski_functionals(maps, NU, "ring")
-    other = minkowski_functionals(5 * maps - 3, NU, "ring")
+    first = minkowski_functionals(maps, NU, ordering="ring")
+    other = minkowski_functionals(5 * maps - 3, NU, ordering="ring")
     nested = maps[:, healpy.nest2ring(8, np.arange(768))]
-    for found in (other, minkowski_functionals(nested, NU, "nested")):
+    for found in (other, minkowski_functionals(nested, NU, ordering="nested")):
         for name in ("v0", "v1", "v2"):  # rounding may carry a pixel over the edge of a bin
             assert np.abs(getattr(found, name) - getattr(first, name)).max() < 5e-2
     assert other.sigma1 == pytest.approx(5 * first.sigma1)
     shifted = 5 * maps[:1] - 3
     levels = shifted.mean() + other.sigma0[0] * NU
-    found = minkowski_functionals(shifted, levels, "ring", absolute=True)
+    found = minkowski_functionals(shifted, levels, ordering="ring", absolute=True)
     assert np.abs(found.v0[0] - other.v0[0]).max() < 5e-3  # a pixel or two
     assert np.abs(found.v1[0] - other.v1[0]).max() < 5e-2
 
 
 def test_mask_chooses_the_pixels_that_count():
     maps = gaussian_maps(5, spectrum(16), 16, 3)
-    whole = minkowski_functionals(maps, NU, "ring")
-    same = minkowski_functionals(maps, NU, "ring", mask=np.full(3072, 0.5))
+    whole = minkowski_functionals(maps, NU, ordering="ring")
+    same = minkowski_functionals(maps, NU, ordering="ring", mask=np.full(3072, 0.5))
     assert np.allclose(whole.v2, same.v2, rtol=0, atol=1e-10)
     north = np.arange(3072) < 1536
     halves = [
-        minkowski_functionals(maps, NU, "ring", mask=m, absolute=True) for m in (north, ~north)
+        minkowski_functionals(maps, NU, ordering="ring", mask=m, absolute=True)
+        for m in (north, ~north)
     ]
-    together = minkowski_functionals(maps, NU, "ring", absolute=True)
+    together = minkowski_functionals(maps, NU, ordering="ring", absolute=True)
     for name in ("v0", "v1", "v2"):  # the mean of the halves, but for pixels at the edge of a bin
         mean = (getattr(halves[0], name) + getattr(halves[1], name)) / 2
         assert np.abs(mean - getattr(together, name)).max() < 0.05
     hidden = maps.copy()
     hidden[:, 3000:] = healpy.UNSEEN
     hidden[0, 3071] = np.nan
-    found = minkowski_functionals(hidden, NU, "ring", mask=north)
-    kept = minkowski_functionals(maps, NU, "ring", mask=north)
+    found = minkowski_functionals(hidden, NU, ordering="ring", mask=north)
+    kept = minkowski_functionals(maps, NU, ordering="ring", mask=north)
     assert np.abs(found.v0 - kept.v0).max() < 0.02  # the hole is far from the northern half
 
 
@@ -165,31 +166,31 @@ def test_pixels_that_are_no_numbers(value):
     maps = gaussian_maps(6, spectrum(8), 8, 2)
     maps[0, 9] = value
     with pytest.raises(ShapeError, match="1 of 1536"):
-        minkowski_functionals(maps, NU, "ring")
+        minkowski_functionals(maps, NU, ordering="ring")
 
 
 @pytest.mark.parametrize("shape", [(768,), (2, 700), (2, 2, 768), (0, 768)])
 def test_wrong_shapes(shape):
     with pytest.raises(ShapeError, match="maps"):
-        minkowski_functionals(np.ones(shape), NU, "ring")
+        minkowski_functionals(np.ones(shape), NU, ordering="ring")
     with pytest.raises(ShapeError, match="maps"):
-        minkowski_functionals(np.ones(shape), NU, "ring", mask=np.ones(shape[-1]))
+        minkowski_functionals(np.ones(shape), NU, ordering="ring", mask=np.ones(shape[-1]))
 
 
 def test_wrong_arguments():
     maps = gaussian_maps(7, spectrum(8), 8, 1)
     with pytest.raises(ShapeError, match="constant"):
-        minkowski_functionals(np.full((1, 768), 3.0), NU, "ring")
+        minkowski_functionals(np.full((1, 768), 3.0), NU, ordering="ring")
     with pytest.raises(ShapeError, match="weights"):
-        minkowski_functionals(maps, NU, "ring", mask=np.zeros(768))
+        minkowski_functionals(maps, NU, ordering="ring", mask=np.zeros(768))
     for nu in ([], [[0.0]], [np.nan, 0]):
         with pytest.raises(ShapeError, match="thresholds"):
-            minkowski_functionals(maps, nu, "ring")
+            minkowski_functionals(maps, nu, ordering="ring")
     with pytest.raises(ConfigError, match="ordering"):
-        minkowski_functionals(maps, NU, "NESTED")
+        minkowski_functionals(maps, NU, ordering="NESTED")
     for options in ({"width": 0.0}, {"width": -1.0}, {"lmax": 0}):
         with pytest.raises(ConfigError):
-            minkowski_functionals(maps, NU, "ring", **options)
+            minkowski_functionals(maps, NU, ordering="ring", **options)
     for nu in ([0.0], [0.0, 0.0]):
         with pytest.raises(ConfigError, match="width"):
-            minkowski_functionals(maps, nu, "ring")
+            minkowski_functionals(maps, nu, ordering="ring")

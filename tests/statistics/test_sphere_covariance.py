@@ -164,7 +164,7 @@ def test_sample_and_diagonal():
 
 @pytest.mark.parametrize("ordering", ["ring", "nested"])
 def test_taper(ordering):
-    taper = gaussian_taper(2, 0.5, ordering)
+    taper = gaussian_taper(2, 0.5, ordering=ordering)
     where = np.array(healpy.pix2vec(2, np.arange(48), nest=ordering == "nested")).T
     angle = healpy.rotator.angdist(where[3], where[40])[0]
     assert taper[3, 40] == pytest.approx(np.exp(-(angle**2) / 0.5))
@@ -177,15 +177,22 @@ def test_taper(ordering):
 
 
 def test_the_scan_finds_the_width_with_and_without_the_truth():
-    truth = taper_covariance(np.kron([[2, 0.5], [0.5, 1]], np.ones((48, 48))),
-                             gaussian_taper(2, 0.5, "nested")) + 0.1 * np.eye(96)  # fmt: skip
+    taper = gaussian_taper(2, 0.5, ordering="nested")
+    smooth = taper_covariance(np.kron([[2, 0.5], [0.5, 1]], np.ones((48, 48))), taper)
+    truth = smooth + 0.1 * np.eye(96)
     widths = [0.1, 0.5, 1.0, 3.0]
     first, other = (sample_covariance(draws(truth, 40, seed)) for seed in (8, 9))
-    errors = scan_tapers(first, truth, widths, 2, "nested")
-    by_hand = relative_error(taper_covariance(first, gaussian_taper(2, 1.0, "nested")), truth)
+    errors = scan_tapers(first, truth, widths, 2, ordering="nested")
+    by_hand = relative_error(
+        taper_covariance(first, gaussian_taper(2, 1.0, ordering="nested")), truth
+    )
     assert errors[2] == pytest.approx(by_hand)
     assert errors.min() < 0.9 * relative_error(first, truth)
-    assert np.argmin(errors) == np.argmin(scan_tapers(first, other, widths, 2, "nested")) in (1, 2)
+    assert (
+        np.argmin(errors)
+        == np.argmin(scan_tapers(first, other, widths, 2, ordering="nested"))
+        in (1, 2)
+    )
 
 
 # Inverses
@@ -284,9 +291,9 @@ def test_wrong_shapes():
 
 def test_wrong_options():
     with pytest.raises(ConfigError, match="power of two"):
-        gaussian_taper(3, 0.1, "ring")
+        gaussian_taper(3, 0.1, ordering="ring")
     with pytest.raises(ConfigError, match="'ring' or 'nested'"):
-        gaussian_taper(2, 0.1, "NEST")
+        gaussian_taper(2, 0.1, ordering="NEST")
     for width in (0.0, -1.0, np.nan):
         with pytest.raises(ConfigError, match="radian"):
-            gaussian_taper(2, width, "ring")
+            gaussian_taper(2, width, ordering="ring")

@@ -95,7 +95,7 @@ class DiffusionEmulator(Emulator):
         config: FieldOptions | Mapping[str, Any] | None = None,
         *,
         run_dir: str | Path,
-        resume: bool = False,
+        resume: bool = True,
         on_epoch: Callable[[dict[str, float]], None] | None = None,
     ) -> TrainingHistory:
         """Learn from fields: see `Emulator.fit` and `FieldOptions`.

@@ -84,7 +84,7 @@ class VectorEmulator(Emulator):
         config: VectorOptions | Mapping[str, Any] | None = None,
         *,
         run_dir: str | Path,
-        resume: bool = False,
+        resume: bool = True,
         on_epoch: Callable[[dict[str, float]], None] | None = None,
     ) -> TrainingHistory:
         """Learn from data vectors: see `Emulator.fit` and `VectorOptions`.

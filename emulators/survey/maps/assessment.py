@@ -87,7 +87,7 @@ class Reference:
         parts = split_sets(maps, size, at_least=4)
         transform = ScatteringCovariance(nside_of(maps.shape[2]), 2)
         sets = [measure(part, transform) for part in parts]
-        return cls(maps, angular_power(maps, "nested"), sets, truth, size, transform)
+        return cls(maps, angular_power(maps, ordering="nested"), sets, truth, size, transform)
 
     def floors(self, n_sets: int = 2) -> list[Assessment]:
         """Reference against reference, `n_sets` sets at a time in the place of emulations.

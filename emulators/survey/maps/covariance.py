@@ -98,14 +98,14 @@ def rival_covariances(
         widths: of the tapers in radian.
     """
     nside, sample = nside_of(np.shape(inputs)[-1]), sample_covariance(inputs)
-    errors = scan_tapers(sample, truth_matrix(truth), widths, nside, "nested")
+    errors = scan_tapers(sample, truth_matrix(truth), widths, nside, ordering="nested")
     best = widths[int(errors.argmin())]
     return {
         "sample": sample,
         "Ledoit-Wolf": ledoit_wolf(inputs)[0],
         "diagonal": diagonal_covariance(inputs),
         f"best taper, {best:g} rad": taper_covariance(
-            sample, gaussian_taper(nside, best, "nested")
+            sample, gaussian_taper(nside, best, ordering="nested")
         ),
     }
 

@@ -47,7 +47,7 @@ def controlled_spectra(
     Returns:
         ``"EE"`` and ``"BB"``, each (3 nside,), in the maps' unit squared.
     """
-    spectra = [angular_power(maps, "nested") for maps in (emulated, starts, more_starts)]
+    spectra = [angular_power(maps, ordering="nested") for maps in (emulated, starts, more_starts)]
     return {
         name: controlled_mean(*(s[name] for s in spectra), folds=min(10, len(emulated) // 2)).mean
         for name in ("EE", "BB")

@@ -123,7 +123,7 @@ def measure(maps: np.ndarray, transform: ScatteringCovariance | None = None) -> 
     z = standardise(_check(maps, 2))
     transform = transform or ScatteringCovariance(nside_of(z.shape[2]), 2)
     flat = z.reshape(-1, z.shape[2])
-    found = minkowski_functionals(flat, THRESHOLDS, "nested")
+    found = minkowski_functionals(flat, THRESHOLDS, ordering="nested")
     functionals = np.stack([found.v0, found.v1, found.v2], axis=1)
     functionals = functionals.reshape(len(z), 2, 3, -1).transpose(0, 2, 1, 3)
     with torch.no_grad():

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from sbitools.display.bars import counting
+from sbitools.display.bars import counting, showing
 from sbitools.errors import (
     ConfigError,
     MisspecificationWarning,
@@ -85,12 +85,14 @@ def answers(
     n_kept = max(1, min(n_draws, _MAX_BYTES // (8 * len(rows) * (len(names) + 1))))
     quantities = {} if quantities is None else quantities
     job = _Job(posterior, n_kept, seed, time_limit, log_prob, latent, quantities)
-    for index, theta, x in _progress(store.batches(rows, batch_size), len(rows), progress):
-        columns = store.parameters.inferred_columns
-        truth = np.asarray(theta, dtype=np.float64)[:, columns]
-        check_inside(posterior, store, truth)
-        noise = [derive(int(s), _NOISE) for s in np.asarray(store.seeds)[index]]
-        job.batch(np.asarray(index), truth, posterior.observe(x, _tensor(noise)))
+    with showing(progress), counting("posterior draws", len(rows)) as bar:
+        for index, theta, x in store.batches(rows, batch_size):
+            columns = store.parameters.inferred_columns
+            truth = np.asarray(theta, dtype=np.float64)[:, columns]
+            check_inside(posterior, store, truth)
+            noise = [derive(int(s), _NOISE) for s in np.asarray(store.seeds)[index]]
+            job.batch(np.asarray(index), truth, posterior.observe(x, _tensor(noise)))
+            bar.add(len(index))
     return job.result(store)
 
 
@@ -258,14 +260,3 @@ def _tensor(values: Any) -> Any:
     import torch
 
     return torch.as_tensor(values)
-
-
-def _progress(batches: Iterator[Any], total: int, show: bool) -> Iterator[Any]:
-    """The batches, with a bar that counts simulations."""
-    if not show:
-        yield from batches
-        return
-    with counting("posterior draws", total) as advance:
-        for batch in batches:
-            yield batch
-            advance(len(batch[0]))

@@ -93,7 +93,7 @@ def test_isotropic_maps_have_the_spectra():
     """Means of 400 maps up to 2 nside, where the quadrature is good: six standard errors + 2 %."""
     ell = np.arange(3 * NSIDE)
     ee, bb = 1.0 / (1.0 + ell), 0.2 + 0.0 * ell
-    found = angular_power(isotropic_maps(ee, bb, NSIDE, 400, 1), "nested")
+    found = angular_power(isotropic_maps(ee, bb, NSIDE, 400, 1), ordering="nested")
     for name, expected in (("EE", ee), ("BB", bb)):
         for l in range(2, 2 * NSIDE):  # noqa: E741
             mean, error = found[name][:, l].mean(), found[name][:, l].std() / 20

@@ -20,17 +20,17 @@ def test_deviations_are_in_units_of_the_error_of_the_inputs_mean():
 
 def test_the_inputs_themselves_are_normal_deviates():
     """Shares of 20 sets of 10 maps: 68 and 95 %, the binomial error of correlated multipoles."""
-    reference = {s: angular_power(stripes(1000, 1), "nested")[s] for s in ("EE", "BB")}
+    reference = {s: angular_power(stripes(1000, 1), ordering="nested")[s] for s in ("EE", "BB")}
     shares = []
     for seed in range(20):
-        found = angular_power(stripes(10, 100 + seed), "nested")
+        found = angular_power(stripes(10, 100 + seed), ordering="nested")
         shares += [
             band_shares(band_deviation(found[s].mean(0), reference[s], 10)) for s in ("EE", "BB")
         ]
     one, two = np.mean(shares, axis=0)
     assert 0.5 < one < 0.85
     assert two > 0.85
-    wrong = angular_power(blurred(stripes(10, 3)), "nested")["EE"].mean(0)
+    wrong = angular_power(blurred(stripes(10, 3)), ordering="nested")["EE"].mean(0)
     assert band_shares(band_deviation(wrong, reference["EE"], 10))[0] < 0.5
 
 
@@ -38,8 +38,8 @@ def test_control_variates_know_the_mean_better():
     """Emulations that are 1.1 times their starts: the mean is 1.21 that of all starts."""
     starts, more = stripes(12, 1), stripes(1200, 2)
     found = controlled_spectra(1.1 * starts, starts, more)
-    every = angular_power(np.concatenate([starts, more]), "nested")
-    plain = angular_power(1.1 * starts, "nested")
+    every = angular_power(np.concatenate([starts, more]), ordering="nested")
+    plain = angular_power(1.1 * starts, ordering="nested")
     assert set(found) == {"EE", "BB"}
     for name, mean in found.items():
         expected = 1.21 * every[name].mean(0)
