@@ -249,6 +249,6 @@ def _check_options(checks: Any, false_alarm: Any) -> tuple[Sequence[str], float]
     if not listed or not checks or unknown:
         raise ConfigError(
             "checks", expected=f"names out of {CHECKS}", got=reprlib.repr(checks),
-            fix=or_else(*unknown[:1] or [""], CHECKS, "remove the unknown names"),
+            fix=or_else(unknown[0] if unknown else "", CHECKS, "remove the unknown names"),
         )  # fmt: skip
     return tuple(checks), probability(false_alarm)

@@ -31,7 +31,9 @@ def test_keywords_are_the_options_of_the_methods():
     assert keywords["embedding"] == str | nn.Module
 
 
-@pytest.mark.parametrize("function", [sbitools.train, sbitools.train_models, sbitools.train_rounds])
+@pytest.mark.parametrize(
+    "function", [sbitools.train, sbitools.train_models, sbitools.train_rounds]
+)
 def test_help_and_completion_see_every_option(function):
     seen = inspect.signature(function).parameters
     assert set(seen) >= NAMES
