@@ -128,9 +128,9 @@ def test_a_run_resumes_and_repeats_to_the_bit(tmp_path):
     few = OPTIONS | {"epochs": 2}
     one = sbitools.train_models(stores, run_dir=tmp_path / "r", **few)
     with pytest.raises(RunDirError):
-        sbitools.train_models(stores, run_dir=tmp_path / "r", **few)
+        sbitools.train_models(stores, run_dir=tmp_path / "r", resume=False, **few)
     read = sbitools.train_models(
-        {k: s.path for k, s in stores.items()}, run_dir=tmp_path / "r", resume=True,
+        {k: s.path for k, s in stores.items()}, run_dir=tmp_path / "r",
         probabilities={"still": 0.5, "moving": 0.5}, **few,
     )  # fmt: skip
     again = sbitools.train_models(stores, run_dir=tmp_path / "s", **few)
