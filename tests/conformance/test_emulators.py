@@ -217,7 +217,7 @@ def test_the_suite_catches(fitted, tmp_path, promise, methods):
 
 def test_the_suite_catches_a_fit_that_forgets(tmp_path):
     class Forgetful(NBodyEmulator):
-        def fit(self, store, config=None, *, run_dir, resume=False):
+        def fit(self, store, config=None, *, run_dir, resume=True):
             seed = 6 if resume else 5
             return super().fit(store, config | {"seed": seed}, run_dir=run_dir / f"{seed}")
 

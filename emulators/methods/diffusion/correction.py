@@ -38,9 +38,9 @@ MOST = 256
 _FEW = 64  # of which fields are made by the network, too, at least
 _SHARE = 0.1  # of the work of training, that more of these may take
 _GAIN = 1.5  # of the logarithm, in all
-_PART = 0.8  # of what is found, each time: powers of other modes follow
+_PART = 0.8  # of what is found, each time: of peaked fields, powers of other modes follow
 _USUAL = 8  # sets of fields without the network, whose mean is free of chance
-_FRESH = 4  # sets of fields of the network, where tails are heavy
+_FRESH = (0.7, 0.5, 0.35, 0.25)  # parts for sets of other noise, where tails are heavy
 _KNOWN = 0.8  # of `tails`, from which on logarithms are averaged; 0.94 of Gaussian fields
 _HEAVY = 1.5  # of `tails`, from which on chance is not the same without the network
 _TOGETHER = 16  # modes: the logarithm of their mean power scatters by 0.4, that of one by 2.2
@@ -94,7 +94,7 @@ def correct_learned(
         made: the emulator's fields.
     """
     ratio = tails(whitening, every.theta, every.x)
-    logs, fresh = ratio > _KNOWN, _FRESH if (ratio > _HEAVY).any() else 0
+    logs, fresh = ratio > _KNOWN, _FRESH if (ratio > _HEAVY).any() else ()
     target = powers(whitening, every.theta, every.x, logs)
 
     def found(some: Simulations, salt: int, learned: bool) -> np.ndarray:
@@ -109,9 +109,10 @@ def correct_learned(
     if _size(whitening, few.theta, left) >= _size(whitening, few.theta, off):
         whitening.gain[...] = before  # cells hide what their modes do
         return
-    if fresh:
-        left = target - np.mean([found(few, 1 + i, True) for i in range(fresh)], axis=0)
-    _move(whitening, left)
+    if not fresh:
+        _move(whitening, _PART * left)
+    for i, part in enumerate(fresh):
+        _move(whitening, part * (target - found(few, 1 + i, True)))
 
 
 def _size(whitening: Whitening, theta: Tensor, off: np.ndarray) -> float:
