@@ -5,20 +5,22 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from .axes import AXIS_KINDS, SPACE, kinds_of
+from .axes import AXIS_KINDS, MEMBERS, SPACE, kinds_of
 from .display.brief import names_in_brief
 from .errors import ParameterError, ShapeError
 from .gate.plain import text, whole
 from .parameters import ParameterSpace, as_space
 
 __all__ = ["FieldSpec", "FunctionSimulator", "Simulator", "as_spec"]
+
+_MEMBER = "member"  # name of the axis of a set
 
 _DTYPES = ("float32", "float64", "int32", "int64", "uint8", "complex64")
 
@@ -34,8 +36,9 @@ class FieldSpec:
         dtype: one of float32, float64, int32, int64, uint8, complex64.
         unit: as text, ``""`` if dimensionless.
         axes: what each axis is, out of `sbitools.axes.AXIS_KINDS`: ``"periodic"``, ``"open"`` or
-            ``"evolving"`` space, ``"healpix"`` pixels, or ``"channel"``, which counts fields. None
-            for what the names say: see `kinds`.
+            ``"evolving"`` space, ``"healpix"`` pixels, ``"channel"``, which counts fields, or, of
+            the first axis, ``"set"``, which counts members in no order: see `set_of`. None for
+            what the names say: see `kinds`.
 
     Raises:
         ShapeError: for a name, an axis, a shape or a dtype that cannot be used.
@@ -85,6 +88,30 @@ class FieldSpec:
     def space(self) -> tuple[int, ...]:
         """Numbers of the axes along which neighbours in the array are neighbours in space."""
         return tuple(i for i, kind in enumerate(self.kinds) if kind in SPACE)
+
+    def set_of(self, n: int) -> FieldSpec:
+        """Sets of `n` fields like this one, in no order: several observations of one theta.
+
+        Raises:
+            ShapeError: if this is a set already, or `n` is no number of members.
+        """
+        n = whole(n, "number of members", least=1, error=ShapeError)
+        if self.kinds[:1] == (MEMBERS,) or _MEMBER in self.dims:
+            raise ShapeError(
+                f"members of a set of {self.name!r}", expected=f"fields without an axis of members"
+                f" or an axis named {_MEMBER!r}", got=f"axes {self.dims} of kinds {self.kinds}",
+                fix="put all members on one axis, or rename the axis",
+            )  # fmt: skip
+        return replace(
+            self, dims=(_MEMBER, *self.dims), shape=(n, *self.shape), axes=(MEMBERS, *self.kinds)
+        )
+
+    @property
+    def member(self) -> FieldSpec | None:
+        """One member of what is a set, see `set_of`; None if this is none."""
+        if self.kinds[:1] != (MEMBERS,):
+            return None
+        return replace(self, dims=self.dims[1:], shape=self.shape[1:], axes=self.kinds[1:])
 
     @property
     def nbytes(self) -> int:
@@ -194,6 +221,11 @@ def _kinds(values: Any, n: int, what: str) -> tuple[str, ...]:
         raise ShapeError(
             f"axes of {what}", expected=f"one of {', '.join(AXIS_KINDS)} for each of {n} axes",
             got=repr(values), fix="leave it out, or say what each axis is",
+        )  # fmt: skip
+    if MEMBERS in kinds[1:]:
+        raise ShapeError(
+            f"axes of {what}", expected=f"{MEMBERS!r} of the first axis alone", got=repr(values),
+            fix="put the members of a set on the first axis",
         )  # fmt: skip
     return tuple(map(str, kinds))
 

@@ -2,7 +2,8 @@
 
 Papamakarios, Sterratt & Murray 2019 (arXiv:1805.07226). The posterior is this likelihood times the
 prior, explored by `sbitools.inference.mcmc`. Unlike NPE it does not ask that theta was drawn from
-the prior, and several independent data vectors would simply multiply; it needs short data.
+the prior, and several independent data vectors simply multiply (`Posterior.together`); it needs
+short data.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from .job import Job, fit_network
 from .mcmc import MCMCPosterior, Unnormalised
 from .methods import Method
 from .options import CommonOptions
+from .together import TogetherPosterior
 from .vectors import fitted_whole
 from .vectors.likelihood import VectorLikelihood, require_varying
 from .vectors.training import UNUSED, fit_likelihood, vector_options
@@ -183,6 +185,6 @@ def _unused(options: NLEOptions, spec: FieldSpec) -> dict[str, str]:
 METHODS = {
     "nle": Method(
         "nle", "neural likelihood estimation", LikelihoodOptions, NLEOptions, _build,
-        MCMCPosterior, _fit, adapt=vector_options, unused=_unused,
+        MCMCPosterior, _fit, adapt=vector_options, unused=_unused, together=TogetherPosterior,
     )
 }  # fmt: skip
