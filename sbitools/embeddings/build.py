@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import ConfigDict, Field
@@ -16,6 +16,7 @@ from sbitools.observation import Mask, Observation
 from sbitools.seeds import derive, initial_weights
 from sbitools.simulator import FieldSpec
 
+from .each import EachEmbedding
 from .field import FieldCNN
 from .healpix import HealpixCNN
 from .own import GROUP, OwnEmbedding, build_own, is_own
@@ -27,11 +28,13 @@ __all__ = ["EMBEDDINGS", "EmbeddingOptions", "build_embedding", "observed_mask"]
 
 EMBEDDINGS = ("auto", "cnn", "healpix", "mlp", "set", "transformer")
 
-Network = FieldCNN | FieldTransformer | HealpixCNN | OwnEmbedding | SetEmbedding | VectorMLP
+One = FieldCNN | FieldTransformer | HealpixCNN | OwnEmbedding | SetEmbedding | VectorMLP
+Network = One | EachEmbedding
 
 # Where a FieldSpec does not say which axis counts fields, a first axis of these names does: what
 # networks are made of must not change with the names that `sbitools.axes` comes to know.
 _CHANNEL, _ITEM = ("channel", "map"), ("item",)
+_POOLING = ("features", "attention", "padded")  # options of what pools the members of a set
 _LONGEST_VECTOR = 256  # numbers in a row of which each may be told by itself
 
 
@@ -50,7 +53,8 @@ class EmbeddingOptions(PlainModel):
         ordering: of HEALPix maps: ``"ring"`` or ``"nested"``; None is what the name of the axis
             says, see `build_embedding`.
         attention: learned weighted means of a set.
-        padded: the last column of a set says which items are there.
+        padded: some members of a set are not there: the last column says which if they are rows
+            of numbers, and those that are 0 everywhere are not if they are fields.
         patch: cells per side that a CNN merges into one at first, or that are one token of a
             transformer, for all axes or one per axis; None chooses, see `FieldCNN`, `patch_sides`.
         depth: blocks of a transformer; None is 4.
@@ -78,19 +82,25 @@ class EmbeddingOptions(PlainModel):
         """
         with initial_weights(derive(seed, 6)):
             if self.embedding not in EMBEDDINGS and is_own(self.embedding):
-                self._check_unused()
-                return build_own(self.embedding, spec)
+                member = spec.member
+                self._check_unused(() if member is None else _POOLING)
+                if member is None:
+                    return build_own(self.embedding, spec)
+                return EachEmbedding(
+                    build_own(self.embedding, member), spec.shape[0], self.features,
+                    self.attention, self.padded,
+                )  # fmt: skip
             return build_embedding(
                 self.embedding, spec, self.features, self.channels, self.boundary,
                 ordering=self.ordering, attention=self.attention, padded=self.padded,
                 patch=self.patch, depth=self.depth, heads=self.heads,
             )  # fmt: skip
 
-    def _check_unused(self) -> None:
-        """Refuse options of our networks for another one."""
+    def _check_unused(self, used: tuple[str, ...]) -> None:
+        """Refuse options of our networks for another one, but for those in use."""
         fields = EmbeddingOptions.model_fields
         for name, field in fields.items():
-            if name != "embedding" and getattr(self, name) != field.default:
+            if name not in ("embedding", *used) and getattr(self, name) != field.default:
                 raise ConfigError(
                     f"option {name!r} of the embedding", expected="none: the network is your own",
                     got=repr(getattr(self, name)), fix="leave it out",
@@ -115,7 +125,10 @@ def build_embedding(
     """A summary network for fields like `spec`.
 
     A first axis named ``"channel"`` or ``"map"``, or of the kind ``"channel"`` where ``spec.axes``
-    says so, counts fields that share their cells or pixels; every other axis is space.
+    says so, counts fields that share their cells or pixels; every other axis is space. A first
+    axis of the kind ``"set"`` counts members in no order: all else is said of one member, whose
+    embedding `EachEmbedding` pools. Members that are short vectors are the items of a
+    `SetEmbedding`, unless `kind` names another embedding for them.
 
     Args:
         kind: ``"cnn"`` or ``"transformer"`` (1 to 3 axes besides channels), ``"healpix"`` (maps),
@@ -134,9 +147,9 @@ def build_embedding(
             says nothing. An open axis that is the only one counts as evolving: a series may drift.
         ordering: for ``"healpix"``: ``"ring"`` or ``"nested"``; None is what the name of the axis
             says, and ring if it says nothing.
-        mask: for ``"healpix"``: where the maps are seen, see `HealpixCNN`.
-        attention: for ``"set"``: learned weighted means, see `SetEmbedding`.
-        padded: for ``"set"``: the last column says which items are there.
+        mask: for ``"healpix"``: where maps, or members of a set, are seen, see `HealpixCNN`.
+        attention: for sets: learned weighted means.
+        padded: for sets: not every member is there, see `SetEmbedding` and `EachEmbedding`.
         patch: for ``"cnn"`` and ``"transformer"``: cells per side, for all axes or one per axis.
         depth: for ``"transformer"``: blocks; None is 4.
         heads: for ``"transformer"``: of attention; None is 4.
@@ -145,6 +158,15 @@ def build_embedding(
         ConfigError: for an unknown kind, a field that does not fit it, or an option of another
             kind.
     """
+    if (member := spec.member) is not None:
+        one = _choose(member) if kind in ("auto", "set") else kind
+        if one != "mlp" or kind == "mlp" or len(member.shape) > 1:
+            single: Any = build_embedding(
+                one, member, features, channels, boundary, ordering=ordering, mask=mask,
+                patch=patch, depth=depth, heads=heads,
+            )  # fmt: skip
+            return EachEmbedding(single, spec.shape[0], features, attention, padded)
+        kind = "set"
     kind = _choose(spec) if kind == "auto" else kind
     if kind not in EMBEDDINGS or spec.dtype.startswith("complex"):
         raise ConfigError(

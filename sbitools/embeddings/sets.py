@@ -2,8 +2,8 @@
 
 Every item goes through the same perceptron, and the set is described by the mean, the spread and
 the maximum of what comes out (Zaheer et al. 2017, arXiv:1703.06114), if asked also by means that
-are weighted by learned attention (Lee et al. 2019, arXiv:1810.00825). Sums run in float64, so
-that the order of the items does not even change the rounding that matters.
+are weighted by learned attention (Lee et al. 2019, arXiv:1810.00825). Items are first put in an
+order of their own, so that the one they came in does not even change the rounding.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from sbitools.errors import ConfigError
 
+from .members import in_own_order
 from .moments import Moments, varies
 from .scale import Scaled
 
@@ -110,6 +111,7 @@ class SetEmbedding(Scaled):
         there = (
             (x[..., -1:] != 0) if self.padded else torch.ones_like(x[..., :1], dtype=torch.bool)
         )
+        x, there = in_own_order(x, there[..., 0]), there.sort(1, descending=True).values
         x = torch.where(there, self.standardise(x[..., : self.columns]), 0.0)
         hidden = F.silu(self.first(x))
         for block in self.blocks:

@@ -165,6 +165,12 @@ class LikelihoodEstimator(Unnormalised):
 def _build(
     options: LikelihoodOptions, parameters: ParameterSpace, spec: FieldSpec
 ) -> LikelihoodEstimator | VectorLikelihood:
+    if spec.member is not None:
+        raise ConfigError(
+            "method nle", expected="single observations", got=f"sets of {spec.shape[0]}",
+            fix="train it on one observation of each theta, and ask "
+            f"posterior.together({spec.shape[0]}); or use npe, which learns from sets",
+        )  # fmt: skip
     if fitted_whole(options, spec) and spec.shape[0] <= _LONGEST:
         return VectorLikelihood(
             parameters, spec, hidden=options.flow_hidden, members=options.members,
