@@ -216,5 +216,5 @@ def test_the_mean_of_twenty_numbers_is_known_as_well_as_it_can_be(tmp_path):
     width = draws.std(1) * 20**0.5
     off = (draws.mean(1) - x[..., 0].double().mean(1)) * 20**0.5
     # Draws give a width to 2 %, the mean of 60 of them to 0.2 %.
-    assert abs(float(width.mean()) - 1) < 0.05
+    assert abs(float(width.mean()) - 1) < 0.05, width.mean()
     assert float(off.square().mean().sqrt()) < 0.3

@@ -148,18 +148,18 @@ def test_sets_have_their_axis_first_and_once():
 
 
 SPACE = ParameterSpace([Parameter("mean", priors.Uniform(-5.0, 5.0))])
-OPTIONS = {
-    "nle": {"members": 1, "flow_hidden": 16, "components": 2},
-    "nre": {"epochs": 30, "batch_size": 64},
-}
+OPTIONS = {"nle": {"members": 1}, "nre": {"epochs": 20, "batch_size": 128}}
+# Largest error of the mean width, and of a mean in widths. NLE: 2 % and 0.08 (rms) on 20 sets. A
+# ratio is rougher, and its errors add up.
+LARGEST = {"nle": (0.05, 0.3), "nre": (0.15, 0.8)}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["nle", "nre"])
 def test_the_mean_of_twenty_numbers_is_known_as_well_as_it_can_be(method, tmp_path):
     """x_i ~ N(mean, 1): the posterior is N(mean of x, 1 / 20), far from the ends of the prior."""
-    n, numbers = 4000, torch.from_numpy(seeds.simulation_seeds(1, range(4000)))
-    theta = SPACE.design(n, 1)
+    n = 20_000
+    theta, numbers = SPACE.design(n, 1), torch.from_numpy(seeds.simulation_seeds(1, range(n)))
     x = theta.float() + seeds.normal(numbers, (1,))
     spec = FieldSpec("x", ("i",), (1,))
     store = SimulationStore.from_arrays(tmp_path / "s", theta, x, SPACE, spec, seeds=numbers)
@@ -168,9 +168,8 @@ def test_the_mean_of_twenty_numbers_is_known_as_well_as_it_can_be(method, tmp_pa
     together = sbitools.Posterior.load(tmp_path / "p").together(20)
     truth = torch.linspace(-3, 3, 5, dtype=torch.float64)
     sets = (truth[:, None, None] + seeds.normal(range(90, 95), (20, 1))).float()
-    draws = together.sample(sets, 2000, seed=1)[..., 0]
+    draws = together.sample(sets, 2000, seed=1)[..., 0]  # a width to 2 %, five to 1 %
     width = draws.std(1) * 20**0.5
     off = (draws.mean(1) - sets[..., 0].double().mean(1)) * 20**0.5
-    # Draws give each width to 2 %, the mean over five sets to 1 %.
-    assert abs(float(width.mean()) - 1) < 0.05
-    assert float(off.abs().max()) < 0.5
+    assert abs(float(width.mean()) - 1) < LARGEST[method][0], width
+    assert float(off.abs().max()) < LARGEST[method][1], off
