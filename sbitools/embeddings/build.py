@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -12,7 +13,7 @@ from torch import Tensor
 from sbitools.axes import HEALPIX, SPACE
 from sbitools.errors import ConfigError
 from sbitools.gate.models import PlainModel
-from sbitools.observation import Mask, Observation
+from sbitools.observation import Mask, Observation, Part
 from sbitools.seeds import derive, initial_weights
 from sbitools.simulator import FieldSpec
 
@@ -20,6 +21,7 @@ from .each import EachEmbedding
 from .field import FieldCNN
 from .healpix import HealpixCNN
 from .own import GROUP, OwnEmbedding, build_own, is_own
+from .products import ProductsEmbedding
 from .sets import SetEmbedding
 from .transformer import FieldTransformer
 from .vector import VectorMLP
@@ -29,7 +31,7 @@ __all__ = ["EMBEDDINGS", "EmbeddingOptions", "build_embedding", "observed_mask"]
 EMBEDDINGS = ("auto", "cnn", "healpix", "mlp", "set", "transformer")
 
 One = FieldCNN | FieldTransformer | HealpixCNN | OwnEmbedding | SetEmbedding | VectorMLP
-Network = One | EachEmbedding
+Network = One | EachEmbedding | ProductsEmbedding
 
 # Where a FieldSpec does not say which axis counts fields, a first axis of these names does: what
 # networks are made of must not change with the names that `sbitools.axes` comes to know.
@@ -45,6 +47,8 @@ class EmbeddingOptions(PlainModel):
         embedding: ``"auto"``, ``"cnn"``, ``"healpix"``, ``"mlp"``, ``"set"`` or
             ``"transformer"``, see `build_embedding`; or a module of your own, see `OwnEmbedding`,
             or the name of one that is installed in the entry-point group `sbitools.embeddings`.
+            Of several data products, a mapping from names of fields to these; ``"auto"`` for
+            others. The other options hold for all products.
         features: numbers the embedding gives on.
         channels: width of the embedding.
         boundary: of a field on a grid: ``"periodic"``, ``"open"`` or ``"evolving"``, for all axes
@@ -63,7 +67,7 @@ class EmbeddingOptions(PlainModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    embedding: str = "auto"
+    embedding: str | dict[str, str] = "auto"
     features: int = Field(32, ge=1, le=65536)
     channels: int = Field(16, ge=1, le=65536)
     boundary: str | tuple[str, ...] | None = None
@@ -80,6 +84,15 @@ class EmbeddingOptions(PlainModel):
         Raises:
             ConfigError: see `build_embedding`.
         """
+        if spec.parts is not None:
+            return ProductsEmbedding(
+                [one.build(part, seed) for one, part in self._of_parts(spec.parts)], spec
+            )
+        if isinstance(self.embedding, dict):
+            raise ConfigError(
+                "embedding", expected="one", got=f"a mapping of {list(self.embedding)}",
+                fix="pass the embedding itself: x is a single field",
+            )  # fmt: skip
         with initial_weights(derive(seed, 6)):
             if self.embedding not in EMBEDDINGS and is_own(self.embedding):
                 member = spec.member
@@ -95,6 +108,22 @@ class EmbeddingOptions(PlainModel):
                 ordering=self.ordering, attention=self.attention, padded=self.padded,
                 patch=self.patch, depth=self.depth, heads=self.heads,
             )  # fmt: skip
+
+    def _of_parts(self, parts: tuple[FieldSpec, ...]) -> list[tuple[EmbeddingOptions, FieldSpec]]:
+        """Options of each data product's own embedding."""
+        known, names = self.embedding, [p.name for p in parts]
+        if isinstance(known, str):
+            known = dict.fromkeys(names, known)
+        if strange := [name for name in known if name not in names]:
+            raise ConfigError(
+                "embedding of several products", expected=f"names out of {names}",
+                got=repr(strange[0]), fix="name the field of one of the stores",
+            )  # fmt: skip
+        fields: dict[str, Any] = {k: getattr(self, k) for k in EmbeddingOptions.model_fields}
+        return [
+            (EmbeddingOptions(**fields | {"embedding": known.get(p.name, "auto")}), p)
+            for p in parts
+        ]
 
     def _check_unused(self, used: tuple[str, ...]) -> None:
         """Refuse options of our networks for another one, but for those in use."""
@@ -206,6 +235,16 @@ def observed_mask(observation: Observation, spec: FieldSpec) -> Tensor | None:
     Returns:
         Booleans of shape ``spec.shape``, or None if nothing is masked.
     """
+    if spec.parts is not None:
+        own = {s.name: observed_mask(s.steps, p) for p in spec.parts for s in observation.steps
+               if isinstance(s, Part) and s.name == p.name}  # fmt: skip
+        if all(mask is None for mask in own.values()):
+            return None
+        whole = [own.get(p.name) for p in spec.parts]
+        return torch.cat([
+            torch.ones(math.prod(p.shape), dtype=torch.bool) if mask is None else mask.flatten()
+            for p, mask in zip(spec.parts, whole, strict=True)
+        ])  # fmt: skip
     masks = [s.mask for s in observation.steps if isinstance(s, Mask)]
     masks = [mask for mask in masks if tuple(mask.shape) == spec.shape]
     return torch.stack(masks).all(0) if masks else None

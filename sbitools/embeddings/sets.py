@@ -18,11 +18,12 @@ from sbitools.errors import ConfigError
 
 from .members import in_own_order
 from .moments import Moments, varies
-from .scale import Scaled
+from .scale import Pairs, Scaled
 
 __all__ = ["SetEmbedding"]
 
 _BLOCKS = 2
+_FEWEST = 10  # sets that a guess is made from
 
 
 class SetEmbedding(Scaled):
@@ -95,6 +96,17 @@ class SetEmbedding(Scaled):
         if mask is not None:
             seen &= mask.reshape(len(mask), -1)[:, : self.columns].any(0).to(seen.device)
         self._assign(moments.mean, moments.std, seen)
+
+    def settle(self, batches: Pairs) -> tuple[Tensor, Tensor] | None:
+        """See `Scaled.settle`: the first moments of the columns, of which polynomials are made."""
+        if not self.skip:
+            return None
+        with torch.no_grad():
+            parts = [(u, self(x)) for u, x in batches()]
+        targets, found = (torch.cat(part) for part in zip(*parts, strict=True))
+        p = targets.shape[1]
+        few = p > 2 * self.columns or len(targets) < _FEWEST
+        return None if few else (targets.double(), found[:, :p].double())
 
     def values(self, x: Tensor) -> Tensor:
         """The items that are there, of all sets of a batch, (n, columns)."""

@@ -323,11 +323,20 @@ class Posterior(ResultMethods):
         """Warn if an observation is unlike the simulations of training; whether it was done."""
         if self.familiarity is None:
             return False
-        text = self.familiarity.warning(features.cpu(), data_statistics(x.cpu()))
+        seen = data_statistics(self.comparable(x.cpu()))
+        text = self.familiarity.warning(features.cpu(), seen)
         if text:
             # Up to the line of the user's own code that asked for draws.
             warnings.warn(text, MisspecificationWarning, stacklevel=level)
         return bool(text)
+
+    def comparable(self, x: Tensor) -> Tensor:
+        """x (B, *shape); of several data products, all in units of their own spread."""
+        if self.observed.parts is None:
+            return x
+        scale = torch.arange(2.0)[:, None].expand(2, *self.observed.shape)
+        zero, one = self.estimator.embedding.unscaled(scale).cpu()
+        return (x - zero) / (one - zero)
 
     @staticmethod
     def _require_finite(values: Tensor, what: str = "sampling") -> None:
