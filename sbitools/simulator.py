@@ -133,7 +133,9 @@ class FieldSpec:
 
     def pack(self, values: Sequence[Tensor]) -> Tensor:
         """Parts (B, *shape) side by side, (B, N) float64."""
-        return torch.cat([v.double().flatten(1) for v in values], dim=1)
+        return torch.cat(
+            [v.double().reshape(len(v), math.prod(v.shape[1:])) for v in values], dim=1
+        )
 
     def split(self, x: Tensor, cast: bool = True) -> list[Tensor]:
         """Parts (B, *shape) of x (B, N), in their own dtypes unless `cast` is False."""

@@ -115,4 +115,4 @@ class EachEmbedding(nn.Module):
         """Which members are there, (B, n)."""
         if not self.padded:
             return torch.ones(x.shape[:2], dtype=torch.bool, device=x.device)
-        return (x != 0).flatten(2).any(2)
+        return (x != 0).reshape(*x.shape[:2], -1).any(2)

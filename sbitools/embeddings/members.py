@@ -24,7 +24,7 @@ def own_order(x: Tensor, there: Tensor | None = None) -> Tensor:
         there: (B, n), False for padding, whose values do not matter and which comes last.
     """
     with torch.no_grad():
-        bits = x.detach().double().flatten(2).contiguous().view(torch.int64)
+        bits = x.detach().double().reshape(*x.shape[:2], -1).contiguous().view(torch.int64)
         bits = bits ^ (bits >> 29)  # float32 leaves the last 29 bits empty
         weights = (2 * torch.arange(bits.shape[2], device=x.device) + 1) * _MULTIPLIER
         key = (bits * weights).sum(2)

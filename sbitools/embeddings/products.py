@@ -55,7 +55,7 @@ class ProductsEmbedding(nn.Module):
     def unscaled(self, z: Tensor) -> Tensor:
         """x, float64, whose parts are standardised to those of z."""
         parts = zip(self.ones, self.spec.split(z, cast=False), strict=True)
-        return torch.cat([one.unscaled(part).flatten(1) for one, part in parts], dim=1)  # type: ignore[operator]
+        return self.spec.pack([one.unscaled(part) for one, part in parts])  # type: ignore[operator]
 
     def fill(self, x: Tensor) -> Tensor:
         """x as it is: cells of products do not change places."""

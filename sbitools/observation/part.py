@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar, Self
 
-import torch
 from torch import Tensor
 
 from sbitools.errors import ObservationError
@@ -60,7 +59,7 @@ class Part(Step):
             self.steps(part, seeds) if own.name == self.name else part
             for own, part in zip(self.spec.parts, self.spec.split(x), strict=True)
         ]
-        return torch.cat([part.double().flatten(1) for part in parts], dim=1)
+        return self.spec.pack(parts)
 
     def to_dict(self) -> dict[str, Any]:
         """With the steps' own plain values."""

@@ -71,6 +71,7 @@ def test_an_order_of_the_members_own(dtype):
     order = torch.stack([torch.randperm(6, generator=generator(s)) for s in range(5)])
     assert torch.equal(in_own_order(x), in_own_order(reordered(x, order)))
     assert torch.equal(in_own_order(x).sort(1).values, x.sort(1).values)
+    assert torch.equal(in_own_order(x[..., 0, 0]), in_own_order(reordered(x, order)[..., 0, 0]))
     there = torch.arange(6) < torch.tensor([[6], [0], [1], [3], [5]])
     last = own_order(x, there)
     assert torch.equal(reordered(there, last), there)

@@ -228,6 +228,19 @@ def test_an_ensemble_and_the_three_stages_take_products(pair, tmp_path):
     assert posterior.sample((image, vector), 5, seed=1).shape == (2, 5, 2)
 
 
+def test_a_single_number_is_a_product(pair, tmp_path):
+    theta, _, _, numbers = simulated()
+    known = torch.rand(N, generator=seeds.generator(2))
+    store = SimulationStore.from_arrays(
+        tmp_path / "s", theta, known, SPACE, FieldSpec("known", (), ()), seeds=numbers
+    )
+    posterior = sbitools.train((pair[0], store), run_dir=tmp_path / "r", **QUICK)
+    _, image, _, _ = simulated(2, 3)
+    both = posterior.sample((image, [0.5, 0.6]), 5, seed=1)
+    one = posterior.sample({"image": image[0], "known": 0.5}, 5, seed=1)
+    torch.testing.assert_close(one, both[0])
+
+
 def test_fields_side_by_side_are_plain_values():
     both = FieldSpec.of_parts([IMAGE, VECTOR])
     assert (both.name, both.shape, both.dtype) == ("image+spectrum", (67,), "float64")
@@ -246,7 +259,7 @@ def test_fields_side_by_side_are_plain_values():
 @pytest.mark.slow
 def test_the_width_follows_a_known_exposure(tmp_path):
     """x ~ N(theta, 1 / exposure), a number that is known for each observation."""
-    n, space = 4000, ParameterSpace([Parameter("theta", priors.Uniform(-5.0, 5.0))])
+    n, space = 10_000, ParameterSpace([Parameter("theta", priors.Uniform(-5.0, 5.0))])
     theta, numbers = space.design(n, 1), torch.from_numpy(seeds.simulation_seeds(1, range(n)))
     exposure = 30 ** torch.rand(n, generator=seeds.generator(2))
     x = theta.float()[:, 0] + seeds.normal(numbers, ()) / exposure.sqrt()
@@ -256,7 +269,7 @@ def test_the_width_follows_a_known_exposure(tmp_path):
         )
         for name, values in (("flux", x), ("exposure", exposure))
     ]
-    posterior = sbitools.train(both, run_dir=tmp_path / "r", members=2)
+    posterior = sbitools.train(both, run_dir=tmp_path / "r", members=2, emulate=False)
     known = torch.tensor([1.5, 4.0, 10.0, 25.0]).repeat_interleave(10)
     seen = torch.linspace(-3, 3, 10).repeat(4)
     draws = posterior.sample({"flux": seen, "exposure": known}, 2000, seed=1)[..., 0]
