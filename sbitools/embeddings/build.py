@@ -121,7 +121,7 @@ class EmbeddingOptions(PlainModel):
             )  # fmt: skip
         fields: dict[str, Any] = {k: getattr(self, k) for k in EmbeddingOptions.model_fields}
         return [
-            (EmbeddingOptions(**fields | {"embedding": known.get(p.name, "auto")}), p)
+            (EmbeddingOptions(**{**fields, "embedding": known.get(p.name, "auto")}), p)
             for p in parts
         ]
 
