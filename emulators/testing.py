@@ -93,7 +93,7 @@ def check_resume(
         folder: run folders are made there.
     """
 
-    def fit(from_store: Any, name: str, resume: bool = True) -> Emulator:
+    def fit(from_store: Any, name: str, resume: bool = False) -> Emulator:
         fresh = type(emulator).from_config(emulator.config())
         fresh.fit(from_store, config, run_dir=folder / name, resume=resume)
         return fresh

@@ -1,4 +1,4 @@
-"""What the axes of a field are: space, or a number that tells fields apart.
+"""What the axes of a field are: space, or a number that tells fields apart, or members of a set.
 
 One reading for all that works along axes: smoothing, coarsening, symmetries, noise with a
 spectrum, and the choice of a summary network. A `FieldSpec` may say it axis by axis; otherwise the
@@ -9,11 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-__all__ = ["AXIS_KINDS", "HEALPIX", "LINE_OF_SIGHT", "SPACE", "kinds_of"]
+__all__ = ["AXIS_KINDS", "HEALPIX", "LINE_OF_SIGHT", "MEMBERS", "SPACE", "kinds_of"]
 
-AXIS_KINDS = ("periodic", "open", "evolving", "healpix", "channel")
+MEMBERS = "set"
+"""Kind of a first axis that counts members in no order: independent observations of one theta."""
+
+AXIS_KINDS = ("periodic", "open", "evolving", "healpix", "channel", MEMBERS)
 """Cells in a row that close on themselves, or that end; cells along a line of sight, along which
-fields evolve; pixel numbers of a HEALPix map; and whatever counts fields instead of cells."""
+fields evolve; pixel numbers of a HEALPix map; whatever counts fields instead of cells; and what
+counts the members of a set, which have no order."""
 
 SPACE = ("periodic", "open", "evolving")
 """Kinds of axes along which neighbours in the array are neighbours in space."""

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from .axes import AXIS_KINDS, SPACE, kinds_of
+from .axes import AXIS_KINDS, MEMBERS, SPACE, kinds_of
 from .display.brief import names_in_brief
 from .errors import ParameterError, ShapeError
 from .gate.plain import text, whole
 from .parameters import ParameterSpace, as_space
 
 __all__ = ["FieldSpec", "FunctionSimulator", "Simulator", "as_spec"]
+
+_MEMBER = "member"  # name of the axis of a set
+_NOT_IN_FLOAT64 = ("int64", "complex64")
 
 _DTYPES = ("float32", "float64", "int32", "int64", "uint8", "complex64")
 
@@ -34,8 +38,10 @@ class FieldSpec:
         dtype: one of float32, float64, int32, int64, uint8, complex64.
         unit: as text, ``""`` if dimensionless.
         axes: what each axis is, out of `sbitools.axes.AXIS_KINDS`: ``"periodic"``, ``"open"`` or
-            ``"evolving"`` space, ``"healpix"`` pixels, or ``"channel"``, which counts fields. None
-            for what the names say: see `kinds`.
+            ``"evolving"`` space, ``"healpix"`` pixels, ``"channel"``, which counts fields, or, of
+            the first axis, ``"set"``, which counts members in no order: see `set_of`. None for
+            what the names say: see `kinds`.
+        parts: the fields that lie in it side by side: see `of_parts`.
 
     Raises:
         ShapeError: for a name, an axis, a shape or a dtype that cannot be used.
@@ -47,6 +53,7 @@ class FieldSpec:
     dtype: str = "float32"
     unit: str = ""
     axes: tuple[str, ...] | None = None
+    parts: tuple[FieldSpec, ...] | None = None
 
     def __post_init__(self) -> None:
         put = object.__setattr__
@@ -86,6 +93,66 @@ class FieldSpec:
         """Numbers of the axes along which neighbours in the array are neighbours in space."""
         return tuple(i for i, kind in enumerate(self.kinds) if kind in SPACE)
 
+    def set_of(self, n: int) -> FieldSpec:
+        """Sets of `n` fields like this one, in no order: several observations of one theta.
+
+        Raises:
+            ShapeError: if this is a set already, or `n` is no number of members.
+        """
+        n = whole(n, "number of members", least=1, error=ShapeError)
+        if self.kinds[:1] == (MEMBERS,) or _MEMBER in self.dims or self.parts is not None:
+            raise ShapeError(
+                f"members of a set of {self.name!r}", expected="one field without an axis of "
+                f"members or one named {_MEMBER!r}", got=f"axes {self.dims} of kinds {self.kinds}",
+                fix="put all members on one axis, or rename the axis",
+            )  # fmt: skip
+        return replace(
+            self, dims=(_MEMBER, *self.dims), shape=(n, *self.shape), axes=(MEMBERS, *self.kinds)
+        )
+
+    @classmethod
+    def of_parts(cls, parts: Sequence[FieldSpec]) -> FieldSpec:
+        """Several fields of one theta side by side, flattened, as float64.
+
+        Raises:
+            ShapeError: for fields of one name, and values that float64 does not hold.
+        """
+        parts = tuple(as_spec(p, "a part of a FieldSpec") for p in parts)
+        names = [p.name for p in parts]
+        strange = [p.name for p in parts if p.dtype in _NOT_IN_FLOAT64 or p.parts is not None]
+        if not parts or len(set(names)) < len(names) or strange:
+            raise ShapeError(
+                "fields side by side", expected="one or more, each with a name of its own, real, "
+                "none of int64 or of parts", got=f"{names}" + f"; {strange}" * bool(strange),
+                fix="give each its name, and convert it",
+            )  # fmt: skip
+        n = sum(math.prod(p.shape) for p in parts)
+        return cls(
+            "+".join(names), ("entry",), (n,), "float64", axes=("channel",), parts=parts
+        )  # fmt: skip
+
+    def pack(self, values: Sequence[Tensor]) -> Tensor:
+        """Parts (B, *shape) side by side, (B, N) float64."""
+        return torch.cat(
+            [v.double().reshape(len(v), math.prod(v.shape[1:])) for v in values], dim=1
+        )
+
+    def split(self, x: Tensor, cast: bool = True) -> list[Tensor]:
+        """Parts (B, *shape) of x (B, N), in their own dtypes unless `cast` is False."""
+        parts = self.parts or ()
+        pieces = x.split([math.prod(p.shape) for p in parts], dim=1)
+        shaped = [v.reshape(len(x), *p.shape) for v, p in zip(pieces, parts, strict=True)]
+        return (
+            [v.to(p.torch_dtype) for v, p in zip(shaped, parts, strict=True)] if cast else shaped
+        )
+
+    @property
+    def member(self) -> FieldSpec | None:
+        """One member of what is a set, see `set_of`; None if this is none."""
+        if self.kinds[:1] != (MEMBERS,):
+            return None
+        return replace(self, dims=self.dims[1:], shape=self.shape[1:], axes=self.kinds[1:])
+
     @property
     def nbytes(self) -> int:
         """Bytes of one simulation."""
@@ -122,8 +189,12 @@ class FieldSpec:
     def to_dict(self) -> dict:
         """Plain values, for JSON."""
         values = asdict(self) | {"dims": list(self.dims), "shape": list(self.shape)}
-        axes = values.pop("axes")  # named only if given: a specification keeps its digest
-        return values | ({} if axes is None else {"axes": list(axes)})
+        # Named only if given: a specification keeps its digest.
+        axes, parts = values.pop("axes"), values.pop("parts")
+        values |= {} if axes is None else {"axes": list(axes)}
+        return values | (
+            {} if parts is None else {"parts": [p.to_dict() for p in self.parts or ()]}
+        )
 
     @classmethod
     def from_dict(cls, values: dict) -> FieldSpec:
@@ -133,8 +204,10 @@ class FieldSpec:
             ShapeError: for values that are no specification.
         """
         try:
+            if values.get("parts") is not None:
+                return cls.of_parts([cls.from_dict(part) for part in values["parts"]])
             return cls(**values)
-        except TypeError as error:
+        except (TypeError, AttributeError) as error:
             raise ShapeError(
                 "FieldSpec", expected="name, dims, shape, dtype, unit and axes",
                 got=str(error), fix="correct the specification",
@@ -194,6 +267,11 @@ def _kinds(values: Any, n: int, what: str) -> tuple[str, ...]:
         raise ShapeError(
             f"axes of {what}", expected=f"one of {', '.join(AXIS_KINDS)} for each of {n} axes",
             got=repr(values), fix="leave it out, or say what each axis is",
+        )  # fmt: skip
+    if MEMBERS in kinds[1:]:
+        raise ShapeError(
+            f"axes of {what}", expected=f"{MEMBERS!r} of the first axis alone", got=repr(values),
+            fix="put the members of a set on the first axis",
         )  # fmt: skip
     return tuple(map(str, kinds))
 

@@ -141,6 +141,13 @@ class _Embeddings:
     def __init__(self, parts: Any) -> None:
         self.parts = list(parts)
 
+    @property
+    def ones(self) -> list[_Embeddings] | None:
+        """Those of each data product, if there are several."""
+        if not hasattr(self.parts[0], "ones"):
+            return None
+        return [_Embeddings(each) for each in zip(*(p.ones for p in self.parts), strict=True)]
+
     def set_moments(self, moments: Any, mask: Tensor | None = None) -> None:
         for part in self.parts:
             part.set_moments(moments, mask)

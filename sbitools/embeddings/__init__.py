@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .build import EMBEDDINGS, EmbeddingOptions, build_embedding, observed_mask
+from .each import EachEmbedding
 from .field import FieldCNN
 from .healpix import HealpixCNN
 from .own import OwnEmbedding
@@ -12,7 +13,7 @@ from .transformer import FieldTransformer
 from .vector import VectorMLP
 
 __all__ = [
-    "EMBEDDINGS", "EmbeddingOptions", "FieldCNN", "FieldTransformer", "HealpixCNN",
-    "OwnEmbedding", "Regression", "SetEmbedding", "VectorMLP", "build_embedding", "frozen",
-    "observed_mask", "pretrain",
+    "EMBEDDINGS", "EachEmbedding", "EmbeddingOptions", "FieldCNN", "FieldTransformer",
+    "HealpixCNN", "OwnEmbedding", "Regression", "SetEmbedding", "VectorMLP", "build_embedding",
+    "frozen", "observed_mask", "pretrain",
 ]  # fmt: skip

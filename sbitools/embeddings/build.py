@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import ConfigDict, Field
@@ -12,13 +13,15 @@ from torch import Tensor
 from sbitools.axes import HEALPIX, SPACE
 from sbitools.errors import ConfigError
 from sbitools.gate.models import PlainModel
-from sbitools.observation import Mask, Observation
+from sbitools.observation import Mask, Observation, Part
 from sbitools.seeds import derive, initial_weights
 from sbitools.simulator import FieldSpec
 
+from .each import EachEmbedding
 from .field import FieldCNN
 from .healpix import HealpixCNN
 from .own import GROUP, OwnEmbedding, build_own, is_own
+from .products import ProductsEmbedding
 from .sets import SetEmbedding
 from .transformer import FieldTransformer
 from .vector import VectorMLP
@@ -27,11 +30,13 @@ __all__ = ["EMBEDDINGS", "EmbeddingOptions", "build_embedding", "observed_mask"]
 
 EMBEDDINGS = ("auto", "cnn", "healpix", "mlp", "set", "transformer")
 
-Network = FieldCNN | FieldTransformer | HealpixCNN | OwnEmbedding | SetEmbedding | VectorMLP
+One = FieldCNN | FieldTransformer | HealpixCNN | OwnEmbedding | SetEmbedding | VectorMLP
+Network = One | EachEmbedding | ProductsEmbedding
 
 # Where a FieldSpec does not say which axis counts fields, a first axis of these names does: what
 # networks are made of must not change with the names that `sbitools.axes` comes to know.
 _CHANNEL, _ITEM = ("channel", "map"), ("item",)
+_POOLING = ("features", "attention", "padded")  # options of what pools the members of a set
 _LONGEST_VECTOR = 256  # numbers in a row of which each may be told by itself
 
 
@@ -42,6 +47,8 @@ class EmbeddingOptions(PlainModel):
         embedding: ``"auto"``, ``"cnn"``, ``"healpix"``, ``"mlp"``, ``"set"`` or
             ``"transformer"``, see `build_embedding`; or a module of your own, see `OwnEmbedding`,
             or the name of one that is installed in the entry-point group `sbitools.embeddings`.
+            Of several data products, a mapping from names of fields to these; ``"auto"`` for
+            others. The other options hold for all products.
         features: numbers the embedding gives on.
         channels: width of the embedding.
         boundary: of a field on a grid: ``"periodic"``, ``"open"`` or ``"evolving"``, for all axes
@@ -50,7 +57,8 @@ class EmbeddingOptions(PlainModel):
         ordering: of HEALPix maps: ``"ring"`` or ``"nested"``; None is what the name of the axis
             says, see `build_embedding`.
         attention: learned weighted means of a set.
-        padded: the last column of a set says which items are there.
+        padded: some members of a set are not there: the last column says which if they are rows
+            of numbers, and those that are 0 everywhere are not if they are fields.
         patch: cells per side that a CNN merges into one at first, or that are one token of a
             transformer, for all axes or one per axis; None chooses, see `FieldCNN`, `patch_sides`.
         depth: blocks of a transformer; None is 4.
@@ -59,7 +67,7 @@ class EmbeddingOptions(PlainModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    embedding: str = "auto"
+    embedding: str | dict[str, str] = "auto"
     features: int = Field(32, ge=1, le=65536)
     channels: int = Field(16, ge=1, le=65536)
     boundary: str | tuple[str, ...] | None = None
@@ -76,21 +84,52 @@ class EmbeddingOptions(PlainModel):
         Raises:
             ConfigError: see `build_embedding`.
         """
+        if spec.parts is not None:
+            return ProductsEmbedding(
+                [one.build(part, seed) for one, part in self._of_parts(spec.parts)], spec
+            )
+        if isinstance(self.embedding, dict):
+            raise ConfigError(
+                "embedding", expected="one", got=f"a mapping of {list(self.embedding)}",
+                fix="pass the embedding itself: x is a single field",
+            )  # fmt: skip
         with initial_weights(derive(seed, 6)):
             if self.embedding not in EMBEDDINGS and is_own(self.embedding):
-                self._check_unused()
-                return build_own(self.embedding, spec)
+                member = spec.member
+                self._check_unused(() if member is None else _POOLING)
+                if member is None:
+                    return build_own(self.embedding, spec)
+                return EachEmbedding(
+                    build_own(self.embedding, member), spec.shape[0], self.features,
+                    self.attention, self.padded,
+                )  # fmt: skip
             return build_embedding(
                 self.embedding, spec, self.features, self.channels, self.boundary,
                 ordering=self.ordering, attention=self.attention, padded=self.padded,
                 patch=self.patch, depth=self.depth, heads=self.heads,
             )  # fmt: skip
 
-    def _check_unused(self) -> None:
-        """Refuse options of our networks for another one."""
+    def _of_parts(self, parts: tuple[FieldSpec, ...]) -> list[tuple[EmbeddingOptions, FieldSpec]]:
+        """Options of each data product's own embedding."""
+        known, names = self.embedding, [p.name for p in parts]
+        if isinstance(known, str):
+            known = dict.fromkeys(names, known)
+        if strange := [name for name in known if name not in names]:
+            raise ConfigError(
+                "embedding of several products", expected=f"names out of {names}",
+                got=repr(strange[0]), fix="name the field of one of the stores",
+            )  # fmt: skip
+        fields: dict[str, Any] = {k: getattr(self, k) for k in EmbeddingOptions.model_fields}
+        return [
+            (EmbeddingOptions(**{**fields, "embedding": known.get(p.name, "auto")}), p)
+            for p in parts
+        ]
+
+    def _check_unused(self, used: tuple[str, ...]) -> None:
+        """Refuse options of our networks for another one, but for those in use."""
         fields = EmbeddingOptions.model_fields
         for name, field in fields.items():
-            if name != "embedding" and getattr(self, name) != field.default:
+            if name not in ("embedding", *used) and getattr(self, name) != field.default:
                 raise ConfigError(
                     f"option {name!r} of the embedding", expected="none: the network is your own",
                     got=repr(getattr(self, name)), fix="leave it out",
@@ -115,7 +154,10 @@ def build_embedding(
     """A summary network for fields like `spec`.
 
     A first axis named ``"channel"`` or ``"map"``, or of the kind ``"channel"`` where ``spec.axes``
-    says so, counts fields that share their cells or pixels; every other axis is space.
+    says so, counts fields that share their cells or pixels; every other axis is space. A first
+    axis of the kind ``"set"`` counts members in no order: all else is said of one member, whose
+    embedding `EachEmbedding` pools. Members that are short vectors are the items of a
+    `SetEmbedding`, unless `kind` names another embedding for them.
 
     Args:
         kind: ``"cnn"`` or ``"transformer"`` (1 to 3 axes besides channels), ``"healpix"`` (maps),
@@ -134,9 +176,9 @@ def build_embedding(
             says nothing. An open axis that is the only one counts as evolving: a series may drift.
         ordering: for ``"healpix"``: ``"ring"`` or ``"nested"``; None is what the name of the axis
             says, and ring if it says nothing.
-        mask: for ``"healpix"``: where the maps are seen, see `HealpixCNN`.
-        attention: for ``"set"``: learned weighted means, see `SetEmbedding`.
-        padded: for ``"set"``: the last column says which items are there.
+        mask: for ``"healpix"``: where maps, or members of a set, are seen, see `HealpixCNN`.
+        attention: for sets: learned weighted means.
+        padded: for sets: not every member is there, see `SetEmbedding` and `EachEmbedding`.
         patch: for ``"cnn"`` and ``"transformer"``: cells per side, for all axes or one per axis.
         depth: for ``"transformer"``: blocks; None is 4.
         heads: for ``"transformer"``: of attention; None is 4.
@@ -145,6 +187,15 @@ def build_embedding(
         ConfigError: for an unknown kind, a field that does not fit it, or an option of another
             kind.
     """
+    if (member := spec.member) is not None:
+        one = _choose(member) if kind in ("auto", "set") else kind
+        if one != "mlp" or kind == "mlp" or len(member.shape) > 1:
+            single: Any = build_embedding(
+                one, member, features, channels, boundary, ordering=ordering, mask=mask,
+                patch=patch, depth=depth, heads=heads,
+            )  # fmt: skip
+            return EachEmbedding(single, spec.shape[0], features, attention, padded)
+        kind = "set"
     kind = _choose(spec) if kind == "auto" else kind
     if kind not in EMBEDDINGS or spec.dtype.startswith("complex"):
         raise ConfigError(
@@ -184,6 +235,16 @@ def observed_mask(observation: Observation, spec: FieldSpec) -> Tensor | None:
     Returns:
         Booleans of shape ``spec.shape``, or None if nothing is masked.
     """
+    if spec.parts is not None:
+        own = {s.name: observed_mask(s.steps, p) for p in spec.parts for s in observation.steps
+               if isinstance(s, Part) and s.name == p.name}  # fmt: skip
+        if all(mask is None for mask in own.values()):
+            return None
+        whole = [own.get(p.name) for p in spec.parts]
+        return torch.cat([
+            torch.ones(math.prod(p.shape), dtype=torch.bool) if mask is None else mask.flatten()
+            for p, mask in zip(spec.parts, whole, strict=True)
+        ])  # fmt: skip
     masks = [s.mask for s in observation.steps if isinstance(s, Mask)]
     masks = [mask for mask in masks if tuple(mask.shape) == spec.shape]
     return torch.stack(masks).all(0) if masks else None

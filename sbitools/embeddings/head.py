@@ -55,12 +55,15 @@ class Head(nn.Module):
         return torch.where(self.guessed, guess, self.layers(z).float())
 
     @torch.no_grad()
-    def settle(self, batches: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor] | None:
+    def settle(
+        self, batches: Iterable[tuple[Tensor, Tensor]], known: int | None = None
+    ) -> tuple[Tensor, Tensor] | None:
         """Begin with the scale of statistics, and with what is linear in them.
 
         Args:
             batches: what statistics tell about, (B, P), of zero mean and unit variance or so, and
                 statistics of the network as it is now, (B, fixed + learned).
+            known: how many of the first numbers a guess is made from; None for `fixed`.
 
         Returns:
             All that they tell about, (n, P), and what would be guessed for each from the others;
@@ -69,10 +72,10 @@ class Head(nn.Module):
         targets, every = (torch.cat(parts).double() for parts in zip(*batches, strict=True))
         self.centre.copy_(every.mean(0))
         self.spread.copy_(every.std(0, correction=0).clamp(min=_LEAST))
-        p = targets.shape[1]
-        if p >= len(self.guessed) or len(targets) < _FEWEST:
+        p, known = targets.shape[1], self.fixed if known is None else known
+        if p >= len(self.guessed) or len(targets) < _FEWEST or not known:
             return None
-        z = ((every - self.centre) / self.spread)[:, : self.fixed]
+        z = ((every - self.centre) / self.spread)[:, :known]
         slopes, guess = ridge(z, targets)
-        self.slopes[:p], self.guessed[:p] = slopes.T.float(), True
+        self.slopes[:p, :known], self.guessed[:p] = slopes.T.float(), True
         return targets, guess

@@ -7,7 +7,7 @@ it by name in the entry-point group ``sbitools.embeddings``.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Protocol, runtime_checkable
@@ -37,7 +37,8 @@ _PROBES = 3
 # Means and draws over a batch make the features of a row depend on its neighbours and on torch's
 # global generator: what is computed would change with the number of threads.
 _REFUSED = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)
-_GIVEN: ContextVar[nn.Module | None] = ContextVar("given", default=None)
+Own = nn.Module | Mapping[str, nn.Module]
+_GIVEN: ContextVar[Own | None] = ContextVar("given", default=None)
 
 
 @runtime_checkable
@@ -64,7 +65,7 @@ class OwnEmbedding(Scaled):
         self._over = _pooled_axes(spec)
         size = [1 if a - len(spec.shape) in self._over else n for a, n in enumerate(spec.shape)]
         super().__init__(tuple(size), spec.shape)
-        self.net = copy.deepcopy(net)
+        self.name, self.net = spec.name, copy.deepcopy(net)
         self.n_features = _probe(self.net, spec)
 
     def set_scale(self, mean: Tensor, std: Tensor, common: Tensor | None = None) -> None:
@@ -84,21 +85,25 @@ def is_own(name: str) -> bool:
     return name == OWN or name in names_installed(GROUP)
 
 
-def without_module(options: dict[str, Any]) -> tuple[dict[str, Any], nn.Module | None]:
+def without_module(options: dict[str, Any]) -> tuple[dict[str, Any], Own | None]:
     """Options with the name of a network instead of a module, and the module."""
     module = options.get("embedding")
     if isinstance(module, nn.Module):
         return options | {"embedding": OWN}, module
+    if isinstance(module, Mapping):  # of several data products
+        own = {name: m for name, m in module.items() if isinstance(m, nn.Module)}
+        return options | {"embedding": {**module, **dict.fromkeys(own, OWN)}}, own or None
     return options, None
 
 
-def own_module(network: nn.Module) -> nn.Module | None:
-    """The module of one's own in a network, if there is one."""
-    return next((m.net for m in network.modules() if isinstance(m, OwnEmbedding)), None)
+def own_module(network: nn.Module) -> Own | None:
+    """The module of one's own in a network, or those of several by name, if there are any."""
+    found = {m.name: m.net for m in network.modules() if isinstance(m, OwnEmbedding)}
+    return next(iter(found.values()), None) if len(found) < 2 else found
 
 
 @contextmanager
-def given(module: nn.Module | None) -> Iterator[None]:
+def given(module: Own | None) -> Iterator[None]:
     """Networks of the name `OWN` are made of this module, within; None changes nothing."""
     if module is None:
         yield
@@ -120,6 +125,8 @@ def build_own(name: str, spec: FieldSpec) -> OwnEmbedding:
         make: Callable[..., Any] = find_installed(GROUP, "embedding", name, _Factory, "embedding")
         return OwnEmbedding(spec, make(spec))
     module = _GIVEN.get()
+    if isinstance(module, Mapping):
+        module = module.get(spec.name)
     if module is None:
         raise ConfigError(
             "embedding of this posterior", expected="the module that it was trained with: files "

@@ -2,8 +2,8 @@
 
 Every item goes through the same perceptron, and the set is described by the mean, the spread and
 the maximum of what comes out (Zaheer et al. 2017, arXiv:1703.06114), if asked also by means that
-are weighted by learned attention (Lee et al. 2019, arXiv:1810.00825). Sums run in float64, so
-that the order of the items does not even change the rounding that matters.
+are weighted by learned attention (Lee et al. 2019, arXiv:1810.00825). Items are first put in an
+order of their own, so that the one they came in does not even change the rounding.
 """
 
 from __future__ import annotations
@@ -16,12 +16,14 @@ from torch import Tensor, nn
 
 from sbitools.errors import ConfigError
 
+from .members import in_own_order
 from .moments import Moments, varies
-from .scale import Scaled
+from .scale import Pairs, Scaled
 
 __all__ = ["SetEmbedding"]
 
 _BLOCKS = 2
+_FEWEST = 10  # sets that a guess is made from
 
 
 class SetEmbedding(Scaled):
@@ -95,6 +97,17 @@ class SetEmbedding(Scaled):
             seen &= mask.reshape(len(mask), -1)[:, : self.columns].any(0).to(seen.device)
         self._assign(moments.mean, moments.std, seen)
 
+    def settle(self, batches: Pairs) -> tuple[Tensor, Tensor] | None:
+        """See `Scaled.settle`: the first moments of the columns, of which polynomials are made."""
+        if not self.skip:
+            return None
+        with torch.no_grad():
+            parts = [(u, self(x)) for u, x in batches()]
+        targets, found = (torch.cat(part) for part in zip(*parts, strict=True))
+        p = targets.shape[1]
+        few = p > 2 * self.columns or len(targets) < _FEWEST
+        return None if few else (targets.double(), found[:, :p].double())
+
     def values(self, x: Tensor) -> Tensor:
         """The items that are there, of all sets of a batch, (n, columns)."""
         x = x.reshape(*x.shape[:2], -1).flatten(0, 1)
@@ -110,6 +123,7 @@ class SetEmbedding(Scaled):
         there = (
             (x[..., -1:] != 0) if self.padded else torch.ones_like(x[..., :1], dtype=torch.bool)
         )
+        x, there = in_own_order(x, there[..., 0]), there.sort(1, descending=True).values
         x = torch.where(there, self.standardise(x[..., : self.columns]), 0.0)
         hidden = F.silu(self.first(x))
         for block in self.blocks:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from sbitools.embeddings import observed_mask
-from sbitools.embeddings.moments import measure
 from sbitools.embeddings.own import own_module
 from sbitools.embeddings.pretrain import frozen, pretrain
+from sbitools.embeddings.products import learn_scale
 from sbitools.errors import PosteriorError
 from sbitools.identity.values import Digester
 from sbitools.networks.devices import find_device
@@ -111,13 +111,17 @@ class Job:
         network, space = only(self.method.network, self.options), self.store.parameters.inferred
         estimator = self.method.build(network, space, self.spec)
         if (own := own_module(estimator)) is not None:
-            self.own = {"embedding": Digester()([repr(own), dict(own.state_dict())]).hex()}
+            nets = own.values() if isinstance(own, Mapping) else [own]
+            told = [part for net in nets for part in (repr(net), dict(net.state_dict()))]
+            self.own = {"embedding": Digester()(told).hex()}
         if start is None:
-            fields = (self.noisy(x, seeds) for _, x, seeds in _some(self.training))
-            moments = measure(map(estimator.embedding.values, fields), self.spec)
             # Noise that is added after a mask would hide what is masked from the embedding.
             mask = observed_mask(self.observation, self.spec)
-            estimator.embedding.set_moments(moments, mask)
+            learn_scale(
+                estimator.embedding,
+                lambda: (self.noisy(x, seeds) for _, x, seeds in _some(self.training)),
+                self.spec, mask,
+            )  # fmt: skip
             if (settle := getattr(estimator, "settle", None)) and can_guess(space):
                 settle(self._pairs)
         else:
@@ -173,7 +177,7 @@ class Job:
         for batch in loader.batches(0):
             x = self.pair(batch)[1].cpu()
             features.append(posterior.features(x).numpy())
-            statistics.append(data_statistics(x))
+            statistics.append(data_statistics(posterior.comparable(x)))
         return Familiarity.fit(
             np.concatenate(features), np.concatenate(statistics), self.spec.shape,
             seed=self.options.seed,

@@ -2,7 +2,8 @@
 
 Papamakarios, Sterratt & Murray 2019 (arXiv:1805.07226). The posterior is this likelihood times the
 prior, explored by `sbitools.inference.mcmc`. Unlike NPE it does not ask that theta was drawn from
-the prior, and several independent data vectors would simply multiply; it needs short data.
+the prior, and several independent data vectors simply multiply (`Posterior.together`); it needs
+short data.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from .job import Job, fit_network
 from .mcmc import Unnormalised
 from .methods import Method
 from .options import CommonOptions
+from .together import TogetherPosterior
 from .vectors import fitted_whole
 from .vectors.likelihood import VectorLikelihood, require_varying
 from .vectors.training import UNUSED, fit_likelihood, vector_options
@@ -169,6 +171,12 @@ class LikelihoodEstimator(Unnormalised):
 def _build(
     options: LikelihoodOptions, parameters: ParameterSpace, spec: FieldSpec
 ) -> LikelihoodEstimator | VectorLikelihood:
+    if spec.member is not None:
+        raise ConfigError(
+            "method nle", expected="single observations", got=f"sets of {spec.shape[0]}",
+            fix="train it on one observation of each theta, and ask "
+            f"posterior.together({spec.shape[0]}); or use npe, which learns from sets",
+        )  # fmt: skip
     if fitted_whole(options, spec) and spec.shape[0] <= _LONGEST:
         return VectorLikelihood(
             parameters, spec, hidden=options.flow_hidden, members=options.members,
@@ -189,6 +197,6 @@ def _unused(options: NLEOptions, spec: FieldSpec) -> dict[str, str]:
 METHODS = {
     "nle": Method(
         "nle", "neural likelihood estimation", LikelihoodOptions, NLEOptions, _build,
-        LikelihoodPosterior, _fit, adapt=vector_options, unused=_unused,
+        LikelihoodPosterior, _fit, adapt=vector_options, unused=_unused, together=TogetherPosterior,
     )
 }  # fmt: skip

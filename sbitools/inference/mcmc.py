@@ -116,9 +116,11 @@ class MCMCPosterior(Posterior):
 
     Attributes:
         diagnostics: of the latest sampling; None before.
+        members: observations of one theta that each x holds, see `together`.
     """
 
     normalised = False
+    members = 1
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -238,8 +240,8 @@ class _Block:
 
     def _log_likelihood(self, rows: np.ndarray, u: np.ndarray) -> np.ndarray:
         """Of u (R, n, P), a few at a time: no piece takes much longer than another."""
-        parts = []
-        for one in np.array_split(u, -(-u.shape[1] // max(1, _AT_ONCE // len(u))), axis=1):
+        parts, per = [], max(1, _AT_ONCE // (len(u) * self.posterior.members))
+        for one in np.array_split(u, -(-u.shape[1] // per), axis=1):
             self.check_time()
             value = self.posterior.estimator.log_ratio(torch.from_numpy(one), self.features[rows])
             parts.append(value.double().cpu().numpy())

@@ -54,6 +54,8 @@ class Method:
             were not given chosen for so many fields like these.
         unused: (options, observed field) to the names of options that would change nothing, or
             make no sense, for such fields, each with what to do besides leaving it out, or "".
+        together: (posterior, number) to the posterior given so many independent observations of
+            one theta; None where nothing that can be multiplied was learned.
     """
 
     name: str
@@ -67,6 +69,7 @@ class Method:
     categorical: bool = False
     adapt: Callable[[Any, FieldSpec, int], Any] = _as_given
     unused: Callable[[Any, FieldSpec], dict[str, str]] = no_turns_of_vectors
+    together: Callable[[Any, int], Any] | None = None
 
 
 def enter_methods(methods: Mapping[str, Method]) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import torch
 
 from sbitools.errors import PosteriorError
-from sbitools.observation.entry import is_one_field, one_field
+from sbitools.observation.entry import is_one_field, one_field, packed
 
 __all__ = ["one_or_many"]
 
@@ -36,14 +36,17 @@ def one_or_many(
     def taken(self: S, *args: P.args, **kwargs: P.kwargs) -> R:
         spec, bound = getattr(self, field, None), signature.bind(self, *args, **kwargs)
         given = bound.arguments
-        if spec is None or not is_one_field(given["x"], spec):
+        if spec is None:
             return method(self, *args, **kwargs)
-        given["x"] = one_field(given["x"], spec)
+        alone = is_one_field(given["x"], spec)
+        given["x"] = one_field(given["x"], spec) if alone else packed(given["x"], spec)
+        if not alone:
+            return method(*bound.args, **bound.kwargs)
         if "theta" in given:
             given["theta"] = _table(self, given["theta"])
         found: Any = method(*bound.args, **bound.kwargs)
-        alone: Any = tuple(part[0] for part in found) if isinstance(found, tuple) else found[0]
-        return alone
+        single: Any = tuple(part[0] for part in found) if isinstance(found, tuple) else found[0]
+        return single
 
     return taken
 

@@ -31,6 +31,7 @@ from sbitools.parameters import ParameterSpace
 from sbitools.results.methods import ResultMethods
 from sbitools.simulator import FieldSpec
 
+from .methods import find_method
 from .one_or_many import one_or_many
 from .pieces import assemble, pieces
 from .reach import Reach
@@ -232,6 +233,27 @@ class Posterior(ResultMethods):
         rng = seeds_.generator(seeds_.check_seed(seed))
         return self.estimator.latent(u[:, None], self._features(x), rng)[:, 0].cpu()
 
+    def together(self, members: int) -> Any:
+        """The posterior given so many independent observations of one theta: x (B, members, ...).
+
+        It multiplies what was learned of one observation, see
+        `sbitools.inference.together.TogetherPosterior`, and is asked like this one.
+
+        Args:
+            members: observations of each theta, in any order.
+
+        Raises:
+            PosteriorError: if this method has learned no likelihood or ratio of one observation.
+        """
+        make = find_method(self.options.method).together
+        if make is None:
+            raise PosteriorError(
+                "together", expected="method nle or nre, which learn p(x | theta) up to a factor",
+                got=self.options.method, fix="train nle or nre on single observations, or this "
+                "method on sets: a FieldSpec of one, spec.set_of(members), says that x is a set",
+            )  # fmt: skip
+        return make(self, members)
+
     @property
     def _names(self) -> tuple[str, ...]:
         return (*self.parameters.names, *self.observed.dims)
@@ -295,15 +317,24 @@ class Posterior(ResultMethods):
             return torch.zeros(1, 1, dtype=torch.float64)
         return self.reach.log_mass(self.estimator, features)[:, None]
 
-    def _warn_of(self, x: Tensor, features: Tensor) -> bool:
+    def _warn_of(self, x: Tensor, features: Tensor, level: int = 7) -> bool:
         """Warn if an observation is unlike the simulations of training; whether it was done."""
         if self.familiarity is None:
             return False
-        text = self.familiarity.warning(features.cpu(), data_statistics(x.cpu()))
+        seen = data_statistics(self.comparable(x.cpu()))
+        text = self.familiarity.warning(features.cpu(), seen)
         if text:
             # Up to the line of the user's own code that asked for draws.
-            warnings.warn(text, MisspecificationWarning, stacklevel=7)
+            warnings.warn(text, MisspecificationWarning, stacklevel=level)
         return bool(text)
+
+    def comparable(self, x: Tensor) -> Tensor:
+        """x (B, *shape); of several data products, all in units of their own spread."""
+        if self.observed.parts is None:
+            return x
+        scale = torch.arange(2.0)[:, None].expand(2, *self.observed.shape)
+        zero, one = self.estimator.embedding.unscaled(scale).cpu()
+        return (x - zero) / (one - zero)
 
     @staticmethod
     def _require_finite(values: Tensor, what: str = "sampling") -> None:

@@ -25,6 +25,7 @@ from .job import fit_network
 from .mcmc import MCMCPosterior, Unnormalised
 from .methods import Method
 from .options import CommonOptions
+from .together import TogetherPosterior
 
 __all__ = ["METHODS", "NREOptions", "RatioEstimator", "RatioOptions"]
 
@@ -159,6 +160,6 @@ class RatioEstimator(Unnormalised):
 METHODS = {
     "nre": Method(
         "nre", "neural ratio estimation", RatioOptions, NREOptions, RatioEstimator, MCMCPosterior,
-        fit_network,
+        fit_network, together=TogetherPosterior,
     )
 }  # fmt: skip

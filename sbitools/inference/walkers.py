@@ -213,7 +213,7 @@ def _proposal(
     along = spread * 1.7 * (unit * difference).sum(-1)
     q = np.where(snooker[..., None], s + along[..., None] * unit, q)
     ratio = np.abs(distance + along) / np.where(distance > 0, distance, 1)
-    with np.errstate(divide="ignore"):  # onto z itself: never accepted
+    with np.errstate(divide="ignore", invalid="ignore"):  # onto z itself: never accepted
         factor = np.where(snooker, (n_parameters - 1) * np.log(ratio), 0.0)
     return q, np.nan_to_num(factor, nan=0.0)
 

@@ -7,11 +7,12 @@ order; each is named in a registry, so that an observation model is plain values
 
 from .curves import Asinh, Log
 from .observation import Observation
+from .part import Part
 from .spectral_noise import SpectralNoise
 from .step import Step
 from .steps import Coarsen, Mask, Noise, Scale, Smooth
 
 __all__ = [
-    "Asinh", "Coarsen", "Log", "Mask", "Noise", "Observation", "Scale", "Smooth", "SpectralNoise",
-    "Step",
+    "Asinh", "Coarsen", "Log", "Mask", "Noise", "Observation", "Part", "Scale", "Smooth",
+    "SpectralNoise", "Step",
 ]  # fmt: skip

@@ -12,7 +12,7 @@ from sbitools.errors import ObservationError
 from sbitools.gate.arrays import real_tensor
 from sbitools.simulator import FieldSpec
 
-__all__ = ["in_dtype", "is_one_field", "one_field", "several_fields"]
+__all__ = ["in_dtype", "is_one_field", "one_field", "packed", "several_fields"]
 
 
 def is_one_field(x: Any, spec: FieldSpec) -> bool:
@@ -22,6 +22,8 @@ def is_one_field(x: Any, spec: FieldSpec) -> bool:
         x: anything that a posterior takes: arrays, nested sequences, and what has labels.
         spec: of the observed field.
     """
+    if _separate(x, spec):
+        return all(map(is_one_field, _of_each(x, spec), spec.parts or ()))
     if isinstance(x, dict) or hasattr(x, "data_vars"):
         return spec.name in x and is_one_field(x[spec.name], spec)
     dims = getattr(x, "dims", None)
@@ -47,6 +49,8 @@ def _shape(x: Any) -> tuple[int, ...] | None:
 
 def one_field(x: Any, spec: FieldSpec, what: str = "observation") -> Tensor:
     """A single field with a batch axis, (1, *shape)."""
+    if _separate(x, spec):
+        return packed(x, spec, what)
     return real_tensor(x, what, ObservationError, spec, batch=False)[None]
 
 
@@ -62,6 +66,7 @@ def several_fields(x: Any, spec: FieldSpec, what: str = "observation") -> Tensor
         ObservationError: for another shape, labels that do not fit, or values that `spec.dtype`
             cannot hold.
     """
+    x = packed(x, spec, what)
     if is_one_field(x, spec):
         x = one_field(x, spec, what)
     x = real_tensor(x, what, ObservationError, spec)
@@ -73,6 +78,44 @@ def several_fields(x: Any, spec: FieldSpec, what: str = "observation") -> Tensor
             fix="observe simulated fields with posterior.observe first, or cut the field",
         )  # fmt: skip
     return in_dtype(x, spec, what)
+
+
+def _separate(x: Any, spec: FieldSpec) -> bool:
+    """Whether x holds the parts of `spec` by name or in order, and not side by side."""
+    if getattr(spec, "parts", None) is None:
+        return False
+    return hasattr(x, "keys") or isinstance(x, tuple)
+
+
+def packed(x: Any, spec: FieldSpec, what: str = "observation") -> Any:
+    """Data products by name or in order put side by side, (B, N); anything else as it is.
+
+    Raises:
+        ObservationError: for a product that is missing, strange, or of another number of rows.
+    """
+    if not _separate(x, spec):
+        return x
+    parts = spec.parts or ()
+    values = [several_fields(v, p, what) for v, p in zip(_of_each(x, spec), parts, strict=True)]
+    rows = {p.name: len(v) for v, p in zip(values, parts, strict=True)}
+    if len(set(rows.values())) > 1:
+        raise ObservationError(
+            f"{what} ({spec.name})", expected="one row of each product for each observation",
+            got=f"{rows}", fix="give all products of the same observations",
+        )  # fmt: skip
+    return spec.pack(values)
+
+
+def _of_each(x: Any, spec: FieldSpec) -> list[Any]:
+    names = [p.name for p in spec.parts or ()]
+    got = list(x.keys()) if hasattr(x, "keys") else [f"{len(x)} products"]
+    fits = set(got) == set(names) if hasattr(x, "keys") else len(x) == len(names)
+    if not fits:
+        raise ObservationError(
+            f"observation ({spec.name})", expected=f"the products {names}, by name or in this "
+            "order", got=f"{got}", fix="give all of them, and no other",
+        )  # fmt: skip
+    return [x[name] for name in names] if hasattr(x, "keys") else list(x)
 
 
 def in_dtype(x: Tensor, spec: FieldSpec, what: str = "observation") -> Tensor:

@@ -22,7 +22,7 @@ from .spectral_noise import SpectralNoise
 from .step import Step
 from .steps import Coarsen, Mask, Noise, Scale, Smooth
 
-__all__ = ["Observation"]
+__all__ = ["Observation", "enter_step"]
 
 # Keeps the seeds of observation noise apart from those of simulations.
 _NOISE_KEY = 21
@@ -30,6 +30,11 @@ _NOISE_KEY = 21
 _STEPS: dict[str, type[Step]] = {
     step.kind: step for step in (Smooth, Coarsen, Scale, Noise, Mask, SpectralNoise, Log, Asinh)
 }
+
+
+def enter_step(step: type[Step]) -> None:
+    """Make a kind of step known by its name."""
+    _STEPS[step.kind] = step
 
 
 class Observation:
@@ -85,11 +90,16 @@ class Observation:
     def of(cls, value: Any) -> Observation:
         """An observation as it is, one of no steps for None, or one of a step or a list of them.
 
+        Of several data products each has steps of its own, in a mapping by name.
+
         Raises:
             ObservationError: for anything else.
         """
         if isinstance(value, Observation):
             return value
+        if isinstance(value, Mapping):
+            make: Any = _STEPS["part"]
+            return cls([make(name, steps) for name, steps in value.items()])
         return cls(() if value is None else [value] if isinstance(value, Step) else value)
 
     def bind(self, spec: FieldSpec) -> Observation:
@@ -100,6 +110,12 @@ class Observation:
         """
         steps = []
         for step in self.steps:
+            if spec.parts is not None and step.kind != "part":
+                raise ObservationError(
+                    f"observe step {step.kind!r}", expected="steps of each product, by its name",
+                    got="one for all of them",
+                    fix=f'for example observe={{"{spec.parts[0].name}": [step]}}',
+                )  # fmt: skip
             steps.append(step.bind(spec))
             spec = step.output(spec)
         return Observation(steps, self._first)

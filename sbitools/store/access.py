@@ -11,6 +11,7 @@ from sbitools.errors import SbitoolsError, StoreError
 from sbitools.gate.arrays import selection
 from sbitools.gate.plain import as_path
 
+from .products import Products
 from .store import SimulationStore
 
 __all__ = ["as_store", "chosen"]
@@ -22,11 +23,15 @@ _NEEDED = ("theta", "seeds", "output", "parameters", "done", "read")
 def as_store(value: Any, what: str = "store") -> SimulationStore:
     """`value` if it can be read like a store; the store at that path if it is a path.
 
+    Several of them in a tuple or list are read as one: see `Products`.
+
     Raises:
         StoreError: for anything else, or if there is no store at the path.
     """
     if isinstance(value, str | os.PathLike):
         return SimulationStore(as_path(value, what, error=StoreError))
+    if isinstance(value, tuple | list):
+        return Products([as_store(one, what) for one in value])  # pyright: ignore[reportReturnType]
     missing = [name for name in _NEEDED if not hasattr(value, name)]
     if missing or isinstance(value, type):
         raise StoreError(

@@ -38,8 +38,9 @@ _SEED = 8
 def fitted_whole(options: Any, spec: FieldSpec) -> bool:
     """Whether a method with these options leaves x, short enough, to the densities whole."""
     auto = getattr(options, "flow", "") == getattr(options, "embedding", "auto") == "auto"
-    short = len(spec.shape) == 1 and spec.shape[0] <= LONGEST
-    return auto and short and not spec.dtype.startswith("complex")
+    short = len(spec.shape) == 1 and spec.shape[0] <= LONGEST and spec.member is None
+    vectors = all(len(p.shape) <= 1 and p.member is None for p in spec.parts or ())
+    return auto and short and vectors and not spec.dtype.startswith("complex")
 
 
 class VectorEstimator(nn.Module):
