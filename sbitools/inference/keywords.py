@@ -7,7 +7,7 @@ names and types here are theirs is tested.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, TypedDict
 
 from torch import nn
@@ -44,7 +44,7 @@ class RoundKeywords(TypedDict, total=False):
     frozen: Literal["none", "embedding"]
     pretrain_epochs: int
     # of the summary network: `sbitools.embeddings.EmbeddingOptions`
-    embedding: str | nn.Module
+    embedding: str | nn.Module | Mapping[str, str | nn.Module]
     features: int
     channels: int
     boundary: str | tuple[str, ...] | None

@@ -197,6 +197,7 @@ def _unused(options: NLEOptions, spec: FieldSpec) -> dict[str, str]:
 METHODS = {
     "nle": Method(
         "nle", "neural likelihood estimation", LikelihoodOptions, NLEOptions, _build,
-        LikelihoodPosterior, _fit, adapt=vector_options, unused=_unused, together=TogetherPosterior,
+        LikelihoodPosterior, _fit, adapt=vector_options, unused=_unused,
+        together=TogetherPosterior,
     )
 }  # fmt: skip

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from sbitools import seeds as seeds_
 from sbitools.display.brief import BriefDict, names_in_brief
+from sbitools.embeddings.own import Own
 from sbitools.errors import (
     MisspecificationWarning,
     ObservationError,
@@ -353,7 +354,7 @@ class Posterior(ResultMethods):
     @classmethod
     def load(
         cls, path: str | Path, device: str | torch.device = "cpu",
-        embedding: torch.nn.Module | None = None,
+        embedding: Own | None = None,
     ) -> Posterior:  # fmt: skip
         """Read what `save` wrote; the weights and a stored probe output are verified.
 
@@ -362,7 +363,8 @@ class Posterior(ResultMethods):
         Args:
             path: of the checkpoint.
             device: torch device.
-            embedding: the module that it was trained with, if that was one of your own.
+            embedding: the module that it was trained with, if that was one of your own; of several
+                data products, these by the names of fields.
 
         Raises:
             CheckpointError: if the checkpoint is damaged, foreign, or computes something else.

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from sbitools.checkpoint import checkpoint_kind, load_checkpoint, rebuild, save_checkpoint
-from sbitools.embeddings.own import given
+from sbitools.embeddings.own import Own, given
 from sbitools.errors import CheckpointError
 from sbitools.networks.devices import find_device
 from sbitools.networks.precision import single_precision
@@ -56,7 +56,7 @@ def enter_kind(kind: str, read: Callable[[str | Path, torch.device], Any]) -> No
 @single_precision()
 def load(
     path: str | Path, device: str | torch.device, kind: str | None = None,
-    embedding: nn.Module | None = None,
+    embedding: Own | None = None,
 ) -> Any:  # fmt: skip
     """See `Posterior.load`.
 

@@ -36,7 +36,7 @@ _LOG = logging.getLogger(__name__)
 
 @single_precision()
 def train(
-    store: SimulationStore | str | Path,
+    store: SimulationStore | str | Path | Sequence[SimulationStore | str | Path],
     method: str = "npe",
     *,
     observe: Observation | Sequence[Step] | None = None,
@@ -51,7 +51,8 @@ def train(
     """Train a posterior on the finished simulations of a store.
 
     Args:
-        store: simulations with theta drawn from the prior, or the path of their store.
+        store: simulations with theta drawn from the prior, or the path of their store; several
+            data products of the same theta in a tuple, see `sbitools.store.products`.
         method: a name out of `sbitools.inference.METHODS`.
         observe: observation model, or its steps in a list; its noise is redrawn at every step.
             None: that of `start`, or none at all.
