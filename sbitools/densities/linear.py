@@ -121,6 +121,8 @@ class PolynomialGaussian(LinearGaussian):
 
     References:
         | The Wiener-Askey polynomial chaos (Xiu & Karniadakis 2002)
+        | Why your model parameter confidences might be too optimistic (Hartlap, Simon & Schneider
+          2007, arXiv:astro-ph/0608064, equation 17)
     """
 
     MOST = 9
@@ -141,8 +143,11 @@ class PolynomialGaussian(LinearGaussian):
         self._least_squares(y.double(), self._inputs(c.double())[:, :terms])
 
     def _settled(self, covariance: Tensor, n: int) -> Tensor:
-        enough = n >= _PER_ENTRY * len(covariance)
-        return covariance if enough else super()._settled(covariance, n)
+        if n < _PER_ENTRY * len(covariance):
+            return super()._settled(covariance, n)
+        # So that its inverse is right on average, and not too sure; the mean is uncertain, too.
+        f = int((self.weight != 0).any(1).sum()) + 1
+        return covariance * ((n - f) / (n - f - len(covariance) - 1) * (1 + f / n))
 
     def _inputs(self, c: Tensor) -> Tensor:
         c = c[:, self.used]
