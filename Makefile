@@ -8,6 +8,8 @@ DEMO_ARGS ?=
 TORCH_INDEX ?=
 # More extras of the package, e.g. ",reionization": 21cmFAST, which is compiled and needs GSL and FFTW.
 EXTRAS ?=
+# Tutorials to run; all if empty.
+NOTEBOOKS ?=
 
 TORCH := 2.13.0
 # Folders of tests that one of the processes of pytest takes.
@@ -20,7 +22,7 @@ ONE_THREAD := OMP_NUM_THREADS=1 MPLBACKEND=Agg
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test docs lint types test-fast test-tools test-science test-emulators test-tutorials test-slow benchmarks tables clean
+.PHONY: help setup demo test docs notebooks lint types test-fast test-tools test-science test-emulators test-tutorials test-slow benchmarks tables clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,6 +57,10 @@ types: $(READY)  ## pyright
 docs: $(READY)  ## the documentation as a site, in site/index.html
 	$(BIN)/python -m sphinx -W --keep-going -q -b html -c docs . site/html
 	echo '<meta http-equiv="refresh" content="0; url=html/docs/index.html">' > site/index.html
+
+# One tutorial: make notebooks NOTEBOOKS=01_chain; at its full setting: NOTEBOOKS="--full 01_chain".
+notebooks: $(READY)  ## run the tutorials at their small setting and keep what they show
+	$(ONE_THREAD) $(BIN)/python docs/notebooks.py $(NOTEBOOKS)
 
 # Two processes of pytest at a time, one for each core; what takes longest begins first.
 test-fast: $(READY)  ## the fast tests, with the tutorials at their small setting

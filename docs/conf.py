@@ -6,8 +6,12 @@ where they stand, and the links between them lead on.
 
 from __future__ import annotations
 
+import json
 import re
+from pathlib import Path
 from typing import Any
+
+from docutils import nodes
 
 import sbitools
 
@@ -37,6 +41,10 @@ autodoc_typehints = "none"  # what is meant stands under Args, with shapes and u
 autodoc_member_order = "bysource"
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True  # attributes are no entries of their own: classes may list them, too
+_SMALL = (
+    "The outputs on this page are those of the small setting, which shows every step but learns "
+    "almost nothing. Where the text says what there is to see, it means the full setting."
+)
 default_role = "code"  # docstrings put code into single backticks
 
 
@@ -48,6 +56,17 @@ def _plain(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[s
         lines[i] = "".join(parts)
 
 
+def _say_setting(app: Any, doctree: nodes.document) -> None:
+    """Outputs of the small setting are not what the text of a tutorial speaks of."""
+    source = Path(app.env.doc2path(app.env.docname))
+    if source.suffix == ".ipynb":
+        metadata = json.loads(source.read_text(encoding="utf-8"))["metadata"]
+        if metadata.get("sbitools", {}).get("setting") == "small":
+            note = nodes.note("", nodes.paragraph(text=_SMALL))
+            next(doctree.findall(nodes.title)).parent.insert(1, note)  # below the title
+
+
 def setup(app: Any) -> None:
     """Called by Sphinx."""
+    app.connect("doctree-read", _say_setting)
     app.connect("autodoc-process-docstring", _plain, priority=900)  # Google style was read by then

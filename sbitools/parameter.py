@@ -31,6 +31,12 @@ class Parameter(Brief):
         inferred: False for a nuisance parameter, which is drawn but not reported.
         categories: names of the codes of a categorical parameter; its prior is then
             `priors.Categorical`, uniform if None.
+
+    Example:
+        >>> from sbitools import Parameter, priors
+        >>> hubble = Parameter("H_0", priors.Uniform(50.0, 90.0), unit="km/s/Mpc")
+        >>> hubble.name, hubble.unit
+        ('H_0', 'km/s/Mpc')
     """
 
     name: str

@@ -43,6 +43,18 @@ class ParameterSpace(Sequence[Parameter]):
     Raises:
         ParameterError: for anything else; for joint priors that do not fit their parameters, or
             whose nuisance parameters cannot be integrated out.
+
+    Example:
+        >>> from sbitools import Parameter, ParameterSpace, priors
+        >>> space = ParameterSpace([
+        ...     Parameter("Omega_m", priors.Uniform(0.1, 0.5)),
+        ...     Parameter("sigma_8", priors.Uniform(0.6, 1.0)),
+        ... ])
+        >>> theta = space.design(4, seed=1)
+        >>> theta.shape
+        torch.Size([4, 2])
+        >>> bool(((theta > 0.1) & (theta < 1.0)).all())
+        True
     """
 
     # Set only where there are any: for `sbitools.identity` other spaces stay what they were.

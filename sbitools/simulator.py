@@ -45,6 +45,12 @@ class FieldSpec:
 
     Raises:
         ShapeError: for a name, an axis, a shape or a dtype that cannot be used.
+
+    Example:
+        >>> from sbitools import FieldSpec
+        >>> spec = FieldSpec("density", ("x", "y"), (64, 64))
+        >>> spec.nbytes, spec.kinds
+        (16384, ('periodic', 'periodic'))
     """
 
     name: str
@@ -289,6 +295,18 @@ class Simulator(Protocol):
 
     A simulator may have a `version` (text): see `sbitools.identity`. Without, its code tells a
     store that another simulator comes with the same name.
+
+    Example:
+        >>> from sbitools import FieldSpec, Parameter, ParameterSpace, Simulator, priors, seeds
+        >>> class Noisy:
+        ...     parameters = ParameterSpace([Parameter("mu", priors.Normal(0.0, 1.0))])
+        ...     output = FieldSpec("x", ("i",), (2,))
+        ...     source, group_size = None, 1
+        ...
+        ...     def simulate(self, theta, own):
+        ...         return theta.float() + seeds.normal(own, (2,))
+        >>> isinstance(Noisy(), Simulator)
+        True
     """
 
     parameters: ParameterSpace
@@ -326,6 +344,8 @@ class FunctionSimulator:
         >>> simulator = FunctionSimulator(
         ...     lambda theta, s: theta.float() + seeds.normal(s, (1,)), space,
         ...     FieldSpec("x", ("i",), (1,)))
+        >>> simulator.simulate(space.design(3, seed=1), torch.tensor([4, 5, 6])).shape
+        torch.Size([3, 1])
     """
 
     version: str = ""

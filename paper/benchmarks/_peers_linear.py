@@ -8,29 +8,23 @@ inside the prior. sbi's densities are divided by the share of its draws inside, 
 
 from __future__ import annotations
 
-import contextlib
-import io
 import tempfile
 import time
-import warnings
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
+from _peers_rivals import sbi_npe
 from _table import Table
 
 import sbitools
 from sbitools import (
     FieldSpec,
-    ForeignPosterior,
     Parameter,
     ParameterSpace,
     SimulationStore,
-    bridge,
     priors,
 )
-from sbitools.seeds import seeded_globals
 
 __all__ = ["linear"]
 
@@ -59,20 +53,6 @@ def _exact(theta: np.ndarray, x: np.ndarray, draws: int = 20_000) -> np.ndarray:
     return density - np.log(inside)
 
 
-def _sbi(store: Any, model: str, epochs: int) -> ForeignPosterior:
-    from sbi.inference import NPE
-
-    theta, x = bridge.theta_and_x(store)
-    with seeded_globals(1), contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        inference = NPE(
-            bridge.prior_for_sbi(store.parameters), density_estimator=model,
-            show_progress_bars=False,
-        )  # fmt: skip
-        inference.append_simulations(theta, x).train(max_num_epochs=epochs)
-        return ForeignPosterior(inference.build_posterior(), store.parameters, store.output)
-
-
 def linear(quick: bool) -> Table:
     """The table of this set."""
     repeats, n_test = (1, 200) if quick else (3, 1000)
@@ -89,8 +69,8 @@ def linear(quick: bool) -> Table:
             )
             ways = {
                 "sbitools": lambda: sbitools.train(store, run_dir=folder / "run"),  # noqa: B023
-                "sbi default": lambda: _sbi(store, "maf", 2**31 - 1),  # noqa: B023
-                "sbi NSF": lambda: _sbi(store, "nsf", 2**31 - 1),  # noqa: B023
+                "sbi default": lambda: sbi_npe(store),  # noqa: B023
+                "sbi NSF": lambda: sbi_npe(store, "nsf"),  # noqa: B023
             }
             for what, way in ways.items():
                 begun = time.process_time()

@@ -90,12 +90,16 @@ class ForeignPosterior(ResultMethods):
         ObservationError: if it wants fields of another shape.
 
     Example:
-        >>> theirs = sbi.inference.NPE(prior).append_simulations(theta, x)  # doctest: +SKIP
-        >>> theirs.train()  # doctest: +SKIP
-        >>> posterior = ForeignPosterior(
-        ...     theirs.build_posterior(), tests.parameters, tests.output
-        ... )  # doctest: +SKIP
-        >>> print(sbitools.calibrate(posterior, tests, reference=truth).verdict)  # doctest: +SKIP
+        >>> from sbi.inference import NPE
+        >>> from sbitools import bridge
+        >>> with seeds.seeded_globals(1):
+        ...     theirs = NPE(bridge.prior_for_sbi(space), "mdn", show_progress_bars=False)
+        ...     network = theirs.append_simulations(*bridge.theta_and_x(store)).train()
+        ...     trained = theirs.build_posterior()
+        Neural network successfully converged after ... epochs.
+        >>> foreign = ForeignPosterior(trained, space, field, trained_on=store)
+        >>> foreign.sample(x_observed, 1000, seed=1).shape
+        torch.Size([1000, 1])
     """
 
     familiarity = None

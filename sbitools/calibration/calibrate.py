@@ -97,6 +97,13 @@ def calibrate(
             set, is empty, or is too small for `required_power`.
         PosteriorError: if the posterior failed for every simulation.
         ConfigError: for an unknown check, no draws, or a false-alarm rate outside (0, 1).
+
+    Example:
+        >>> result = calibrate(posterior, tests, n_draws=100, progress=False)
+        >>> result.passed
+        True
+        >>> print(result.verdict)
+        Self-consistent: on 200 held-out tests all 6 checks pass ...
     """
     start = time.monotonic()
     checks, false_alarm = _check_options(checks, false_alarm)

@@ -100,6 +100,11 @@ def simulate(
         ShapeError: if the simulator returns another shape or dtype than its `output` says.
         CampaignError: if workers cannot start.
         CampaignInterrupted: after Ctrl-C or SIGTERM; nothing finished is lost.
+
+    Example:
+        >>> more = simulate(simulator, 20, "more", seed=3, workers=1, progress=False)
+        >>> len(more.done), len(more.failures())
+        (20, 0)
     """
     path, simulator = as_path(path, error=StoreError), checked_simulator(simulator)
     n, workers, task_size, time_limit = checked_numbers(

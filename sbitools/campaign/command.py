@@ -80,6 +80,8 @@ class CommandSimulator:
         ...     "sh -c 'echo {mu} > {output_file}.txt'",
         ...     ParameterSpace([Parameter("mu", priors.Normal(0.0, 1.0))]),
         ...     FieldSpec("x", ("i",), (1,)))
+        >>> simulator.simulate(torch.tensor([[0.25]]).double(), torch.tensor([1]))
+        tensor([[0.2500]])
     """
 
     version: str = ""

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from sbitools.seeds import derive, generator
 
 from .lattice import Lattice
-from .linear import LinearGaussian
+from .linear import LinearGaussian, PolynomialGaussian
 from .mixture import Mixture
 from .stack import Stack
 
@@ -35,7 +35,8 @@ class VectorDensity(nn.Module):
     """p(x | u) for standardised x, and the shares of its parts.
 
     Two are linear and Gaussian in closed form, in u and in the prior's probability: of parameters
-    with uniform priors, that is in theta. Two are stacks, affine and autoregressive.
+    with uniform priors, that is in theta; of few parameters, a third one is a polynomial of it.
+    Two are stacks, affine and autoregressive.
 
     Args:
         n_features: of u, see `parameter_features`.
@@ -55,7 +56,9 @@ class VectorDensity(nn.Module):
         size, seeds = (n, n_features), [derive(seed, _SEED, i) % (1 << 62) for i in (0, 1)]
         common = {"members": members, "hidden": hidden}
         closed = [LinearGaussian(*size, n_used, first) for first in sorted({0, n_used})]
-        names = ("linear", "linear in probability")[: len(closed)]
+        if 0 < n_used <= PolynomialGaussian.MOST:
+            closed.append(PolynomialGaussian(*size, n_used, n_used))
+        names = ("linear", "linear in probability", "polynomial in probability")[: len(closed)]
         self.parts = (*names, "affine", "mixtures")
         affine = Stack(*size, components=0, seed=seeds[0], **common)
         mixtures = Stack(*size, components=components, seed=seeds[1], **common)

@@ -62,6 +62,15 @@ class Posterior(ResultMethods):
         training_seeds: seeds of the simulations it was trained on, int64, ascending.
         familiarity: what simulated x look like; sampling warns of an x that is unlike them. None
             for a posterior of fewer than a hundred simulations.
+
+    Example:
+        >>> draws = posterior.sample(x_observed, 1000, seed=1)
+        >>> density = posterior.log_prob(draws, x_observed)
+        >>> draws.shape, density.shape
+        (torch.Size([1000, 1]), torch.Size([1000]))
+        >>> saved = posterior.save("saved")
+        >>> torch.equal(Posterior.load(saved).sample(x_observed, 1000, seed=1), draws)
+        True
     """
 
     normalised = True

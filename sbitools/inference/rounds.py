@@ -94,6 +94,13 @@ def train_rounds(
             with rounds of another kind.
         ObservationError: if the observation does not fit the simulator's output.
         PosteriorError: if a round's posterior is so wrong that its region cannot be drawn from.
+
+    Example:
+        >>> narrow = train_rounds(
+        ...     simulator, x_observed, n_per_round=100, rounds=2, run_dir="rounds", seed=5,
+        ...     epochs=1, workers=1, progress=False)
+        >>> narrow.info["amortised"], len(narrow.info["rounds"])
+        (False, 2)
     """
     observation, simulator = Observation.of(observe), checked_simulator(simulator)
     rounds = whole(rounds, "rounds", least=1)

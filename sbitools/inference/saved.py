@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from sbitools.checkpoint import checkpoint_kind, load_checkpoint, rebuild, save_checkpoint
 from sbitools.embeddings.own import Own, given

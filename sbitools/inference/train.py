@@ -85,6 +85,11 @@ def train(
 
     Warns:
         PriorMismatchWarning: if theta of the simulations do not follow the stated prior.
+
+    Example:
+        >>> quick = train(store, run_dir="quick", epochs=1, emulate=False)
+        >>> quick.sample(x_observed, 1000, seed=1).shape
+        torch.Size([1000, 1])
     """
     chosen, store, resume = find_method(method), as_store(store), flag(resume, "resume")
     progress = flag(progress, "progress")

@@ -86,8 +86,12 @@ def repair(
             than 20 independent simulations.
 
     Example:
-        >>> posterior = repair(posterior, reference)  # doctest: +SKIP
-        >>> print(judgement(posterior).summary)  # doctest: +SKIP
+        >>> truth = FunctionSimulator(
+        ...     lambda theta, s: theta.float() + 1.0 + seeds.normal(s, (2,)), space, field)
+        >>> reference = simulate(truth, 60, "reference", seed=6, workers=1, progress=False)
+        >>> mended = repair(posterior, reference, "recalibrate", n_draws=100)
+        >>> print(judgement(mended).summary)
+        recalibrate helps: +0.8... nats of log density at the truth, on 60 reference ...
     """
     method = text(method, "method of repair")
     names = (method,)

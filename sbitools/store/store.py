@@ -61,6 +61,14 @@ class SimulationStore(StoreContents):
 
     Raises:
         StoreError: if there is no store at `path`, or it is damaged.
+
+    Example:
+        >>> theta = space.design(30, seed=4)
+        >>> x = theta.float() + torch.tensor([[0.5, -0.5]])
+        >>> made = SimulationStore.from_arrays("own", theta, x, space, field, design="random")
+        >>> again = SimulationStore("own")
+        >>> len(again), torch.equal(again.read([0, 1]), x[:2])
+        (30, True)
     """
 
     @classmethod
