@@ -43,7 +43,6 @@ __all__ = ["Posterior", "check_time"]
 
 # Numbers per layer of an embedding at once: 256 MB in float32.
 _EMBEDDED_NUMBERS = 1 << 26
-_PROBES = 4
 
 
 class Posterior(ResultMethods):
@@ -380,21 +379,6 @@ class Posterior(ResultMethods):
             ConfigError: for a device that this machine does not have.
         """
         return load(path, device, embedding=embedding)
-
-    @single_precision()
-    @torch.no_grad()
-    def _probe(self, scaled: bool = True) -> Tensor:
-        """Log densities of fixed inputs: what a rebuilt network must reproduce.
-
-        Args:
-            scaled: the inputs are like the simulations; False: standard normal, whatever x is.
-        """
-        numbers = range(_PROBES)
-        x = seeds_.normal(list(numbers), self.observed.shape)
-        if scaled:
-            x = self.estimator.embedding.unscaled(x)
-        x = x.to(self.observed.torch_dtype)
-        return self._probe_at(x, [i + _PROBES for i in numbers]).cpu().double()
 
     def _probe_at(self, x: Tensor, seeds: list[int]) -> Tensor:
         """Numbers that depend on every weight, for fields x and made-up parameters."""

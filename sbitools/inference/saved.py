@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
+from sbitools import seeds as seeds_
 from sbitools.checkpoint import checkpoint_kind, load_checkpoint, rebuild, save_checkpoint
 from sbitools.embeddings.own import Own, given
 from sbitools.errors import CheckpointError
@@ -29,6 +31,7 @@ __all__ = ["KIND", "enter_kind", "load", "save"]
 KIND = "posterior"
 _FAMILIAR = "familiarity."  # prefix of its tensors in a checkpoint
 _PROBE = "scaled_probe"
+_PROBES = 4  # fields that are probed
 _PROBE_STEPS = 2_000_000  # an ODE takes many, by an option
 
 _READERS: dict[str, Callable[[str | Path, torch.device], Any]] = {}
@@ -41,7 +44,7 @@ def save(posterior: Any, path: str | Path) -> Path:
         "observation": posterior.observation.to_dict(), "options": posterior.options.model_dump(),
         "info": posterior.info,
     }  # fmt: skip
-    own = {_PROBE: posterior._probe(), "training_seeds": posterior.training_seeds}
+    own = {_PROBE: _probed(posterior), "training_seeds": posterior.training_seeds}
     if posterior.familiarity is not None:
         own |= {_FAMILIAR + k: v for k, v in posterior.familiarity.to_tensors().items()}
     return save_checkpoint(path, KIND, config, dict(posterior.estimator.state_dict()) | own)
@@ -98,7 +101,7 @@ def _load(path: str | Path, device: torch.device) -> Any:
         )
     # 1e-3 in log density: float32 sums differ by 1e-5 between machines, wrong weights by far.
     now = rebuild(
-        path, KIND, lambda: posterior._probe(scaled=not old), tensors.values(), _PROBE_STEPS
+        path, KIND, lambda: _probed(posterior, scaled=not old), tensors.values(), _PROBE_STEPS
     )
     if probe.shape != now.shape or not torch.allclose(probe, now, rtol=1e-3, atol=1e-3):
         raise CheckpointError(
@@ -107,3 +110,20 @@ def _load(path: str | Path, device: torch.device) -> Any:
         )  # fmt: skip
     posterior.estimator.to(device)
     return posterior
+
+
+@single_precision()
+@torch.no_grad()
+def _probed(posterior: Any, scaled: bool = True) -> Tensor:
+    """Log densities of fixed inputs: what a rebuilt network must reproduce.
+
+    Args:
+        posterior: saved or read.
+        scaled: the inputs are like the simulations; False: standard normal, whatever x is.
+    """
+    numbers = range(_PROBES)
+    x = seeds_.normal(list(numbers), posterior.observed.shape)
+    if scaled:
+        x = posterior.estimator.embedding.unscaled(x)
+    x = x.to(posterior.observed.torch_dtype)
+    return posterior._probe_at(x, [i + _PROBES for i in numbers]).cpu().double()
