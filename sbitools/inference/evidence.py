@@ -56,8 +56,7 @@ class LikelihoodPosterior(MCMCPosterior):
         Warns:
             ImportanceWarning: where the result is not `Evidence.trusted`.
             ConvergenceWarning: if chains have not converged.
-            MisspecificationWarning: if an x is unlike the simulations of training: the density
-                there is a guess, and so is the evidence.
+            MisspecificationWarning: if an x is unlike the simulations: its density is a guess.
 
         Example:
             >>> a, b = (p.evidence(x) for p in (first, second))  # doctest: +SKIP

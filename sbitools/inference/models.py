@@ -80,8 +80,17 @@ def train_models(
 
     Warns:
         PriorMismatchWarning: if theta of a store do not follow its stated prior.
-        FailedSimulationsWarning: if simulations failed: models are compared as if they had not
-            been asked for.
+        FailedSimulationsWarning: if some failed; they are left out of the comparison.
+
+    Example:
+        >>> wide = ParameterSpace([Parameter("mu", priors.Normal(0.0, 5.0))])
+        >>> other = FunctionSimulator(
+        ...     lambda theta, s: theta.float() + seeds.normal(s, (2,)), wide, field)
+        >>> stores = {"narrow": store, "wide": sbitools.simulate(
+        ...     other, 300, "wide", seed=3, workers=1, progress=False)}
+        >>> models = train_models(stores, run_dir="models", epochs=1, progress=False)
+        >>> models.probabilities(x_observed).shape
+        torch.Size([2])
     """
     for name in _NOT_HERE:
         if name in options:
