@@ -226,7 +226,7 @@ def _possible(name: str, d: CalibrationDraws) -> bool:
     needs = {
         "coverage": _has_densities(d), "latent": d.latent is not None,
         "conditional": len(d.members) >= FEWEST,
-        "information": d.prior is not None and d.log_prob_true is not None,
+        "information": d.prior is not None and d.log_prob_true is not None and d.normalised,
     }  # fmt: skip
     return needs.get(name, True)
 

@@ -48,6 +48,12 @@ class Mixture(nn.Module):
         return self.weights.device
 
     @property
+    def closed(self) -> bool:
+        """Whether no member that has a share can be trained further."""
+        pairs = zip(self.members, self.weights, strict=True)
+        return not any(p.requires_grad for m, w in pairs if w > 0 for p in m.parameters())
+
+    @property
     def embedding(self) -> _Embeddings:
         """The members' embeddings, as one."""
         return _Embeddings(m.embedding for m in self.members)  # type: ignore[union-attr]

@@ -139,6 +139,12 @@ def _check_start(start: Any) -> None:
             "start", expected="a posterior of sbitools.train", got=type(start).__name__,
             fix="pass the posterior itself; sbitools.Posterior.load(path) reads a saved one",
         )  # fmt: skip
+    if start is not None and getattr(start.estimator, "closed", False):
+        raise PosteriorError(
+            "start", expected="a posterior with networks, to be trained further",
+            got="one of densities in closed form, which were better than any network",
+            fix="train anew on all simulations, or repair by recalibration",
+        )  # fmt: skip
 
 
 def _observation(observe: Any, start: Any, output: FieldSpec) -> Observation:

@@ -96,7 +96,8 @@ def repair(
     method = text(method, "method of repair")
     names = (method,)
     if method == "auto":
-        tunable = isinstance(posterior, Posterior)
+        closed = getattr(getattr(posterior, "estimator", None), "closed", False)
+        tunable = isinstance(posterior, Posterior) and not closed
         names = tuple(name for name in METHODS if tunable or name != "fine_tune")
     if not set(names) <= set(METHODS):
         raise ConfigError(

@@ -66,8 +66,9 @@ class ResultMethods:
         """
         method = getattr(getattr(self, "options", None), "method", type(self).__name__)
         raise PosteriorError(
-            "evidence", expected="a posterior that knows p(x | theta): one of method 'nle'",
-            got=str(method), fix="train with method='nle'; or pass a likelihood of your own to "
+            "evidence", expected="a posterior of single observations that knows p(x | theta): one "
+            "of method 'nle'", got=f"{type(self).__name__} of method {method!r}",
+            fix="train with method='nle'; or pass a likelihood of your own to "
             "posterior.reweight; or compare models by sbitools.train_models",
         )  # fmt: skip
 

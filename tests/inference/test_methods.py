@@ -39,7 +39,7 @@ def test_a_method_that_train_never_heard_of_brings_its_own_fit(store, tmp_path, 
     enter_methods({"new": new})
     options = {"flow": "zuko_maf", "flow_hidden": 8}
     posterior = sbitools.train(store, "new", run_dir=tmp_path / "r", **options)
-    assert asked == [("new", tmp_path / "r", False)]
+    assert asked == [("new", tmp_path / "r", True)]
     assert posterior.info["told"] == 1
     assert posterior.info["options"]["seed"] == len(store.done)
     assert posterior.sample(torch.zeros(1, 2), 5, seed=0).shape == (1, 5, 2)

@@ -120,7 +120,7 @@ def test_damaged_checkpoints_raise_typed_errors(posterior, tmp_path, damage):
 
 def test_weights_of_another_network_are_caught_by_the_probe(posterior, tmp_path, monkeypatch):
     path = posterior.save(tmp_path / "p")
-    monkeypatch.setattr(module, "_PROBES", 3)
+    monkeypatch.setattr("sbitools.inference.saved._PROBES", 3)
     with pytest.raises(CheckpointError, match="log densities"):
         Posterior.load(path)
 

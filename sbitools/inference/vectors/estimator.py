@@ -81,6 +81,11 @@ class VectorEstimator(nn.Module):
         return dict(zip(GROUPS, self.mixture.members, strict=True))  # type: ignore[arg-type]
 
     @property
+    def closed(self) -> bool:
+        """Whether nothing in it can be trained further."""
+        return self.mixture.closed
+
+    @property
     def device(self) -> torch.device:
         """Where the weights are."""
         return self.mixture.weights.device

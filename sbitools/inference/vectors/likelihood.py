@@ -77,6 +77,11 @@ class VectorLikelihood(Unnormalised):
         )  # fmt: skip
 
     @property
+    def closed(self) -> bool:
+        """Whether nothing in it can be trained further."""
+        return self.emulator.mixture.closed
+
+    @property
     def log_scale(self) -> float:
         """What the log density of standardised x lacks of that of x."""
         return self.embedding.log_scale
