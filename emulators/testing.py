@@ -93,16 +93,16 @@ def check_resume(
         folder: run folders are made there.
     """
 
-    def fit(from_store: Any, name: str, resume: bool = False) -> Emulator:
+    def fit(from_store: Any, name: str, resume: bool) -> Emulator:
         fresh = type(emulator).from_config(emulator.config())
         fresh.fit(from_store, config, run_dir=folder / name, resume=resume)
         return fresh
 
     counting = _Breaking(store, sys.maxsize)
-    whole = fit(counting, "whole")
+    whole = fit(counting, "whole", resume=False)
     reads = sys.maxsize - counting.left
     with contextlib.suppress(KeyboardInterrupt):
-        fit(_Breaking(store, reads // 2), "broken")
+        fit(_Breaking(store, reads // 2), "broken", resume=False)
         raise AssertionError(f"the fit read the store {reads} times, and half of it was enough")
     resumed = fit(store, "broken", resume=True)
     for name, value in whole.module().state_dict().items():

@@ -72,7 +72,7 @@ def test_a_name_of_an_array_in_a_file_without_names_is_refused(tmp_path, suffix)
 
 
 @pytest.mark.parametrize(("given", "words"), [
-    ({"progress": False}, "an unknown one, progress=False; fix: leave it out"),
+    ({"verbose": False}, "an unknown one, verbose=False; fix: leave it out"),
     ({"epoch": 3}, "did you mean 'epochs'"),
     ({"epochs": 0}, "greater than or equal to 1; got 0; fix: correct 'epochs'"),
 ])  # fmt: skip

@@ -138,7 +138,8 @@ def test_no_path_is_taken_as_it_comes():
         ("embeddings/pretrain.py", "pretrain"), ("checkpoint.py", "rebuild"),
         ("formats/reading.py", "reading"), ("formats/reading.py", "foreign"),
         ("inference/saved.py", "save"), ("inference/saved.py", "load"),
-        ("training/loop.py", "run_training"), ("bridge/posterior.py", "save"),  # it only refuses
+        ("training/loop.py", "run_training"), ("inference/models.py", "train_models"),
+        ("bridge/posterior.py", "save"), ("inference/together.py", "save"),  # they only refuse
         *(("disk/files.py", name) for name in ("read_file", "_open_regular", "_check_mode")),
     }  # fmt: skip
     root, missing = Path(sbitools.__file__).parent, set()
