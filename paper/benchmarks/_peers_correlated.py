@@ -86,7 +86,7 @@ def correlated(quick: bool) -> Table:
     options = {"time_limit": 5.0} if quick else {}
     table = Table(
         "peers_correlated", "Correlated priors: calibration, normalisation, distance to the exact",
-        ("prior", "what", "calibration", "ranks: p of a, b", "integral", "nats from the exact",
+        ("prior", "what", "calibration", "SBC: p", "integral", "nats from the exact",
          "CPU seconds of training"),
         "the posterior of sbitools passes `calibrate` by its defaults, and its density integrates "
         f"to 1 within {100 * OFF:.0f} %.", quick,

@@ -50,8 +50,9 @@ def test_small_correlations_of_the_noise_are_kept():
     density = fitted(PolynomialGaussian, 2000)
     covariance = (density.factor @ density.factor.T).double().numpy()
     off = covariance[~np.eye(P, dtype=bool)] / 0.01
-    # Five errors, 1 / sqrt(2000) each, of their mean, which is of 66 that are nearly independent.
-    assert off.mean() == pytest.approx(0.07, abs=5 * 2000**-0.5 / 66**0.5 + 0.01)
+    # Five errors below 0.07: 1 / sqrt(2000) each, and 66 that are nearly independent. The garrote
+    # leaves 0.048.
+    assert off.mean() > 0.07 - 5 * 2000**-0.5 / 66**0.5
     few = fitted(PolynomialGaussian, 100)  # too few for a matrix of 12 x 12 as it is
     assert (few.factor @ few.factor.T)[~torch.eye(P, dtype=bool)].eq(0).any()
 
